@@ -5,10 +5,13 @@
 
 mod batch;
 mod error;
+mod hex;
+mod mem;
 mod read;
 mod store;
 
 pub use batch::{Batch, Edit};
 pub use error::{CommitError, OpenError, ReadError};
+pub use mem::{FailMode, MemDisk, MemReader, MemStore};
 pub use read::{Entry, KeyRange, Read};
 pub use store::{Epoch, Room, Sequence, Store};
