@@ -1,1 +1,4 @@
-//! placeholder
+//! The Escrow broker, as a library. `ARCHITECTURE.md` has the map.
+
+pub mod engine;
+pub mod records;

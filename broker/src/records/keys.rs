@@ -1,0 +1,254 @@
+//! Where each record lies: one prefix byte a keyspace, then big-endian numbers, so that byte order is the order that
+//! scans want. One pair of functions for each keyspace: the key, and what a key says. Drawn in docs/format.md.
+
+use bytes::Bytes;
+use escrow_protocol::{MessageId, Offset};
+use escrow_storage::KeyRange;
+
+/// A topic within the broker's records: numbers are given once and never again, names may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicNumber(pub u32);
+
+/// A group within the broker's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupNumber(pub u32);
+
+/// The prefixes.
+pub mod space {
+    /// The counters: one record.
+    pub const COUNTERS: u8 = 0x01;
+    /// Topics by number.
+    pub const TOPIC: u8 = 0x02;
+    /// How far each topic has come.
+    pub const TAIL: u8 = 0x03;
+    /// Groups by number.
+    pub const GROUP: u8 = 0x04;
+    /// How far a group has come in a topic.
+    pub const PROGRESS: u8 = 0x05;
+    /// The order of a topic.
+    pub const QUEUE: u8 = 0x06;
+    /// What producers sent.
+    pub const MESSAGE: u8 = 0x07;
+    /// Where a message is.
+    pub const PLACE: u8 = 0x08;
+    /// Messages by business key.
+    pub const BUSINESS_KEY: u8 = 0x09;
+    /// Undecided transactions.
+    pub const UNDECIDED: u8 = 0x0a;
+    /// Decided transactions.
+    pub const DECIDED: u8 = 0x0b;
+    /// Transactions by the producer's own key.
+    pub const TRANSACTION_KEY: u8 = 0x0c;
+    /// Decided transactions in the order of their decision, for forgetting them.
+    pub const DECIDED_LOG: u8 = 0x0d;
+    /// Message ids in the order of their arrival, for deduplication.
+    pub const REMEMBERED: u8 = 0x0e;
+    /// Messages that wait for their next attempt.
+    pub const RETRY: u8 = 0x0f;
+    /// From a message's place to its dead letter.
+    pub const DEAD_PLACE: u8 = 0x10;
+    /// Dead letters by their place in the dead-letter topic.
+    pub const DEAD_LETTER: u8 = 0x11;
+    /// Scheduled messages by their time.
+    pub const SCHEDULED: u8 = 0x12;
+}
+
+fn key(space: u8, parts: &[&[u8]]) -> Bytes {
+    let mut bytes = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
+    bytes.push(space);
+    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    bytes.into()
+}
+
+fn u32_at(key: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(key.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(key: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(at..at + 8)?.try_into().ok()?))
+}
+
+fn id_at(key: &[u8], at: usize) -> Option<MessageId> {
+    MessageId::from_slice(key.get(at..at + 16)?).ok()
+}
+
+/// All keys of a keyspace.
+pub fn all(space: u8) -> KeyRange {
+    KeyRange::prefix(&[space])
+}
+
+/// The one key of the counters.
+pub fn counters() -> Bytes {
+    key(space::COUNTERS, &[])
+}
+
+/// `02 topic`
+pub fn topic(topic: TopicNumber) -> Bytes {
+    key(space::TOPIC, &[&topic.0.to_be_bytes()])
+}
+
+/// What [`topic`] wrote.
+pub fn topic_of(key: &[u8]) -> Option<TopicNumber> {
+    u32_at(key, 1).map(TopicNumber)
+}
+
+/// `03 topic`
+pub fn tail(topic: TopicNumber) -> Bytes {
+    key(space::TAIL, &[&topic.0.to_be_bytes()])
+}
+
+/// `04 group`
+pub fn group(group: GroupNumber) -> Bytes {
+    key(space::GROUP, &[&group.0.to_be_bytes()])
+}
+
+/// What [`group`] wrote.
+pub fn group_of(key: &[u8]) -> Option<GroupNumber> {
+    u32_at(key, 1).map(GroupNumber)
+}
+
+/// `05 group topic`
+pub fn progress(group: GroupNumber, topic: TopicNumber) -> Bytes {
+    key(space::PROGRESS, &[&group.0.to_be_bytes(), &topic.0.to_be_bytes()])
+}
+
+/// What [`progress`] wrote.
+pub fn progress_of(key: &[u8]) -> Option<(GroupNumber, TopicNumber)> {
+    Some((GroupNumber(u32_at(key, 1)?), TopicNumber(u32_at(key, 5)?)))
+}
+
+/// `06 topic offset`
+pub fn queue(topic: TopicNumber, offset: Offset) -> Bytes {
+    key(space::QUEUE, &[&topic.0.to_be_bytes(), &offset.0.to_be_bytes()])
+}
+
+/// What [`queue`] wrote.
+pub fn queue_of(key: &[u8]) -> Option<(TopicNumber, Offset)> {
+    Some((TopicNumber(u32_at(key, 1)?), Offset(u64_at(key, 5)?)))
+}
+
+/// The queue entries of `topic` from `from` (included) to `until` (excluded).
+pub fn queue_range(topic: TopicNumber, from: Offset, until: Offset) -> KeyRange {
+    KeyRange::new(queue(topic, from), queue(topic, until))
+}
+
+/// `07 message`
+pub fn message(id: MessageId) -> Bytes {
+    key(space::MESSAGE, &[id.as_bytes()])
+}
+
+/// `08 message`
+pub fn place(id: MessageId) -> Bytes {
+    key(space::PLACE, &[id.as_bytes()])
+}
+
+/// `09 hash message`
+pub fn business_key(hash: u64, id: MessageId) -> Bytes {
+    key(space::BUSINESS_KEY, &[&hash.to_be_bytes(), id.as_bytes()])
+}
+
+/// What [`business_key`] wrote.
+pub fn business_key_of(key: &[u8]) -> Option<(u64, MessageId)> {
+    Some((u64_at(key, 1)?, id_at(key, 9)?))
+}
+
+/// All messages whose business key has this hash.
+pub fn business_key_range(hash: u64) -> KeyRange {
+    KeyRange::prefix(&key(space::BUSINESS_KEY, &[&hash.to_be_bytes()]))
+}
+
+/// `0a number`
+pub fn undecided(number: u64) -> Bytes {
+    key(space::UNDECIDED, &[&number.to_be_bytes()])
+}
+
+/// `0b number`
+pub fn decided(number: u64) -> Bytes {
+    key(space::DECIDED, &[&number.to_be_bytes()])
+}
+
+/// What [`undecided`] and [`decided`] wrote.
+pub fn transaction_of(key: &[u8]) -> Option<u64> {
+    u64_at(key, 1)
+}
+
+/// `0c group 00 key`: a group's name has no zero byte.
+pub fn transaction_key(group: &str, transaction_key: &str) -> Bytes {
+    key(space::TRANSACTION_KEY, &[group.as_bytes(), &[0], transaction_key.as_bytes()])
+}
+
+/// `0d time number`: the time of the decision in Unix milliseconds, and the first transaction of the record.
+pub fn decided_log(at_ms: u64, number: u64) -> Bytes {
+    key(space::DECIDED_LOG, &[&at_ms.to_be_bytes(), &number.to_be_bytes()])
+}
+
+/// What [`decided_log`] wrote.
+pub fn decided_log_of(key: &[u8]) -> Option<(u64, u64)> {
+    Some((u64_at(key, 1)?, u64_at(key, 9)?))
+}
+
+/// `0e time message`: the time of arrival in Unix milliseconds, and the first message of the record.
+pub fn remembered(at_ms: u64, id: MessageId) -> Bytes {
+    key(space::REMEMBERED, &[&at_ms.to_be_bytes(), id.as_bytes()])
+}
+
+/// What [`remembered`] wrote.
+pub fn remembered_of(key: &[u8]) -> Option<(u64, MessageId)> {
+    Some((u64_at(key, 1)?, id_at(key, 9)?))
+}
+
+/// `0f topic offset group`
+pub fn retry(topic: TopicNumber, offset: Offset, group: GroupNumber) -> Bytes {
+    key(space::RETRY, &[&topic.0.to_be_bytes(), &offset.0.to_be_bytes(), &group.0.to_be_bytes()])
+}
+
+/// What [`retry`] and [`dead_place`] wrote.
+pub fn held_of(key: &[u8]) -> Option<(TopicNumber, Offset, GroupNumber)> {
+    Some((TopicNumber(u32_at(key, 1)?), Offset(u64_at(key, 5)?), GroupNumber(u32_at(key, 13)?)))
+}
+
+/// All retries of the messages of `topic` from `from` (included) to `until` (excluded).
+pub fn retry_range(topic: TopicNumber, from: Offset, until: Offset) -> KeyRange {
+    KeyRange::new(retry(topic, from, GroupNumber(0)), retry(topic, until, GroupNumber(0)))
+}
+
+/// `10 topic offset group`
+pub fn dead_place(topic: TopicNumber, offset: Offset, group: GroupNumber) -> Bytes {
+    key(space::DEAD_PLACE, &[&topic.0.to_be_bytes(), &offset.0.to_be_bytes(), &group.0.to_be_bytes()])
+}
+
+/// All dead places of the messages of `topic` from `from` (included) to `until` (excluded).
+pub fn dead_place_range(topic: TopicNumber, from: Offset, until: Offset) -> KeyRange {
+    KeyRange::new(dead_place(topic, from, GroupNumber(0)), dead_place(topic, until, GroupNumber(0)))
+}
+
+/// `11 topic offset`: of the dead-letter topic.
+pub fn dead_letter(topic: TopicNumber, offset: Offset) -> Bytes {
+    key(space::DEAD_LETTER, &[&topic.0.to_be_bytes(), &offset.0.to_be_bytes()])
+}
+
+/// What [`dead_letter`] wrote.
+pub fn dead_letter_of(key: &[u8]) -> Option<(TopicNumber, Offset)> {
+    queue_of(key)
+}
+
+/// The dead letters of `topic` from `from` (included) to `until` (excluded).
+pub fn dead_letter_range(topic: TopicNumber, from: Offset, until: Offset) -> KeyRange {
+    KeyRange::new(dead_letter(topic, from), dead_letter(topic, until))
+}
+
+/// `12 time message`
+pub fn scheduled(due_ms: u64, id: MessageId) -> Bytes {
+    key(space::SCHEDULED, &[&due_ms.to_be_bytes(), id.as_bytes()])
+}
+
+/// What [`scheduled`] wrote.
+pub fn scheduled_of(key: &[u8]) -> Option<(u64, MessageId)> {
+    Some((u64_at(key, 1)?, id_at(key, 9)?))
+}
+
+/// The hash a business key is filed under: FNV-1a, 64 bits (whoever looks one up compares the key itself).
+pub fn hash_of(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}

@@ -1,0 +1,25 @@
+//! What the broker stores, record by record: types with one written form, and the keys they lie under.
+//!
+//! Stored types are neither wire types nor engine types: a change here is a change of the format (docs/format.md).
+
+mod codec;
+mod delivery;
+pub mod keys;
+mod message;
+mod naming;
+mod transaction;
+
+pub use codec::{DecodeError, Reader, Record, Writer};
+pub use delivery::{
+    Attempt, AttemptKind, DeadLetter, DeadPlace, DeadReason, Progress, QueueEntry, Resolution, Retry,
+};
+pub use keys::{GroupNumber, TopicNumber};
+pub use message::{Message, Place, Remembered, Standing, Stub};
+pub use naming::{
+    Counters, Group, GroupSettings, OrderingPolicy, RetryDelays, RetryPolicy, Subscription, Tail, Topic,
+    TopicSettings,
+};
+pub use transaction::{
+    CheckCounts, CheckPolicy, DecidedLog, Decider, Decision, InDoubt, Role, Transaction, TransactionKey,
+    TransactionMessage, TransactionState,
+};
