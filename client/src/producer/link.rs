@@ -1,0 +1,73 @@
+//! Opens the producer's stream: hello out, welcome in.
+
+use std::sync::Arc;
+
+use escrow_protocol::limits::GRPC_MESSAGE_BYTES_MAX;
+use escrow_protocol::v1::producer_service_client::ProducerServiceClient;
+use escrow_protocol::v1::{
+    ProducerHello, ProducerRequest, ProducerResponse, ProducerWelcome, producer_request, producer_response,
+};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use crate::error::{Error, ErrorKind};
+use crate::settings::{FRAMES_QUEUED_MAX, Settings};
+
+/// How to reach the broker, and what to say first.
+#[derive(Debug)]
+pub(crate) struct ProducerLink {
+    pub(crate) channel: Channel,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) hello: ProducerHello,
+}
+
+/// A stream on which both sides have introduced themselves.
+#[derive(Debug)]
+pub(crate) struct ProducerStream {
+    /// Dropping it ends this side of the stream.
+    pub(crate) outbound: mpsc::Sender<ProducerRequest>,
+    pub(crate) inbound: Streaming<ProducerResponse>,
+    pub(crate) welcome: ProducerWelcome,
+}
+
+impl ProducerLink {
+    /// Opens a stream within the connect timeout. Cancel safe.
+    pub(crate) async fn open(&self) -> Result<ProducerStream, Error> {
+        match timeout(self.settings.connect_timeout, self.introduce()).await {
+            Ok(opened) => opened,
+            Err(elapsed) => {
+                let text = "the broker did not welcome the producer within the connect timeout";
+                Err(Error::new(ErrorKind::Unavailable, text).because(elapsed))
+            }
+        }
+    }
+
+    async fn introduce(&self) -> Result<ProducerStream, Error> {
+        let (outbound, frames) = mpsc::channel(FRAMES_QUEUED_MAX);
+        let hello = producer_request::Kind::Hello(self.hello.clone());
+        // There is room for it: nothing else was sent.
+        let _ = outbound.try_send(ProducerRequest { kind: Some(hello) });
+        let mut service = ProducerServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let mut inbound = service.session(ReceiverStream::new(frames)).await.map_err(refused)?.into_inner();
+        match inbound.message().await.map_err(refused)?.and_then(|response| response.kind) {
+            Some(producer_response::Kind::Welcome(welcome)) => {
+                Ok(ProducerStream { outbound, inbound, welcome })
+            }
+            Some(producer_response::Kind::Goodbye(goodbye)) => Err(Error::from(goodbye)),
+            Some(producer_response::Kind::Frame(_)) => {
+                Err(Error::new(ErrorKind::Internal, "the broker sent a frame before its welcome"))
+            }
+            None => Err(Error::new(ErrorKind::Unavailable, "the broker ended the stream before its welcome")),
+        }
+    }
+}
+
+/// Nothing was asked for yet, so there is no outcome to be unsure of.
+fn refused(status: tonic::Status) -> Error {
+    Error::from(status).with_unknown_outcome(false)
+}
