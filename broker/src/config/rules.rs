@@ -1,0 +1,120 @@
+//! What must hold between keys. Each broken rule names the key that should change, and where its value came from.
+
+use std::net::SocketAddr;
+
+use super::fault::{Fault, Source};
+use super::section::{Config, RetryStrategy};
+use super::units::{DurationText, SizeText};
+
+/// What is wrong with `config` as a whole; `source_of` says where the value of a key came from.
+pub(super) fn check(config: &Config, source_of: &dyn Fn(&str) -> Source) -> Vec<Fault> {
+    [
+        loopback("grpc.listen", config.grpc.listen, config.insecure),
+        loopback("http.listen", config.http.listen, config.insecure),
+        two_ports(config),
+        check_before_the_end(config),
+        delays_grow(config),
+        overlay_has_room(config),
+        journal_has_files(config),
+        window_holds_a_page(config),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|broken| Fault {
+        source: source_of(broken.key),
+        key: broken.key.to_owned(),
+        fault: broken.fault,
+        remedy: broken.remedy,
+    })
+    .collect()
+}
+
+struct Broken {
+    key: &'static str,
+    fault: String,
+    remedy: String,
+}
+
+fn unless(holds: bool, key: &'static str, fault: String, remedy: &str) -> Option<Broken> {
+    (!holds).then(|| Broken { key, fault, remedy: remedy.to_owned() })
+}
+
+fn loopback(key: &'static str, listen: SocketAddr, insecure: bool) -> Option<Broken> {
+    unless(
+        insecure || listen.ip().is_loopback(),
+        key,
+        format!("{listen} is reachable from other machines, and there is no authentication"),
+        "listen on 127.0.0.1 or [::1], or say --insecure if the network itself keeps strangers out",
+    )
+}
+
+fn two_ports(config: &Config) -> Option<Broken> {
+    let (grpc, http) = (config.grpc.listen, config.http.listen);
+    let same_address = grpc.ip() == http.ip() || grpc.ip().is_unspecified() || http.ip().is_unspecified();
+    unless(
+        grpc.port() == 0 || grpc.port() != http.port() || !same_address,
+        "http.listen",
+        format!("{http} collides with grpc.listen = {grpc}"),
+        "choose another port",
+    )
+}
+
+fn check_before_the_end(config: &Config) -> Option<Broken> {
+    let transactions = &config.transactions;
+    let (first, last) = (transactions.first_check_after_ms, transactions.max_undecided_age_ms);
+    unless(
+        first < last,
+        "transactions.first_check_after",
+        format!(
+            "the first check, after {}, would come no earlier than max_undecided_age = {}",
+            DurationText(first),
+            DurationText(last)
+        ),
+        "shorten first_check_after or lengthen max_undecided_age",
+    )
+}
+
+fn delays_grow(config: &Config) -> Option<Broken> {
+    let retry = &config.retry;
+    let grows = retry.strategy != RetryStrategy::Exponential || retry.initial_delay_ms <= retry.max_delay_ms;
+    unless(
+        grows,
+        "retry.initial_delay",
+        format!(
+            "{} is longer than max_delay = {}",
+            DurationText(retry.initial_delay_ms),
+            DurationText(retry.max_delay_ms)
+        ),
+        "shorten initial_delay or lengthen max_delay",
+    )
+}
+
+fn overlay_has_room(config: &Config) -> Option<Broken> {
+    let (soft, hard) = (config.store.overlay_bytes_max, config.store.overlay_bytes_hard);
+    unless(
+        hard == 0 || hard >= soft.saturating_mul(2),
+        "store.overlay_hard",
+        format!("{} is less than twice overlay = {}", SizeText(hard), SizeText(soft)),
+        "write 0 (four times overlay) or at least twice overlay",
+    )
+}
+
+fn journal_has_files(config: &Config) -> Option<Broken> {
+    let (file, all) = (config.store.journal_file_bytes_max, config.store.journal_bytes_max);
+    unless(
+        file <= all,
+        "store.journal_file",
+        format!("{} is larger than journal = {}", SizeText(file), SizeText(all)),
+        "make journal_file smaller or journal larger",
+    )
+}
+
+fn window_holds_a_page(config: &Config) -> Option<Broken> {
+    let limits = &config.limits.engine;
+    unless(
+        limits.page as u64 <= limits.window_max,
+        "limits.page",
+        format!("{} is more than window = {}", limits.page, limits.window_max),
+        "make page smaller or window larger",
+    )
+}

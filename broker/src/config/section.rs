@@ -1,0 +1,340 @@
+//! The configuration as the rest of the broker sees it: plain, checked values. [`super::keys`] fills them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use escrow_protocol::limits;
+
+use crate::engine::{
+    EngineLimits, GroupDefaults, RetentionSettings, Settings, TopicDefaults, TransactionSettings,
+};
+use crate::records::{GroupSettings, InDoubt, OrderingPolicy, RetryDelays, RetryPolicy};
+
+/// Where clients connect unless configured otherwise.
+const GRPC_PORT: u16 = 7800;
+/// Where people and Prometheus connect unless configured otherwise.
+const HTTP_PORT: u16 = 7880;
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where the store lives. Default `./escrow-data`.
+    pub data_dir: PathBuf,
+    /// The gRPC server.
+    pub grpc: GrpcSection,
+    /// The HTTP server.
+    pub http: HttpSection,
+    /// The store.
+    pub store: StoreSection,
+    /// Checks and in-doubt policies.
+    pub transactions: TransactionSettings,
+    /// Deliveries of a group that is made without settings.
+    pub delivery: DeliverySection,
+    /// Retries of a group that is made without settings.
+    pub retry: RetrySection,
+    /// What may be made by using it.
+    pub topics: TopicDefaults,
+    /// Groups.
+    pub groups: GroupsSection,
+    /// How long things are kept.
+    pub retention: RetentionSettings,
+    /// Bounds.
+    pub limits: LimitsSection,
+    /// Logs.
+    pub log: LogSection,
+    /// Metrics.
+    pub metrics: MetricsSection,
+    /// Listening beyond loopback without authentication was asked for in as many words (`--insecure`).
+    pub insecure: bool,
+}
+
+/// The gRPC server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrpcSection {
+    /// Where it listens. Port 0: any free one.
+    pub listen: SocketAddr,
+    /// What it is called by clients, where that is not the same; empty: as it listens. Shown, not used.
+    pub advertised: String,
+}
+
+/// The HTTP server: console, API, metrics, probes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSection {
+    /// Where it listens. Port 0: any free one.
+    pub listen: SocketAddr,
+}
+
+/// The store. The names and defaults of `escrow_storage::Options`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSection {
+    /// The overlay goes to the table when it is larger, bytes.
+    pub overlay_bytes_max: u64,
+    /// The live overlay refuses new messages when it is larger, bytes; 0: four times `overlay_bytes_max`.
+    pub overlay_bytes_hard: u64,
+    /// Size of a journal file, bytes.
+    pub journal_file_bytes_max: u64,
+    /// The overlay goes to the table when the journal has grown by this, bytes.
+    pub journal_bytes_max: u64,
+    /// Zeros written ahead of the journal's end, bytes.
+    pub journal_ahead_bytes: u64,
+    /// The table's cache, bytes.
+    pub table_cache_bytes: u64,
+    /// How long the table may take to open, milliseconds.
+    pub table_open_limit_ms: u64,
+    /// Free space below which new messages are refused, bytes.
+    pub free_floor_bytes: u64,
+    /// Size of the file given up when the disk is full, bytes.
+    pub ballast_bytes: u64,
+    /// The longest a commit is delayed while the table catches up, milliseconds.
+    pub commit_delay_max_ms: u64,
+}
+
+/// Deliveries of a group that is made without settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliverySection {
+    /// The lease, milliseconds.
+    pub lease_ms: u64,
+    /// What a failure means for its ordering key.
+    pub ordering: OrderingPolicy,
+}
+
+/// Which of the delays in [`RetrySection`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryStrategy {
+    /// A list of delays.
+    Ladder,
+    /// A delay that grows.
+    Exponential,
+    /// One delay.
+    Fixed,
+}
+
+/// Retries of a group that is made without settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySection {
+    /// Which delays count.
+    pub strategy: RetryStrategy,
+    /// `ladder`: one after another, the last repeats, milliseconds.
+    pub delays_ms: Vec<u64>,
+    /// `exponential`: the first, milliseconds.
+    pub initial_delay_ms: u64,
+    /// `exponential`: times 1000.
+    pub multiplier_permille: u32,
+    /// `exponential`: the longest, milliseconds.
+    pub max_delay_ms: u64,
+    /// `fixed`: the delay, milliseconds.
+    pub fixed_delay_ms: u64,
+    /// Retries that come at once, before the delays begin.
+    pub immediate_attempts: u32,
+    /// Each delay is lengthened by up to this many percent.
+    pub jitter_percent: u32,
+    /// Attempts in all, before the dead letters.
+    pub max_attempts: u32,
+}
+
+/// Groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupsSection {
+    /// Subscribing under an unknown name makes the group.
+    pub create_on_use: bool,
+    /// A broadcast client's own group ends when the client stays away this long, milliseconds.
+    pub broadcast_idle_ms: u64,
+}
+
+/// Bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitsSection {
+    /// The largest body, bytes.
+    pub body_bytes_max: u64,
+    /// Of the engine.
+    pub engine: EngineLimits,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Logs, on stderr.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSection {
+    /// A level, or a filter such as `info,escrow_storage=debug`.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// Metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsSection {
+    /// `/metrics` is served.
+    pub enabled: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let settings = Settings::default();
+        Self {
+            data_dir: PathBuf::from("./escrow-data"),
+            grpc: GrpcSection {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, GRPC_PORT)),
+                advertised: String::new(),
+            },
+            http: HttpSection { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT)) },
+            store: StoreSection::default(),
+            transactions: settings.transactions,
+            delivery: DeliverySection {
+                lease_ms: settings.groups.settings.lease_ms,
+                ordering: settings.groups.settings.ordering,
+            },
+            retry: RetrySection::from(settings.groups.settings.retry),
+            topics: settings.topics,
+            groups: GroupsSection {
+                create_on_use: settings.groups.create_on_use,
+                broadcast_idle_ms: settings.groups.broadcast_idle_ms,
+            },
+            retention: settings.retention,
+            limits: LimitsSection {
+                body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT as u64,
+                engine: settings.limits,
+            },
+            log: LogSection { level: "info".to_owned(), format: LogFormat::Text },
+            metrics: MetricsSection { enabled: true },
+            insecure: false,
+        }
+    }
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        const MIB: u64 = 1 << 20;
+        Self {
+            overlay_bytes_max: 64 * MIB,
+            overlay_bytes_hard: 0,
+            journal_file_bytes_max: 64 * MIB,
+            journal_bytes_max: 256 * MIB,
+            journal_ahead_bytes: MIB,
+            table_cache_bytes: 64 * MIB,
+            table_open_limit_ms: 30_000,
+            free_floor_bytes: 128 * MIB,
+            ballast_bytes: 16 * MIB,
+            commit_delay_max_ms: 100,
+        }
+    }
+}
+
+impl From<RetryPolicy> for RetrySection {
+    /// The delays that `policy` does not use get values that make sense once they are chosen.
+    fn from(policy: RetryPolicy) -> Self {
+        let mut section = Self {
+            strategy: RetryStrategy::Ladder,
+            delays_ms: vec![10_000],
+            initial_delay_ms: 1_000,
+            multiplier_permille: 2_000,
+            max_delay_ms: 3600 * 1000,
+            fixed_delay_ms: 30_000,
+            immediate_attempts: policy.immediate_attempts,
+            jitter_percent: policy.jitter_percent,
+            max_attempts: policy.max_attempts,
+        };
+        match policy.delays {
+            RetryDelays::Ladder(delays_ms) => section.delays_ms = delays_ms,
+            RetryDelays::Exponential { initial_ms, multiplier_permille, max_ms } => {
+                section.strategy = RetryStrategy::Exponential;
+                section.initial_delay_ms = initial_ms;
+                section.multiplier_permille = multiplier_permille;
+                section.max_delay_ms = max_ms;
+            }
+            RetryDelays::Fixed(delay_ms) => {
+                section.strategy = RetryStrategy::Fixed;
+                section.fixed_delay_ms = delay_ms;
+            }
+        }
+        section
+    }
+}
+
+impl RetrySection {
+    /// The policy it stands for.
+    pub fn policy(&self) -> RetryPolicy {
+        let delays = match self.strategy {
+            RetryStrategy::Ladder => RetryDelays::Ladder(self.delays_ms.clone()),
+            RetryStrategy::Exponential => RetryDelays::Exponential {
+                initial_ms: self.initial_delay_ms,
+                multiplier_permille: self.multiplier_permille,
+                max_ms: self.max_delay_ms,
+            },
+            RetryStrategy::Fixed => RetryDelays::Fixed(self.fixed_delay_ms),
+        };
+        RetryPolicy {
+            delays,
+            immediate_attempts: self.immediate_attempts,
+            jitter_percent: self.jitter_percent,
+            max_attempts: self.max_attempts,
+        }
+    }
+}
+
+impl Config {
+    /// What of it the engine needs.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            transactions: self.transactions.clone(),
+            groups: GroupDefaults {
+                settings: GroupSettings {
+                    retry: self.retry.policy(),
+                    ordering: self.delivery.ordering,
+                    lease_ms: self.delivery.lease_ms,
+                },
+                create_on_use: self.groups.create_on_use,
+                broadcast_idle_ms: self.groups.broadcast_idle_ms,
+            },
+            topics: self.topics,
+            retention: self.retention,
+            limits: self.limits.engine,
+        }
+    }
+}
+
+/// A value that is one of a few words.
+pub trait Choice: Copy + PartialEq + 'static {
+    /// The words and what they stand for.
+    const ALL: &'static [(&'static str, Self)];
+
+    /// Its word.
+    fn word(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(_, value)| *value == self)
+            .map(|(word, _)| *word)
+            .expect("every value has a word: the tests go through them")
+    }
+
+    /// What `word` stands for.
+    fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
+    }
+}
+
+impl Choice for InDoubt {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("park", Self::Park), ("rollback", Self::Rollback), ("commit", Self::Commit)];
+}
+
+impl Choice for OrderingPolicy {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("block", Self::Block), ("skip", Self::Skip), ("dead_letter", Self::DeadLetter)];
+}
+
+impl Choice for RetryStrategy {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("ladder", Self::Ladder), ("exponential", Self::Exponential), ("fixed", Self::Fixed)];
+}
+
+impl Choice for LogFormat {
+    const ALL: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
