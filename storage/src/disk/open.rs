@@ -1,0 +1,240 @@
+//! Opening a data directory: everything is read and checked before anything is changed.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, RwLock};
+
+use super::shared::{Gate, Shared};
+use super::{DiskStore, spill};
+use crate::builder::{Builder, without_format};
+use crate::directory::{self, Found, Layout, io_error};
+use crate::failpoints::FailPoint;
+use crate::journal::{self, Closed, FileScan, Journal, Scan, Tail};
+use crate::overlay::Layers;
+use crate::room::RoomWatch;
+use crate::stats::Counters;
+use crate::table::record::Meta;
+use crate::table::{self, Table};
+use crate::watermark::{Mark, Watermark};
+use crate::{Epoch, OpenError, Options, Sequence};
+
+/// What an open found and mended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Whether the directory was empty.
+    pub was_created: bool,
+    /// The claim under which the store works from now on.
+    pub epoch: Epoch,
+    /// The last commit that is there.
+    pub last_sequence: Sequence,
+    /// The last commit that was in the table.
+    pub spilled_sequence: Sequence,
+    /// How many records the table holds.
+    pub table_records: u64,
+    /// How many batches were read from the journal.
+    pub frames_replayed: u64,
+    /// How many bytes of a torn last write were cut from the journal. Nobody was told that they were stored.
+    pub torn_bytes_cut: u64,
+    /// How many journal files were deleted that a crash had left behind.
+    pub old_files_deleted: u64,
+}
+
+impl DiskStore {
+    /// Opens the data directory `dir`, creates it if it is absent or empty, and becomes its writer under the next epoch,
+    /// which is durable when this returns.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing was changed then.
+    pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<(Self, Opened), OpenError> {
+        let options = options.checked();
+        let layout = Layout::new(dir.as_ref());
+        let (lock, found) = directory::claim(&layout)?;
+        let was_created = found == Found::Fresh;
+        let table = match found {
+            Found::Fresh => Some(create(&layout, &options)?),
+            Found::Ours => None,
+        };
+        let mut watermark = Watermark::open(&layout.watermark())?;
+        let scan = journal::scan(&layout.journal(), watermark.mark().sequence)?;
+        if let Some(damage) = &scan.damage {
+            return Err(damage.clone().into_error());
+        }
+        let table = table.map_or_else(|| open_table(&layout, &options), Ok)?;
+        let meta = check_against_mark(&table, watermark.mark())?;
+        check_against_journal(&layout, &scan, meta)?;
+        options.failpoints.pass(FailPoint::DuringRecovery);
+
+        sync_if_ahead(&table, &mut watermark, meta)?;
+        let mut opened = Opened {
+            was_created,
+            epoch: Epoch(scan.epoch().0 + 1),
+            last_sequence: Sequence(scan.last()),
+            spilled_sequence: Sequence(meta.sequence),
+            table_records: meta.records_now,
+            frames_replayed: 0,
+            torn_bytes_cut: scan.torn_bytes(),
+            old_files_deleted: 0,
+        };
+        cut_torn_tail(&scan)?;
+        let closed = delete_old_files(&layout, &scan, meta.sequence, &mut opened)?;
+        let journal = Journal::begin(&layout.journal(), opened.epoch, scan.last(), &options)
+            .map_err(|source| io_error(&layout.journal(), source))?;
+        let layers = replay(scan, meta.sequence, &mut opened);
+        let shared = Arc::new(Shared {
+            layers: RwLock::new(layers),
+            table,
+            gate: Gate::default(),
+            counters: Counters::default(),
+            room: RoomWatch::new(&layout, &options),
+            closed_files: Mutex::new(closed),
+            spilled: AtomicU64::new(meta.sequence),
+            epoch: opened.epoch,
+            failure: Mutex::new(None),
+            layout,
+            options,
+            lock: Mutex::new(Some(lock)),
+        });
+        Ok((start(shared, journal, watermark)?, opened))
+    }
+}
+
+fn start(shared: Arc<Shared>, journal: Journal, watermark: Watermark) -> Result<DiskStore, OpenError> {
+    let spill = std::thread::Builder::new().name("escrow-spill".into()).spawn({
+        let shared = Arc::clone(&shared);
+        move || spill::run(&shared, watermark)
+    });
+    let spill = Some(spill.map_err(|source| io_error(&shared.layout.root, source))?);
+    let mut store = DiskStore { shared, journal, spill, freezes_seen: 0, journal_bytes_since_freeze: 0 };
+    // What was replayed may be more than an overlay should hold.
+    store.freeze_if_large();
+    Ok(store)
+}
+
+/// Makes an empty directory a data directory.
+fn create(layout: &Layout, options: &Options) -> Result<Table, OpenError> {
+    let interrupted = layout.watermark().exists()
+        && Watermark::open(&layout.watermark()).is_ok_and(|watermark| watermark.mark() != Mark::default());
+    if interrupted {
+        return Err(without_format(layout));
+    }
+    let table = Builder::begin(layout, options)?.finish(0, Epoch(0), options)?;
+    directory::write_format(layout)?;
+    Ok(table)
+}
+
+fn open_table(layout: &Layout, options: &Options) -> Result<Table, OpenError> {
+    // sled would create an empty one without a word.
+    if !table::exists(&layout.table()) {
+        return Err(table::damaged(&layout.table(), "the table is missing".into()));
+    }
+    Table::open(&layout.table(), options.table_cache_bytes, options.table_open_limit)
+}
+
+/// A table never holds less than what the watermark says.
+pub(crate) fn check_against_mark(table: &Table, mark: Mark) -> Result<Meta, OpenError> {
+    let dir = table.path();
+    let dir = dir.parent().unwrap_or(&dir);
+    let Some(meta) = table.meta() else {
+        return Err(table::damaged(dir, "the table opened empty".into()));
+    };
+    if meta.sequence < mark.sequence {
+        let fault =
+            format!("the table opened as of sequence {}, it had reached {}", meta.sequence, mark.sequence);
+        return Err(table::damaged(dir, fault));
+    }
+    if meta.sequence == mark.sequence && meta.records != mark.records {
+        let fault = format!("the table opened with {} records instead of {}", meta.records, mark.records);
+        return Err(table::damaged(dir, fault));
+    }
+    Ok(meta)
+}
+
+/// Journal and table together must have no gap.
+pub(crate) fn check_against_journal(layout: &Layout, scan: &Scan, meta: Meta) -> Result<(), OpenError> {
+    let fault = match scan.files.first() {
+        None => "there is no journal file".to_owned(),
+        Some(oldest) if oldest.header.first > meta.sequence + 1 => {
+            format!(
+                "the journal begins with sequence {}, the table ends with {}",
+                oldest.header.first, meta.sequence
+            )
+        }
+        Some(_) if scan.last() < meta.sequence => {
+            format!("the journal ends with sequence {}, the table with {}", scan.last(), meta.sequence)
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(OpenError::Damaged {
+        file: layout.journal(),
+        fault,
+        remedy: "restore a backup with `escrow store restore`, or give up what is missing with \
+                 `escrow store repair`"
+            .into(),
+    })
+}
+
+/// A crash between writing the table and writing the watermark leaves a table that is ahead, and that may be in the
+/// system's memory only. It is synced before its journal goes.
+fn sync_if_ahead(table: &Table, watermark: &mut Watermark, meta: Meta) -> Result<(), OpenError> {
+    if meta.sequence == watermark.mark().sequence {
+        return Ok(());
+    }
+    table
+        .sync(&crate::FailPoints::off())
+        .map_err(|error| io_error(&table.path(), std::io::Error::other(error.to_string())))?;
+    let mark = Mark { sequence: meta.sequence, records: meta.records };
+    watermark.write(mark).map_err(|source| io_error(watermark.path(), source))
+}
+
+fn cut_torn_tail(scan: &Scan) -> Result<(), OpenError> {
+    let Some(newest) = scan.files.last().filter(|file| file.tail != Tail::Clean) else { return Ok(()) };
+    tracing::warn!(
+        file = %newest.path.display(),
+        offset = newest.end,
+        bytes = scan.torn_bytes(),
+        "a torn last write was cut from the journal"
+    );
+    let file = OpenOptions::new().write(true).open(&newest.path);
+    let cut = file.and_then(|file| {
+        file.set_len(newest.end)?;
+        file.sync_all()
+    });
+    cut.map_err(|source| io_error(&newest.path, source))
+}
+
+/// Deletes the files that the table has overtaken, oldest first; returns the others that hold batches.
+fn delete_old_files(
+    layout: &Layout,
+    scan: &Scan,
+    spilled: u64,
+    opened: &mut Opened,
+) -> Result<Vec<Closed>, OpenError> {
+    let _ = std::fs::remove_file(layout.journal().join(journal::UNFINISHED));
+    let mut closed = Vec::new();
+    // A newest file without a batch is replaced by the one that is begun now.
+    for file in scan.files.iter().filter(|file| file.frames > 0) {
+        // The newest file keeps the epoch until the next one is there.
+        let is_newest = Some(&file.path) == scan.files.last().map(|newest| &newest.path);
+        if file.last <= spilled && !is_newest {
+            std::fs::remove_file(&file.path).map_err(|source| io_error(&file.path, source))?;
+            opened.old_files_deleted += 1;
+        } else {
+            closed.push(as_closed(file));
+        }
+    }
+    Ok(closed)
+}
+
+fn as_closed(file: &FileScan) -> Closed {
+    Closed { path: file.path.clone(), last: file.last, bytes: file.end }
+}
+
+fn replay(scan: Scan, spilled: u64, opened: &mut Opened) -> Layers {
+    let mut layers = Layers::new(spilled);
+    for (sequence, batch) in scan.batches.into_iter().filter(|(sequence, _)| *sequence > spilled) {
+        layers.apply(sequence, batch);
+        opened.frames_replayed += 1;
+    }
+    layers
+}

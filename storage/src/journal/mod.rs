@@ -1,0 +1,25 @@
+//! The journal: the files to which a batch is appended and synced before anything else happens. The only thing a commit
+//! waits for.
+//!
+//! Owns `<data>/journal/`. Must never sync again after a sync failed, and must never write behind a frame that is not
+//! known to be whole.
+
+pub(crate) mod frame;
+mod scan;
+mod writer;
+
+use std::path::{Path, PathBuf};
+
+pub(crate) use scan::{Damage, FileScan, Remains, Scan, Tail, check_closed, paths_behind, scan};
+pub(crate) use writer::{AppendError, Appended, Closed, Journal, create_file};
+
+/// What the names of journal files end in.
+pub(crate) const SUFFIX: &str = ".log";
+
+/// A file that was being created when the process died. Deleted at the next open.
+pub(crate) const UNFINISHED: &str = "unfinished.tmp";
+
+/// The journal file that begins with sequence `first`. Zero padded, so that the order of names is the order of files.
+pub(crate) fn file_path(dir: &Path, first: u64) -> PathBuf {
+    dir.join(format!("{first:020}{SUFFIX}"))
+}

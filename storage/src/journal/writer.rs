@@ -1,0 +1,281 @@
+//! Appending to the journal.
+//!
+//! Owns the newest journal file. After a failed sync, or a failed write that could not be cut back, it refuses
+//! everything: what is on disk is then unknown until the next start reads it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::frame::{self, HEADER_BYTES, Header};
+use super::{UNFINISHED, file_path};
+use crate::clock;
+use crate::directory::sync_dir;
+use crate::failpoints::{FailPoint, FailPoints};
+use crate::faults::{Fault, Faults, Operation};
+use crate::{Batch, Epoch, Options};
+
+/// Why an append did not happen.
+#[derive(Debug)]
+pub(crate) enum AppendError {
+    /// No space; the journal is as it was before.
+    NoSpace(io::Error),
+    /// Unknown state: nothing may be appended any more.
+    Failed(String),
+}
+
+/// A journal file that takes no more frames.
+#[derive(Debug, Clone)]
+pub(crate) struct Closed {
+    pub(crate) path: PathBuf,
+    /// The sequence of its last frame: it may go when the table holds that.
+    pub(crate) last: u64,
+    pub(crate) bytes: u64,
+}
+
+/// How long the two halves of an append took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appended {
+    pub(crate) bytes: u64,
+    pub(crate) write: Duration,
+    pub(crate) sync: Duration,
+}
+
+/// The writer of the journal.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    dir: PathBuf,
+    file: File,
+    path: PathBuf,
+    header: Header,
+    /// Where the next frame goes.
+    offset: u64,
+    /// Up to where zeros (or frames) were written.
+    written_to: u64,
+    last: u64,
+    /// Why nothing may be appended any more.
+    poison: Option<String>,
+    buffer: Vec<u8>,
+    file_bytes_max: u64,
+    ahead_bytes: u64,
+    failpoints: FailPoints,
+    faults: Faults,
+}
+
+/// The size above which the encoding buffer is given back after an append.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
+
+impl Journal {
+    /// Begins a new file after sequence `last`. Its header makes `epoch` durable.
+    pub(crate) fn begin(dir: &Path, epoch: Epoch, last: u64, options: &Options) -> io::Result<Self> {
+        let header = Header { epoch, first: last + 1 };
+        let (file, path) = create_file(dir, &header, &options.faults)?;
+        Ok(Self {
+            dir: dir.into(),
+            file,
+            path,
+            header,
+            offset: HEADER_BYTES as u64,
+            written_to: HEADER_BYTES as u64,
+            last,
+            poison: None,
+            buffer: Vec::new(),
+            file_bytes_max: options.journal_file_bytes_max,
+            ahead_bytes: options.journal_ahead_bytes,
+            failpoints: options.failpoints.clone(),
+            faults: options.faults.clone(),
+        })
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.header.epoch
+    }
+
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Whether `batch` should go to a new file. One that is larger than a whole file gets a file to itself.
+    pub(crate) fn is_full_for(&self, batch: &Batch) -> bool {
+        !self.is_empty() && self.offset + frame::size_of(batch) > self.file_bytes_max
+    }
+
+    /// Whether nothing was appended to the newest file.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.offset == HEADER_BYTES as u64
+    }
+
+    /// The size of the newest file without the zeros ahead.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.offset
+    }
+
+    /// Makes `batch` durable as sequence `last + 1`.
+    pub(crate) fn append(&mut self, batch: &Batch) -> Result<Appended, AppendError> {
+        if let Some(reason) = &self.poison {
+            return Err(AppendError::Failed(reason.clone()));
+        }
+        let started = clock::now();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        frame::encode(batch, self.last + 1, self.header.salt(), &mut buffer);
+        self.failpoints.pass(FailPoint::BeforeAppend);
+        let appended = self.write_and_sync(&buffer, started);
+        if buffer.capacity() <= BUFFER_BYTES_KEPT {
+            self.buffer = buffer;
+        }
+        let appended = appended?;
+        self.last += 1;
+        Ok(appended)
+    }
+
+    fn write_and_sync(&mut self, frame: &[u8], started: Instant) -> Result<Appended, AppendError> {
+        self.write_ahead(frame.len() as u64);
+        if let Err(error) = self.write(frame) {
+            return Err(self.cut_back(error));
+        }
+        self.failpoints.pass(FailPoint::AfterAppend);
+        let written = clock::now();
+        self.sync()?;
+        self.failpoints.pass(FailPoint::AfterSync);
+        self.offset += frame.len() as u64;
+        self.written_to = self.written_to.max(self.offset);
+        let (write, sync) = (written - started, clock::now() - written);
+        Ok(Appended { bytes: frame.len() as u64, write, sync })
+    }
+
+    /// Keeps zeros ahead of the frames. They become durable with the next sync, which then only overwrites. Not for
+    /// frames so large that writing twice costs more than the sync.
+    fn write_ahead(&mut self, frame_bytes: u64) {
+        if frame_bytes >= self.ahead_bytes || self.offset + frame_bytes <= self.written_to {
+            return;
+        }
+        let zeros = vec![0; self.ahead_bytes as usize];
+        let target = self.written_to.max(self.offset);
+        // Without these zeros the append is slower, not wrong: its own write reports what is the matter.
+        if self.file.write_all_at(&zeros, target).is_ok() {
+            self.written_to = target + self.ahead_bytes;
+        }
+    }
+
+    fn write(&self, frame: &[u8]) -> io::Result<()> {
+        if let Err((fault, error)) = self.faults.check(Operation::Write) {
+            if fault == Fault::NoSpace {
+                self.file.write_all_at(&frame[..frame.len() / 2], self.offset)?;
+            }
+            return Err(error);
+        }
+        self.file.write_all_at(frame, self.offset)
+    }
+
+    fn sync(&mut self) -> Result<(), AppendError> {
+        let synced = match self.faults.check(Operation::Sync) {
+            Ok(()) => self.file.sync_data(),
+            Err((_, error)) => Err(error),
+        };
+        synced.map_err(|error| self.fail(format!("syncing {} failed: {error}", self.path.display())))
+    }
+
+    /// Takes back the part of a frame that was written before the disk was full.
+    fn cut_back(&mut self, error: io::Error) -> AppendError {
+        let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if !is_full {
+            return self.fail(format!("writing {} failed: {error}", self.path.display()));
+        }
+        let cut = match self.faults.check(Operation::Cut) {
+            Ok(()) => self.file.set_len(self.offset),
+            Err((_, error)) => Err(error),
+        };
+        if let Err(error) = cut {
+            return self.fail(format!("cutting {} back failed: {error}", self.path.display()));
+        }
+        self.written_to = self.offset;
+        AppendError::NoSpace(error)
+    }
+
+    fn fail(&mut self, reason: String) -> AppendError {
+        self.poison = Some(reason.clone());
+        AppendError::Failed(reason)
+    }
+
+    /// Closes the newest file and begins the next; returns the closed one.
+    pub(crate) fn rotate(&mut self) -> Result<Closed, AppendError> {
+        if let Some(reason) = &self.poison {
+            return Err(AppendError::Failed(reason.clone()));
+        }
+        let header = Header { epoch: self.header.epoch, first: self.last + 1 };
+        let (file, path) = match create_file(&self.dir, &header, &self.faults) {
+            Ok(created) => created,
+            // Two newest files must never exist: frames behind the older one would look like damage.
+            Err(CreateError::MaybeNamed(error)) => {
+                return Err(self.fail(format!("syncing {} failed: {error}", self.dir.display())));
+            }
+            // Nothing has changed: the frames go on into the old file.
+            Err(CreateError::Unnamed(error)) => return Err(AppendError::NoSpace(error)),
+        };
+        // The zeros ahead are not needed any more; a crash before this is durable leaves zeros, which are accepted.
+        let _ = self.file.set_len(self.offset);
+        let closed =
+            Closed { path: std::mem::replace(&mut self.path, path), last: self.last, bytes: self.offset };
+        self.file = file;
+        self.header = header;
+        self.offset = HEADER_BYTES as u64;
+        self.written_to = self.offset;
+        Ok(closed)
+    }
+
+    /// Says in the file that it was closed in order. Without it a start reads the same batches.
+    pub(crate) fn seal(&mut self) -> io::Result<()> {
+        if self.poison.is_some() {
+            return Ok(());
+        }
+        let seal = frame::encode_seal(self.last, self.header.salt());
+        self.file.write_all_at(&seal, self.offset)?;
+        self.file.set_len(self.offset + seal.len() as u64)?;
+        self.poison = Some("the journal is closed".into());
+        self.file.sync_data()
+    }
+}
+
+/// Why a file was not created.
+#[derive(Debug)]
+pub(crate) enum CreateError {
+    /// It does not exist under its name.
+    Unnamed(io::Error),
+    /// It may exist under its name after a crash.
+    MaybeNamed(io::Error),
+}
+
+impl From<CreateError> for io::Error {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Unnamed(error) | CreateError::MaybeNamed(error) => error,
+        }
+    }
+}
+
+/// Creates a journal file whose header and name are durable: a file with a torn header never exists under a final name.
+/// Replaces a file of that name, which can only be one without frames.
+pub(crate) fn create_file(
+    dir: &Path,
+    header: &Header,
+    faults: &Faults,
+) -> Result<(File, PathBuf), CreateError> {
+    let unfinished = dir.join(UNFINISHED);
+    let path = file_path(dir, header.first);
+    let named = || {
+        faults.check(Operation::Create).map_err(|(_, error)| error)?;
+        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&unfinished)?;
+        file.write_all_at(&header.encode(), 0)?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, &path)?;
+        Ok(file)
+    };
+    let file = named().map_err(|error| {
+        let _ = std::fs::remove_file(&unfinished);
+        CreateError::Unnamed(error)
+    })?;
+    sync_dir(dir).map_err(CreateError::MaybeNamed)?;
+    Ok((file, path))
+}

@@ -1,0 +1,158 @@
+//! The one way in which layers and table are read together: the newest wins, a tombstone hides.
+//!
+//! Why nothing is missed while an overlay moves to the table: the layers are asked first, both under one lock. A key that
+//! is in neither was in the table at that moment, and stays there; if it is changed there afterwards, then by an overlay
+//! that was frozen later. A value of several parts can be met half-way through such a change: then the count of freezes
+//! has changed too, and the layers are asked again.
+
+use std::ops::ControlFlow;
+use std::sync::RwLock;
+
+use bytes::Bytes;
+
+use crate::lock::read;
+use crate::overlay::{Chunk, Layers, comes_first};
+use crate::table::{Direction, Table};
+use crate::{Edit, Entry, KeyRange, ReadError};
+
+/// How many edits of the layers are taken under one lock.
+const CHUNK_EDITS_MAX: usize = 256;
+const CHUNK_EDITS_MIN: usize = 16;
+
+/// The layers, either as they change or as they were.
+pub(crate) trait Newest {
+    /// Runs `ask` on both layers at one moment.
+    fn at_once<T>(&self, ask: impl FnOnce(&Layers) -> T) -> T;
+}
+
+impl Newest for RwLock<Layers> {
+    fn at_once<T>(&self, ask: impl FnOnce(&Layers) -> T) -> T {
+        ask(&read(self))
+    }
+}
+
+impl Newest for Layers {
+    fn at_once<T>(&self, ask: impl FnOnce(&Layers) -> T) -> T {
+        ask(self)
+    }
+}
+
+/// The value of `key`.
+pub(crate) fn get(table: &Table, newest: &impl Newest, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+    loop {
+        let (edit, freezes) = newest.at_once(|layers| (layers.get(key).cloned(), layers.freezes()));
+        match edit {
+            Some(Edit::Put(value)) => return Ok(Some(value)),
+            Some(Edit::Delete) => return Ok(None),
+            None => {}
+        }
+        match table.get(key) {
+            Err(ReadError::Corrupt { .. }) if has_changed(newest, freezes) => {}
+            read => return read,
+        }
+    }
+}
+
+/// At most `limit` entries of `range`.
+pub(crate) fn scan(
+    table: &Table,
+    newest: &impl Newest,
+    range: &KeyRange,
+    direction: Direction,
+    limit: usize,
+) -> Result<Vec<Entry>, ReadError> {
+    let mut entries = Vec::new();
+    if limit > 0 {
+        let chunk_edits = limit.clamp(CHUNK_EDITS_MIN, CHUNK_EDITS_MAX);
+        walk(table, newest, range, direction, chunk_edits, &mut |key, value| {
+            entries.push((key, value));
+            if entries.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+    }
+    Ok(entries)
+}
+
+/// Hands each entry of `range` to `visit`, until it breaks off.
+pub(crate) fn walk(
+    table: &Table,
+    newest: &impl Newest,
+    range: &KeyRange,
+    direction: Direction,
+    chunk_edits: usize,
+    visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
+) -> Result<(), ReadError> {
+    let mut rest = (range.start < range.end).then(|| range.clone());
+    while let Some(range) = rest {
+        let (chunk, freezes) =
+            newest.at_once(|layers| (layers.chunk(&range, direction, chunk_edits), layers.freezes()));
+        let next_rest = chunk.rest.clone();
+        let mut last = None;
+        let walked = walk_chunk(table, chunk, direction, &mut |key, value| {
+            last = Some(key.clone());
+            visit(key, value)
+        });
+        rest = match walked {
+            Ok(ControlFlow::Continue(())) => next_rest,
+            Ok(ControlFlow::Break(())) => return Ok(()),
+            Err(ReadError::Corrupt { .. }) if has_changed(newest, freezes) => {
+                behind(range, last.as_deref(), direction)
+            }
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(())
+}
+
+fn has_changed(newest: &impl Newest, freezes: u64) -> bool {
+    newest.at_once(Layers::freezes) != freezes
+}
+
+/// What is left of `range` after `last` was handed out.
+fn behind(range: KeyRange, last: Option<&[u8]>, direction: Direction) -> Option<KeyRange> {
+    let rest = match (last, direction) {
+        (None, _) => range,
+        (Some(last), Direction::Forward) => KeyRange::new([last, &[0]].concat(), range.end),
+        (Some(last), Direction::Backward) => KeyRange::new(range.start, last.to_vec()),
+    };
+    (rest.start < rest.end).then_some(rest)
+}
+
+/// Merges one chunk with the table below it.
+fn walk_chunk(
+    table: &Table,
+    chunk: Chunk,
+    direction: Direction,
+    visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, ReadError> {
+    let mut heads = table.heads(&chunk.covered, direction)?;
+    let mut edits = chunk.edits.into_iter().peekable();
+    let mut head = heads.next()?;
+    loop {
+        let edit_is_next = match (edits.peek(), &head) {
+            (None, None) => return Ok(ControlFlow::Continue(())),
+            (None, Some(_)) => false,
+            (Some(_), None) => true,
+            (Some((newer, _)), Some((older, _))) => !comes_first(older, newer, direction),
+        };
+        let entry = if edit_is_next {
+            let (key, edit) = edits.next().expect("it was peeked at");
+            if head.as_ref().is_some_and(|(older, _)| *older == key) {
+                head = heads.next()?;
+            }
+            match edit {
+                Edit::Put(value) => Some((key, value)),
+                Edit::Delete => None,
+            }
+        } else {
+            let (key, stored) = head.take().expect("there is one if no edit is next");
+            let value = heads.value(&key, &stored)?;
+            head = heads.next()?;
+            Some((key, value))
+        };
+        if let Some((key, value)) = entry
+            && visit(key, value).is_break()
+        {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! All settings of the store on disk, with defaults and minimums.
+//!
+//! A value below its minimum is raised to it by [`Options::checked`], which every open does.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{FailPoints, Faults, Observer};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// How a [`crate::DiskStore`] is opened. `Options::default()` is right for a broker.
+#[derive(Clone)]
+pub struct Options {
+    /// The overlay is frozen and written to the table when its edits take more than this. Twice this much memory is
+    /// ordinary, [`Options::overlay_bytes_hard`] the bound. Default 64 MiB, minimum 1 KiB.
+    pub overlay_bytes_max: u64,
+    /// When the table cannot keep up and the live overlay reaches this, [`crate::Store::room`] is low until it has
+    /// shrunk. Default 4 x `overlay_bytes_max`, minimum 2 x.
+    pub overlay_bytes_hard: Option<u64>,
+    /// A journal file that has reached this size is followed by a new one. Default 64 MiB, minimum 4 KiB.
+    pub journal_file_bytes_max: u64,
+    /// The overlay is frozen, however small, when the journal has grown by this since it was begun: it bounds what a
+    /// restart has to read. Default 256 MiB, minimum 4 KiB.
+    pub journal_bytes_max: u64,
+    /// So many zeros are written ahead of the last frame at a time: a sync of blocks that exist costs half of a sync that
+    /// has to add them. 0 writes none. Default 1 MiB.
+    pub journal_ahead_bytes: u64,
+    /// What the table keeps in memory of its pages. Default 64 MiB, minimum 1 MiB.
+    pub table_cache_bytes: u64,
+    /// A table that takes longer to open hangs on damage. Default 30 s, minimum 1 s.
+    pub table_open_limit: Duration,
+    /// Below this much free space new messages are refused. Default 128 MiB; 0 never refuses.
+    pub free_floor_bytes: u64,
+    /// The size of the file that is deleted to make room when the disk is really full. Default 16 MiB; 0 keeps none.
+    pub ballast_bytes: u64,
+    /// The longest a commit is delayed while the table catches up. Default 100 ms, which is also the maximum.
+    pub commit_delay_max: Duration,
+    /// Is told how long appends, syncs and spills take. Default none.
+    pub observer: Option<Arc<dyn Observer>>,
+    /// Where the process dies on purpose. Default nowhere.
+    pub failpoints: FailPoints,
+    /// Which operations fail on purpose. Default none.
+    pub faults: Faults,
+}
+
+/// The longest delay of a commit that may be configured.
+pub const COMMIT_DELAY_MAX: Duration = Duration::from_millis(100);
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            overlay_bytes_max: 64 * MIB,
+            overlay_bytes_hard: None,
+            journal_file_bytes_max: 64 * MIB,
+            journal_bytes_max: 256 * MIB,
+            journal_ahead_bytes: MIB,
+            table_cache_bytes: 64 * MIB,
+            table_open_limit: Duration::from_secs(30),
+            free_floor_bytes: 128 * MIB,
+            ballast_bytes: 16 * MIB,
+            commit_delay_max: COMMIT_DELAY_MAX,
+            observer: None,
+            failpoints: FailPoints::off(),
+            faults: Faults::default(),
+        }
+    }
+}
+
+impl Options {
+    /// These options with everything below its minimum raised to it, and the delay held under its maximum.
+    #[must_use]
+    pub fn checked(mut self) -> Self {
+        self.overlay_bytes_max = self.overlay_bytes_max.max(KIB);
+        self.journal_file_bytes_max = self.journal_file_bytes_max.max(4 * KIB);
+        self.journal_bytes_max = self.journal_bytes_max.max(4 * KIB);
+        self.table_cache_bytes = self.table_cache_bytes.max(MIB);
+        self.table_open_limit = self.table_open_limit.max(Duration::from_secs(1));
+        self.commit_delay_max = self.commit_delay_max.min(COMMIT_DELAY_MAX);
+        self.overlay_bytes_hard = Some(self.hard_limit());
+        self
+    }
+
+    /// Where the live overlay's memory ends, in bytes.
+    pub(crate) fn hard_limit(&self) -> u64 {
+        let asked = self.overlay_bytes_hard.unwrap_or(self.overlay_bytes_max.saturating_mul(4));
+        asked.max(self.overlay_bytes_max.saturating_mul(2))
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("overlay_bytes_max", &self.overlay_bytes_max)
+            .field("overlay_bytes_hard", &self.hard_limit())
+            .field("journal_file_bytes_max", &self.journal_file_bytes_max)
+            .field("journal_bytes_max", &self.journal_bytes_max)
+            .field("journal_ahead_bytes", &self.journal_ahead_bytes)
+            .field("table_cache_bytes", &self.table_cache_bytes)
+            .field("table_open_limit", &self.table_open_limit)
+            .field("free_floor_bytes", &self.free_floor_bytes)
+            .field("ballast_bytes", &self.ballast_bytes)
+            .field("commit_delay_max", &self.commit_delay_max)
+            .field("failpoints", &self.failpoints)
+            .finish_non_exhaustive()
+    }
+}
