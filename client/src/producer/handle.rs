@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use escrow_protocol::v1::ProducerWelcome;
 use escrow_protocol::v1::producer_command::Command;
 use escrow_protocol::v1::producer_result::Result as Outcome;
 use prost::Message as _;
@@ -20,7 +21,7 @@ use crate::producer::ledger::Operation;
 #[derive(Debug, Default)]
 pub(crate) struct SessionState {
     /// The broker's limit for a body.
-    pub(crate) body_bytes_max: AtomicU64,
+    body_bytes_max: AtomicU64,
     /// Why the session ended for good.
     pub(crate) refused: OnceLock<Error>,
     /// Somebody asked it to end.
@@ -30,6 +31,11 @@ pub(crate) struct SessionState {
 }
 
 impl SessionState {
+    /// The broker said its limits.
+    pub(crate) fn take_limits(&self, welcome: &ProducerWelcome) {
+        self.body_bytes_max.store(welcome.body_bytes_max, Ordering::Relaxed);
+    }
+
     fn end_error(&self) -> Error {
         self.refused.get().map_or_else(|| Error::closed("producer"), Error::copy)
     }

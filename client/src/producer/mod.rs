@@ -131,6 +131,7 @@ impl<S> ProducerBuilder<S> {
         let stream = link.open().await?;
         let (sender, operations) = mpsc::channel(OPERATIONS_QUEUED_MAX);
         let state = Arc::new(SessionState::default());
+        state.take_limits(&stream.welcome);
         let handle = ProducerHandle::new(
             sender,
             self.settings.bytes_under_way_max,

@@ -1,7 +1,6 @@
 //! The task behind a producer: owns its stream, keeps it open, and moves operations, answers and checks over it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use escrow_protocol::limits::FRAME_ENTRIES_MAX;
@@ -81,7 +80,7 @@ impl ProducerSession {
         let _ended = SayEnded(Arc::clone(&self.state));
         loop {
             let opened_at = clock::now();
-            self.state.body_bytes_max.store(stream.welcome.body_bytes_max, Ordering::Relaxed);
+            self.state.take_limits(&stream.welcome);
             let (error, stay_away) = match self.converse(stream).await {
                 StreamEnd::Closed => return,
                 StreamEnd::Lost { error, stay_away } => (error, stay_away),
