@@ -58,7 +58,10 @@ impl Builder {
         self.table.sync(&FailPoints::off()).map_err(|error| self.error(error))?;
         let records = self.table.meta().unwrap_or_default().records;
         let layout = &self.layout;
-        Watermark::create(&layout.watermark(), Mark { sequence, records })?;
+        Watermark::create(
+            &layout.watermark(),
+            Mark { sequence, records, epoch: epoch.0, committed: sequence },
+        )?;
         let header = Header { epoch, first: sequence + 1 };
         journal::create_file(&layout.journal(), &header, &options.faults)
             .map_err(|error| io_error(&layout.journal(), error.into()))?;

@@ -64,7 +64,14 @@ pub(crate) enum Found {
 /// The lock of a directory. Held until it is dropped, at the latest until the process ends.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a child that was just forked holds the file too, until it runs its own program.
+        let _ = self.file.unlock();
+    }
 }
 
 /// Makes the directory if need be, locks it, and says what it is. A directory that is not ours is not touched.
@@ -155,7 +162,7 @@ fn lock(layout: &Layout) -> Result<DirectoryLock, OpenError> {
     // The number is for people only: who holds the lock is decided by the lock.
     let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(|source| io_error(&path, source))?;
-    Ok(DirectoryLock { _file: file })
+    Ok(DirectoryLock { file })
 }
 
 fn refuse_foreign(layout: &Layout) -> Result<(), OpenError> {
@@ -212,7 +219,11 @@ fn format_text(format: u32) -> String {
 
 fn read_format(layout: &Layout) -> Result<(), OpenError> {
     let path = layout.format();
-    let bytes = std::fs::read(&path).map_err(|source| io_error(&path, source))?;
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged_format(&path)),
+        Err(source) => return Err(io_error(&path, source)),
+    };
     let text = String::from_utf8_lossy(&bytes);
     let found = text.lines().nth(1).and_then(|line| line.strip_prefix("format ")?.parse::<u32>().ok());
     match found {
@@ -228,7 +239,7 @@ fn read_format(layout: &Layout) -> Result<(), OpenError> {
 fn damaged_format(path: &Path) -> OpenError {
     OpenError::Damaged {
         file: path.into(),
-        fault: "it does not read as a format number with its checksum".into(),
+        fault: "it is missing, or does not read as a format number with its checksum".into(),
         remedy:
             "`escrow store verify` tells whether the rest is whole; `escrow store repair` writes it again"
                 .into(),

@@ -63,9 +63,10 @@ pub fn repair(
     let layout = Layout::new(dir.as_ref());
     let options = options.clone().checked();
     let (_lock, format) = directory::claim_existing(&layout)?;
-    let (meta, mark_is_damaged) = read_table(&layout, &options)?;
+    let (meta, mark) = read_table(&layout, &options)?;
+    let mark_is_damaged = mark.is_none();
     let scan = journal::scan(&layout.journal(), meta.sequence)?;
-    let cut = Cut::plan(&layout, &scan, meta)?;
+    let cut = Cut::plan(&layout, &scan, meta, mark.unwrap_or_default())?;
 
     let mut report = RepairReport::default();
     if let Some(error) = &format {
@@ -82,11 +83,14 @@ pub fn repair(
     if consent == Consent::LookOnly || report.steps.is_empty() {
         return Ok(report);
     }
-    if let Some(cut) = cut {
+    let mut mark = mark.unwrap_or(Mark { sequence: meta.sequence, records: meta.records, ..Mark::default() });
+    (mark.epoch, mark.committed) = (mark.epoch.max(scan.epoch().0), scan.last());
+    if let Some(cut) = &cut {
         cut.run(&layout)?;
+        (mark.epoch, mark.committed) = (cut.next.epoch.0, cut.next.first - 1);
     }
-    if mark_is_damaged {
-        Watermark::create(&layout.watermark(), Mark { sequence: meta.sequence, records: meta.records })?;
+    if cut.is_some() || mark_is_damaged {
+        Watermark::create(&layout.watermark(), mark)?;
     }
     if format.is_some() {
         directory::write_format(&layout)?;
@@ -95,8 +99,8 @@ pub fn repair(
     Ok(report)
 }
 
-/// What the table says of itself, and whether the watermark has to be written again.
-fn read_table(layout: &Layout, options: &Options) -> Result<(Meta, bool), RepairError> {
+/// What the table says of itself, and the watermark unless it has to be written again.
+fn read_table(layout: &Layout, options: &Options) -> Result<(Meta, Option<Mark>), RepairError> {
     let mark = match Watermark::open(&layout.watermark()) {
         Ok(watermark) => Some(watermark.mark()),
         Err(OpenError::Damaged { .. }) => None,
@@ -109,7 +113,7 @@ fn read_table(layout: &Layout, options: &Options) -> Result<(Meta, bool), Repair
         .map_err(RepairError::Table)?;
     let meta =
         crate::disk::check_against_mark(&table, mark.unwrap_or_default()).map_err(RepairError::Table)?;
-    Ok((meta, mark.is_none()))
+    Ok((meta, mark))
 }
 
 /// What happens to the journal.
@@ -128,25 +132,27 @@ struct Cut {
 
 impl Cut {
     /// `None` if the journal is whole and fits the table.
-    fn plan(layout: &Layout, scan: &Scan, meta: Meta) -> Result<Option<Self>, OpenError> {
-        let Some(damage) = scan.damage.clone().or_else(|| misfit(layout, scan, meta)) else {
+    fn plan(layout: &Layout, scan: &Scan, meta: Meta, mark: Mark) -> Result<Option<Self>, OpenError> {
+        let Some(damage) = scan.damage.clone().or_else(|| misfit(layout, scan, meta, mark)) else {
             return Ok(None);
         };
         let behind = journal::Remains::of(&layout.journal())?;
-        let epoch = if behind.has_unreadable { behind.epoch.0 + EPOCH_MARGIN } else { behind.epoch.0 };
+        let known = behind.epoch.0.max(mark.epoch);
+        let epoch = if behind.has_unreadable { known + EPOCH_MARGIN } else { known };
         // Good batches are kept only if they continue the table without a gap.
         let continues = scan.files.first().is_some_and(|oldest| oldest.header.first <= meta.sequence + 1);
         let is_useful = continues && scan.last() > meta.sequence;
         let last = if is_useful { scan.last() } else { meta.sequence };
         let kept: Vec<_> = scan.files.iter().filter(|file| is_useful && file.frames > 0).collect();
         let shortened = kept.last().filter(|file| file.end < file.size);
+        let end = behind.last.max(mark.committed);
         let deleted = behind.paths.iter().filter(|path| kept.iter().all(|file| file.path != **path));
         Ok(Some(Self {
             damage,
             shortened: shortened.map(|file| (file.path.clone(), file.end)),
             deleted: deleted.cloned().collect(),
             next: Header { epoch: Epoch(epoch), first: last + 1 },
-            lost: (behind.last > last).then_some(last + 1..=behind.last),
+            lost: (end > last).then_some(last + 1..=end),
         }))
     }
 
@@ -180,7 +186,7 @@ impl Cut {
 }
 
 /// A journal that is whole in itself, but does not continue the table.
-fn misfit(layout: &Layout, scan: &Scan, meta: Meta) -> Option<Damage> {
-    let error = crate::disk::check_against_journal(layout, scan, meta).err()?;
+fn misfit(layout: &Layout, scan: &Scan, meta: Meta, mark: Mark) -> Option<Damage> {
+    let error = crate::disk::check_against_journal(layout, scan, meta, mark).err()?;
     Some(Damage { path: layout.journal(), offset: 0, fault: error.to_string(), good: meta.sequence })
 }

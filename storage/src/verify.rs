@@ -176,12 +176,12 @@ fn check_table(
 ) -> Result<(), OpenError> {
     // Without a watermark the table is taken at its word.
     let mark = mark.unwrap_or_default();
-    match disk::check_against_mark(table, mark) {
-        Ok(meta) => {
-            disk::check_against_journal(layout, scan, meta).or_else(|error| report.add_error(error))?
-        }
-        Err(error) => report.add_error(error)?,
-    }
+    let fits = disk::check_against_mark(table, mark).and_then(|meta| match scan.damage {
+        None => disk::check_against_journal(layout, scan, meta, mark),
+        // That it then ends too soon goes without saying.
+        Some(_) => Ok(()),
+    });
+    fits.or_else(|error| report.add_error(error))?;
     // What the journal holds will be written again: damage there heals by itself.
     let rewritten =
         scan.batches.iter().flat_map(|(_, batch)| batch.iter().map(|(key, _)| key.clone())).collect();

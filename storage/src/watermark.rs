@@ -13,8 +13,8 @@ use crate::codec::Cursor;
 use crate::directory::io_error;
 
 const MAGIC: [u8; 8] = *b"ESCROWWM";
-/// magic, generation u64, sequence u64, records u64, crc32 u32.
-const SLOT_BYTES: usize = 36;
+/// magic, generation u64, sequence u64, records u64, epoch u64, committed u64, crc32 u32.
+const SLOT_BYTES: usize = 52;
 /// Each slot has a page of its own, so that no write touches both.
 const SLOT_STRIDE: u64 = 4096;
 
@@ -25,6 +25,10 @@ pub(crate) struct Mark {
     pub(crate) sequence: u64,
     /// How many records it had then.
     pub(crate) records: u64,
+    /// The last claim: a journal that knows only of older ones has lost its newest file.
+    pub(crate) epoch: u64,
+    /// The last commit that was seen to be durable: a journal that ends before it has lost something.
+    pub(crate) committed: u64,
 }
 
 /// The open file.
@@ -87,8 +91,10 @@ fn encode(generation: u64, mark: Mark) -> [u8; SLOT_BYTES] {
     out[8..16].copy_from_slice(&generation.to_be_bytes());
     out[16..24].copy_from_slice(&mark.sequence.to_be_bytes());
     out[24..32].copy_from_slice(&mark.records.to_be_bytes());
-    let crc = crc32fast::hash(&out[..32]);
-    out[32..].copy_from_slice(&crc.to_be_bytes());
+    out[32..40].copy_from_slice(&mark.epoch.to_be_bytes());
+    out[40..48].copy_from_slice(&mark.committed.to_be_bytes());
+    let crc = crc32fast::hash(&out[..48]);
+    out[48..].copy_from_slice(&crc.to_be_bytes());
     out
 }
 
@@ -97,9 +103,11 @@ fn read_slot(file: &File, slot: u64) -> Option<(u64, Mark)> {
     file.read_exact_at(&mut bytes, slot * SLOT_STRIDE).ok()?;
     let mut cursor = Cursor::new(&bytes);
     let magic: [u8; 8] = cursor.array()?;
-    let (generation, sequence, records) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
-    let is_whole = magic == MAGIC && cursor.u32()? == crc32fast::hash(&bytes[..32]);
-    is_whole.then_some((generation, Mark { sequence, records }))
+    let generation = cursor.u64()?;
+    let (sequence, records) = (cursor.u64()?, cursor.u64()?);
+    let mark = Mark { sequence, records, epoch: cursor.u64()?, committed: cursor.u64()? };
+    let is_whole = magic == MAGIC && cursor.u32()? == crc32fast::hash(&bytes[..48]);
+    is_whole.then_some((generation, mark))
 }
 
 fn damaged(path: &Path, fault: &str) -> OpenError {
@@ -120,8 +128,8 @@ mod tests {
     fn a_torn_slot_leaves_the_other_and_two_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("WATERMARK");
-        let old = Mark { sequence: 5, records: 2 };
-        let new = Mark { sequence: 9, records: 3 };
+        let old = Mark { sequence: 5, records: 2, epoch: 1, committed: 5 };
+        let new = Mark { sequence: 9, records: 3, epoch: 1, committed: 9 };
         let mut watermark = Watermark::create(&path, old).unwrap();
         watermark.write(new).unwrap();
         assert_eq!(Watermark::open(&path).unwrap().mark(), new);

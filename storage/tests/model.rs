@@ -1,5 +1,7 @@
 //! The store against a map: whatever is committed, spilled, closed and opened again, both show the same.
 
+#![allow(clippy::unwrap_used)] // These are tests, their helpers too.
+
 mod support;
 
 use std::sync::Arc;

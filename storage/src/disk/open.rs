@@ -62,7 +62,7 @@ impl DiskStore {
         }
         let table = table.map_or_else(|| open_table(&layout, &options), Ok)?;
         let meta = check_against_mark(&table, watermark.mark())?;
-        check_against_journal(&layout, &scan, meta)?;
+        check_against_journal(&layout, &scan, meta, watermark.mark())?;
         options.failpoints.pass(FailPoint::DuringRecovery);
 
         sync_if_ahead(&table, &mut watermark, meta)?;
@@ -80,6 +80,8 @@ impl DiskStore {
         let closed = delete_old_files(&layout, &scan, meta.sequence, &mut opened)?;
         let journal = Journal::begin(&layout.journal(), opened.epoch, scan.last(), &options)
             .map_err(|source| io_error(&layout.journal(), source))?;
+        let mark = Mark { epoch: opened.epoch.0, committed: scan.last(), ..watermark.mark() };
+        watermark.write(mark).map_err(|source| io_error(watermark.path(), source))?;
         let layers = replay(scan, meta.sequence, &mut opened);
         let shared = Arc::new(Shared {
             layers: RwLock::new(layers),
@@ -114,7 +116,7 @@ fn start(shared: Arc<Shared>, journal: Journal, watermark: Watermark) -> Result<
 /// Makes an empty directory a data directory.
 fn create(layout: &Layout, options: &Options) -> Result<Table, OpenError> {
     let interrupted = layout.watermark().exists()
-        && Watermark::open(&layout.watermark()).is_ok_and(|watermark| watermark.mark() != Mark::default());
+        && Watermark::open(&layout.watermark()).is_ok_and(|watermark| watermark.mark().sequence > 0);
     if interrupted {
         return Err(without_format(layout));
     }
@@ -151,7 +153,12 @@ pub(crate) fn check_against_mark(table: &Table, mark: Mark) -> Result<Meta, Open
 }
 
 /// Journal and table together must have no gap.
-pub(crate) fn check_against_journal(layout: &Layout, scan: &Scan, meta: Meta) -> Result<(), OpenError> {
+pub(crate) fn check_against_journal(
+    layout: &Layout,
+    scan: &Scan,
+    meta: Meta,
+    mark: Mark,
+) -> Result<(), OpenError> {
     let fault = match scan.files.first() {
         None => "there is no journal file".to_owned(),
         Some(oldest) if oldest.header.first > meta.sequence + 1 => {
@@ -162,6 +169,16 @@ pub(crate) fn check_against_journal(layout: &Layout, scan: &Scan, meta: Meta) ->
         }
         Some(_) if scan.last() < meta.sequence => {
             format!("the journal ends with sequence {}, the table with {}", scan.last(), meta.sequence)
+        }
+        Some(_) if scan.last() < mark.committed => {
+            format!(
+                "the journal ends with sequence {}, the store had reached {}",
+                scan.last(),
+                mark.committed
+            )
+        }
+        Some(_) if scan.epoch().0 < mark.epoch => {
+            format!("the journal ends with epoch {}, the store had reached {}", scan.epoch().0, mark.epoch)
         }
         Some(_) => return Ok(()),
     };
@@ -183,7 +200,7 @@ fn sync_if_ahead(table: &Table, watermark: &mut Watermark, meta: Meta) -> Result
     table
         .sync(&crate::FailPoints::off())
         .map_err(|error| io_error(&table.path(), std::io::Error::other(error.to_string())))?;
-    let mark = Mark { sequence: meta.sequence, records: meta.records };
+    let mark = Mark { sequence: meta.sequence, records: meta.records, ..watermark.mark() };
     watermark.write(mark).map_err(|source| io_error(watermark.path(), source))
 }
 

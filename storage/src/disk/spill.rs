@@ -21,8 +21,8 @@ use crate::watermark::{Mark, Watermark};
 /// How often a spill that waits for room on disk looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// Runs until the store is closed or the table fails.
-pub(super) fn run(shared: &Arc<Shared>, mut watermark: Watermark) {
+/// Runs until the store is closed or the table fails; gives the watermark back.
+pub(super) fn run(shared: &Arc<Shared>, mut watermark: Watermark) -> Watermark {
     while let Some(frozen) = next(shared) {
         let spilled = spill(shared, &frozen, &mut watermark);
         lock(&shared.gate.state).is_spilling = false;
@@ -33,9 +33,10 @@ pub(super) fn run(shared: &Arc<Shared>, mut watermark: Watermark) {
         }
         shared.gate.changed.notify_all();
         if spilled.is_err() {
-            return;
+            break;
         }
     }
+    watermark
 }
 
 /// Waits for a frozen overlay that may be written; `None` when the store is closed.
@@ -72,7 +73,8 @@ fn spill(shared: &Shared, frozen: &Frozen, watermark: &mut Watermark) -> Result<
         Outcome::Stopped => return Ok(()),
     };
     shared.table.sync(failpoints).map_err(|error| error.to_string())?;
-    let mark = Mark { sequence: meta.sequence, records: meta.records };
+    let committed = read(&shared.layers).last();
+    let mark = Mark { sequence: meta.sequence, records: meta.records, epoch: shared.epoch.0, committed };
     watermark.write(mark).map_err(|error| format!("{}: {error}", watermark.path().display()))?;
     shared.spilled.store(mark.sequence, Ordering::Release);
     let dropped = write(&shared.layers).drop_frozen();

@@ -9,6 +9,7 @@ use super::shared::Shared;
 use crate::codec::{BATCH_BYTES_MAX, KEY_BYTES_MAX, edits_length};
 use crate::journal::{AppendError, Appended, Journal};
 use crate::lock::{lock, read, write};
+use crate::watermark::{Mark, Watermark};
 use crate::{Batch, CommitError, Epoch, Room, Sequence, Snapshot, Stats, Store, clock};
 
 /// The embedded store. Opened with [`DiskStore::open`]; dropping it closes it.
@@ -16,7 +17,7 @@ use crate::{Batch, CommitError, Epoch, Room, Sequence, Snapshot, Stats, Store, c
 pub struct DiskStore {
     pub(super) shared: Arc<Shared>,
     pub(super) journal: Journal,
-    pub(super) spill: Option<JoinHandle<()>>,
+    pub(super) spill: Option<JoinHandle<Watermark>>,
     /// Up to which freeze the journal has begun a new file.
     pub(super) freezes_seen: u64,
     /// How much was appended since an overlay was last frozen.
@@ -74,13 +75,24 @@ impl DiskStore {
         let Some(spill) = self.spill.take() else { return Ok(()) };
         lock(&self.shared.gate.state).is_stopping = true;
         self.shared.gate.changed.notify_all();
-        if spill.join().is_err() {
+        let watermark = spill.join();
+        if watermark.is_err() {
             self.shared.fail("the spill thread panicked".into());
         }
-        let sealed = self.journal.seal();
+        let sealed = watermark.map_or(Ok(()), |watermark| self.seal(watermark));
         self.shared.table.close();
         lock(&self.shared.lock).take();
         sealed
+    }
+
+    /// Makes it known how far the journal goes, so that the next open misses nothing unseen. Not after a failure: then
+    /// nobody knows.
+    fn seal(&mut self, mut watermark: Watermark) -> std::io::Result<()> {
+        if self.failure().is_some() {
+            return Ok(());
+        }
+        self.journal.seal()?;
+        watermark.write(Mark { committed: self.journal.last(), ..watermark.mark() })
     }
 
     fn failure(&self) -> Option<String> {

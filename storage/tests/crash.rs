@@ -1,0 +1,210 @@
+//! Sudden ends: at every fail point, by `kill -9` at any moment, and with the last frame torn at every byte. What was
+//! acknowledged is there afterwards, and nothing but whole batches.
+
+#![allow(clippy::unwrap_used)] // These are tests, their helpers too.
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use bytes::Bytes;
+use escrow_storage::{Batch, FailPoint, FailPoints, OpenError, Options, Sequence, Store};
+use support::*;
+
+const DIR: &str = "ESCROW_CRASH_DIR";
+const POINT: &str = "ESCROW_FAILPOINT";
+
+/// The batch of a sequence: the same in child and parent.
+fn batch_of(sequence: u64) -> Batch {
+    random_batch(&mut fastrand::Rng::with_seed(sequence))
+}
+
+fn model_after(sequence: u64) -> Model {
+    let mut model = Model::new();
+    (1..=sequence).for_each(|sequence| apply(&mut model, batch_of(sequence)));
+    model
+}
+
+/// Not a test of its own: the process that the others let die. It prints each sequence that was acknowledged.
+#[test]
+fn child_that_writes_until_it_dies() {
+    let Ok(dir) = std::env::var(DIR) else { return };
+    let failpoints = FailPoints::parse(&std::env::var(POINT).unwrap()).unwrap();
+    let (mut store, opened) = open(Path::new(&dir), Options { failpoints, ..tiny() });
+    let mut last = opened.last_sequence.0;
+    for _ in 0..3000 {
+        last += 1;
+        assert_eq!(store.commit(batch_of(last)).unwrap(), Sequence(last));
+        println!("acknowledged {last}");
+    }
+}
+
+fn spawn_child(dir: &Path, point: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_writes_until_it_dies", "--nocapture"])
+        .env(DIR, dir)
+        .env(POINT, point)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Reads what the child acknowledged; kills it after `kill_after` lines.
+fn last_acknowledged(mut child: Child, kill_after: Option<usize>) -> u64 {
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut last = 0;
+    let mut count = 0;
+    for line in lines {
+        let Some(number) = line.strip_prefix("acknowledged ") else { continue };
+        last = number.parse().unwrap();
+        count += 1;
+        if kill_after == Some(count) {
+            child.kill().unwrap();
+        }
+    }
+    let status = child.wait().unwrap();
+    assert!(!status.success(), "the child was to die, not to finish");
+    last
+}
+
+/// Opens what a crash left; the last sequence that is there.
+fn check_after_crash(dir: &Path, acknowledged: u64) -> u64 {
+    let (store, opened) = open(dir, tiny());
+    let last = opened.last_sequence.0;
+    assert!(last == acknowledged || last == acknowledged + 1, "{acknowledged} acknowledged, {last} there");
+    assert_equals(&store.reader(), &model_after(last));
+    store.close().unwrap();
+    let report = escrow_storage::verify(dir, &tiny()).unwrap();
+    assert!(report.is_whole(), "{:?}", report.findings);
+    last
+}
+
+#[test]
+fn a_death_at_any_fail_point_loses_nothing_acknowledged() {
+    for point in FailPoint::ALL {
+        let dir = tempfile::tempdir().unwrap();
+        let mut last = 0;
+        let tries: &[u64] = if point == FailPoint::DuringRecovery { &[1, 1] } else { &[1, 3, 9] };
+        for nth in tries {
+            let child = spawn_child(dir.path(), &format!("{}:{nth}", point.name()));
+            let acknowledged = last_acknowledged(child, None).max(last);
+            last = check_after_crash(dir.path(), acknowledged);
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_loses_nothing_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut last = 0;
+    let mut rng = fastrand::Rng::with_seed(1);
+    for _ in 0..8 {
+        let child = spawn_child(dir.path(), "");
+        let acknowledged = last_acknowledged(child, Some(rng.usize(1..200))).max(last);
+        last = check_after_crash(dir.path(), acknowledged);
+    }
+}
+
+/// A directory as a crash leaves it: seven small commits in one journal file without a seal. Returns where each frame
+/// begins and the last one ends.
+fn crashed_dir(dir: &Path, options: Options) -> (std::path::PathBuf, Vec<usize>) {
+    let live = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(live.path(), options);
+    for sequence in 1..=7_u8 {
+        store.commit(put(&format!("key-{sequence:02}"), vec![sequence; 20])).unwrap();
+    }
+    copy_dir(live.path(), dir);
+    let path = dir.join("journal/00000000000000000001.log");
+    let bytes = std::fs::read(&path).unwrap();
+    let mut starts = vec![40];
+    while let Some(&start) = starts.last().filter(|_| starts.len() <= 7) {
+        let length = u32::from_be_bytes(bytes[start..start + 4].try_into().unwrap()) as usize;
+        starts.push(start + 16 + length);
+    }
+    (path, starts)
+}
+
+fn seven(last: u8) -> Model {
+    (1..=last)
+        .map(|number| (Bytes::from(format!("key-{number:02}")), Bytes::from(vec![number; 20])))
+        .collect()
+}
+
+#[test]
+fn a_last_frame_torn_at_any_byte_is_cut_and_reported() {
+    for ahead in [0, 512] {
+        let original = tempfile::tempdir().unwrap();
+        let options = Options { journal_ahead_bytes: ahead, ..journal_only() };
+        let (path, starts) = crashed_dir(original.path(), options);
+        let whole = std::fs::read(&path).unwrap();
+        let (last_start, end) = (starts[6], starts[7]);
+        for torn_at in (last_start..=end).step_by(if ahead == 0 { 1 } else { 7 }) {
+            let dir = tempfile::tempdir().unwrap();
+            copy_dir(original.path(), dir.path());
+            let torn_path = dir.path().join("journal").join(path.file_name().unwrap());
+            let mut torn = whole[..torn_at].to_vec();
+            if ahead > 0 {
+                torn.resize(whole.len(), 0); // the zeros written ahead are still there
+            }
+            std::fs::write(&torn_path, &torn).unwrap();
+            let (store, opened) = open(dir.path(), journal_only());
+            let last = if torn_at == end { 7 } else { 6 };
+            assert_eq!(opened.last_sequence, Sequence(last), "torn at {torn_at}");
+            let is_visible = last == 6 && whole[last_start..torn_at].iter().any(|byte| *byte != 0);
+            assert_eq!(opened.torn_bytes_cut > 0, is_visible, "zeros are what is written ahead");
+            if ahead == 0 && is_visible {
+                assert_eq!(opened.torn_bytes_cut, (torn_at - last_start) as u64);
+            }
+            assert_equals(&store.reader(), &seven(last as u8));
+        }
+    }
+}
+
+#[test]
+fn a_damaged_frame_before_the_last_is_never_taken_for_a_torn_write() {
+    let original = tempfile::tempdir().unwrap();
+    let (path, starts) = crashed_dir(original.path(), journal_only());
+    let whole = std::fs::read(&path).unwrap();
+    for (frame, offset) in (0..6).flat_map(|frame| [(frame, starts[frame]), (frame, starts[frame] + 30)]) {
+        let mut damaged = whole.clone();
+        damaged[offset] ^= 0x10;
+        std::fs::write(&path, &damaged).unwrap();
+        let error = escrow_storage::DiskStore::open(original.path(), journal_only()).unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{text}");
+        assert!(text.contains(&format!("at offset {}", starts[frame])), "{text}");
+        assert!(text.contains("escrow store repair") && text.contains("escrow store restore"), "{text}");
+        assert_eq!(std::fs::read(&path).unwrap(), damaged, "nothing was changed");
+    }
+}
+
+#[test]
+fn after_a_clean_close_even_the_last_frame_cannot_pass_for_torn() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), journal_only());
+    store.commit(put("key-01", "first")).unwrap();
+    store.commit(put("key-02", "last")).unwrap();
+    store.close().unwrap();
+    let path = dir.path().join("journal/00000000000000000001.log");
+    let whole = std::fs::read(&path).unwrap();
+    for offset in 40..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[offset] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        let opened = escrow_storage::DiskStore::open(dir.path(), journal_only());
+        let is_in_seal = offset >= whole.len() - 20;
+        match opened {
+            Err(OpenError::Damaged { .. }) => assert!(!is_in_seal),
+            Ok((store, opened)) => {
+                assert!(is_in_seal, "offset {offset}");
+                assert_eq!((opened.last_sequence, opened.torn_bytes_cut), (Sequence(2), 20));
+                drop(store);
+                break; // The directory has moved on.
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Damage: never a wrong value, never a silent loss; and what verify, repair and salvage make of it.
+
+#![allow(clippy::unwrap_used)] // These are tests, their helpers too.
+
+mod support;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use escrow_storage::{
+    Consent, DiskStore, Epoch, OpenError, Options, Read, ReadError, RepairError, Sequence, Store, repair,
+    salvage, verify,
+};
+use support::*;
+
+/// A small closed store with records in the table (one with parts) and batches in the journal.
+fn small_store(dir: &Path) -> Model {
+    let mut model = Model::new();
+    let (mut store, _) = open(dir, journal_only());
+    for number in 0..30_u8 {
+        let length = if number == 7 { 9000 } else { 40 };
+        let batch = put(&format!("key-{number:02}"), value_of(number, length));
+        store.commit(batch.clone()).unwrap();
+        apply(&mut model, batch);
+    }
+    store.settle().unwrap();
+    for number in 20..40_u8 {
+        let batch = put(&format!("key-{number:02}"), value_of(number + 1, 30));
+        store.commit(batch.clone()).unwrap();
+        apply(&mut model, batch);
+    }
+    store.close().unwrap();
+    model
+}
+
+/// The only journal file that holds batches.
+fn journal_file(dir: &Path) -> std::path::PathBuf {
+    files_in(&dir.join("journal")).pop().unwrap()
+}
+
+fn flip(path: &Path, offset: usize, bit: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[offset] ^= 1 << bit;
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn quick() -> Options {
+    Options { table_open_limit: std::time::Duration::from_secs(5), ..journal_only() }
+}
+
+/// Whether the damaged directory still tells the truth: it refuses, or reads right, or names what it cannot read, or (as
+/// sled may lose keys without a word) a verify says so.
+fn assert_harmless_or_detected(dir: &Path, model: &Model, what: &str) {
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(dir, copy.path());
+    let store = match DiskStore::open(dir, quick()) {
+        Err(
+            OpenError::Damaged { .. }
+            | OpenError::Newer { .. }
+            | OpenError::NotOurs { .. }
+            | OpenError::Io { .. },
+        ) => return,
+        Err(other) => panic!("{what}: {other}"),
+        Ok((store, _)) => store,
+    };
+    let reader = store.reader();
+    let mut is_missing = false;
+    for (key, value) in model {
+        match reader.get(key) {
+            Ok(Some(read)) => assert!(read == *value, "{what}: a wrong value at {key:?}"),
+            Ok(None) => is_missing = true,
+            Err(_) => {}
+        }
+    }
+    if let Ok(entries) = reader.scan(&everything(), usize::MAX) {
+        for (key, value) in entries {
+            assert_eq!(model.get(&key), Some(&value), "{what}: a wrong entry");
+        }
+    }
+    drop(store);
+    if is_missing {
+        assert!(!verify(copy.path(), &quick()).unwrap().is_whole(), "{what}: a silent loss");
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_detected_or_harmless() {
+    let original = tempfile::tempdir().unwrap();
+    let model = small_store(original.path());
+    let mut rng = fastrand::Rng::with_seed(11);
+    for path in files_in(original.path()) {
+        let name = path.strip_prefix(original.path()).unwrap().to_owned();
+        let bytes = std::fs::read(&path).unwrap();
+        let used: Vec<_> = (0..bytes.len()).filter(|offset| bytes[*offset] != 0).collect();
+        let count = if name.starts_with("table") { 120 } else { 12 };
+        for _ in 0..count.min(bytes.len()) {
+            let offset = if used.is_empty() || rng.u8(0..8) == 0 {
+                rng.usize(0..bytes.len())
+            } else {
+                used[rng.usize(0..used.len())]
+            };
+            let dir = tempfile::tempdir().unwrap();
+            copy_dir(original.path(), dir.path());
+            flip(&dir.path().join(&name), offset, rng.usize(0..8));
+            assert_harmless_or_detected(dir.path(), &model, &format!("{} at {offset}", name.display()));
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let original = tempfile::tempdir().unwrap();
+    small_store(original.path());
+    let newest = journal_file(original.path());
+    let journal_name = newest.strip_prefix(original.path()).unwrap();
+    for name in [Path::new("FORMAT"), Path::new("WATERMARK"), Path::new("table/db"), journal_name] {
+        let dir = tempfile::tempdir().unwrap();
+        copy_dir(original.path(), dir.path());
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+        let error = DiskStore::open(dir.path(), quick()).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{}: {error}", name.display());
+        assert!(!verify(dir.path(), &quick()).unwrap().is_whole(), "{}", name.display());
+    }
+}
+
+#[test]
+fn an_older_or_empty_table_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), tiny());
+    store.commit(put("key-01", "1")).unwrap();
+    store.settle().unwrap();
+    store.close().unwrap();
+    let old = tempfile::tempdir().unwrap();
+    copy_dir(&dir.path().join("table"), old.path());
+    let (mut store, _) = open(dir.path(), tiny());
+    store.commit(put("key-02", "2")).unwrap();
+    store.settle().unwrap();
+    store.close().unwrap();
+    for table in [Some(old.path()), None] {
+        std::fs::remove_dir_all(dir.path().join("table")).unwrap();
+        match table {
+            Some(table) => copy_dir(table, &dir.path().join("table")),
+            None => drop(sled::open(dir.path().join("table")).unwrap()),
+        }
+        let error = DiskStore::open(dir.path(), tiny()).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+        assert!(matches!(
+            repair(dir.path(), &tiny(), Consent::GiveUpLostCommits),
+            Err(RepairError::Table(_))
+        ));
+        assert!(!verify(dir.path(), &tiny()).unwrap().is_whole());
+    }
+}
+
+#[test]
+fn damage_in_the_journal_is_repaired_with_consent_and_its_price_is_named() {
+    for options in [journal_only(), Options { journal_file_bytes_max: 4096, ..journal_only() }] {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            open(dir.path(), options.clone()).0.close().unwrap();
+        }
+        let (mut store, _) = open(dir.path(), options.clone());
+        for number in 1..=60_u8 {
+            store.commit(put(&format!("key-{number:02}"), vec![number; 150])).unwrap();
+        }
+        store.close().unwrap();
+        let path = files_in(&dir.path().join("journal")).swap_remove(0);
+        flip(&path, 40 + 183 * 9 + 100, 0); // in the tenth frame
+        let report = verify(dir.path(), &options).unwrap();
+        assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
+        assert_eq!(report.findings[0].file, path);
+
+        let looked = repair(dir.path(), &options, Consent::LookOnly).unwrap();
+        assert!(!looked.was_done);
+        let lost = looked.lost_sequences.clone().unwrap();
+        assert_eq!(lost, 10..=60, "{looked:?}");
+        assert!(DiskStore::open(dir.path(), options.clone()).is_err(), "looking mends nothing");
+        let done = repair(dir.path(), &options, Consent::GiveUpLostCommits).unwrap();
+        assert!(done.was_done && done.lost_sequences == Some(lost));
+        let (store, opened) = open(dir.path(), options.clone());
+        assert_eq!((opened.last_sequence, opened.epoch), (Sequence(9), Epoch(4)));
+        assert_eq!(store.reader().scan(&everything(), 99).unwrap().len(), 9);
+        store.close().unwrap();
+        assert!(verify(dir.path(), &options).unwrap().is_whole());
+        assert!(
+            !repair(dir.path(), &options, Consent::GiveUpLostCommits).unwrap().was_done,
+            "nothing is left"
+        );
+    }
+}
+
+#[test]
+fn damaged_small_files_are_written_again_without_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = small_store(dir.path());
+    std::fs::write(dir.path().join("FORMAT"), "escrow store\nformat 0\n").unwrap();
+    std::fs::write(dir.path().join("WATERMARK"), [0; 100]).unwrap();
+    assert!(DiskStore::open(dir.path(), quick()).is_err());
+    let done = repair(dir.path(), &quick(), Consent::GiveUpLostCommits).unwrap();
+    assert!(done.was_done && done.lost_sequences.is_none(), "{done:?}");
+    assert_equals(&open(dir.path(), quick()).0.reader(), &model);
+}
+
+/// Changes a stored value behind the store's back.
+fn tamper(dir: &Path, table_key: &[u8], change: impl FnOnce(&mut Vec<u8>) -> bool) {
+    let db = sled::open(dir.join("table")).unwrap();
+    let mut value = db.get(table_key).unwrap().unwrap().to_vec();
+    if change(&mut value) {
+        db.insert(table_key, value).unwrap();
+    } else {
+        db.remove(table_key).unwrap();
+    }
+    db.flush().unwrap();
+}
+
+#[test]
+fn a_damaged_record_is_named_counted_and_left_out_of_a_salvage() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut model = small_store(dir.path());
+    tamper(dir.path(), b"hkey-03", |value| {
+        value[20] ^= 1;
+        true
+    });
+    tamper(dir.path(), b"p\x00\x06key-07\x00\x00\x00\x01", |_| false);
+    tamper(dir.path(), b"hkey-25", |value| {
+        value[20] ^= 1; // the journal writes this one again
+        true
+    });
+    let report = verify(dir.path(), &quick()).unwrap();
+    assert_eq!(report.findings.len(), 2, "{:?}", report.findings);
+    assert!(report.findings[0].fault.contains("6b65792d3033"), "{:?}", report.findings);
+
+    let (store, _) = open(dir.path(), journal_only());
+    let reader = store.reader();
+    for key in ["key-03", "key-07"] {
+        assert!(matches!(reader.get(key.as_bytes()), Err(ReadError::Corrupt { .. })), "{key}");
+        model.remove(key.as_bytes());
+    }
+    assert!(reader.scan(&everything(), 99).is_err());
+    assert_eq!(store.stats().corrupt_records, 3);
+    assert_eq!(reader.get(b"key-25").unwrap().unwrap(), value_of(26, 30));
+    assert!(escrow_storage::backup(&store.snapshot(), &mut Vec::new()).is_err(), "a backup hides no damage");
+    assert_eq!(reader.verify().unwrap().findings.len(), 3, "the table as it is now");
+    store.close().unwrap();
+
+    let into = tempfile::tempdir().unwrap();
+    let saved = salvage(dir.path(), into.path(), &quick()).unwrap();
+    assert_eq!((saved.lost.len(), saved.records), (2, model.len() as u64), "{saved:?}");
+    assert!(saved.lost[0].starts_with("6b65792d3033: "));
+    let (store, opened) = open(into.path(), quick());
+    assert_equals(&store.reader(), &model);
+    assert_eq!(opened.last_sequence, Sequence(50));
+    assert!(salvage(dir.path(), into.path(), &quick()).is_err(), "not into a store");
+}
+
+#[test]
+fn a_damaged_record_heals_when_its_key_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    small_store(dir.path());
+    tamper(dir.path(), b"hkey-03", |value| {
+        value[3] ^= 1;
+        true
+    });
+    let (mut store, _) = open(dir.path(), journal_only());
+    store.commit(put("key-03", "new")).unwrap();
+    store.settle().unwrap();
+    assert_eq!(store.reader().get(b"key-03").unwrap(), Some(Bytes::from("new")));
+    assert!(store.reader().verify().unwrap().is_whole());
+}
+
+#[test]
+fn a_running_store_is_verified_while_it_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), tiny());
+    let mut model = Model::new();
+    let mut rng = fastrand::Rng::with_seed(3);
+    let reader = store.reader();
+    let checker = std::thread::spawn(move || (0..10).map(|_| reader.verify().unwrap()).collect::<Vec<_>>());
+    while !checker.is_finished() {
+        run(&mut store, &mut model, &mut rng, 5);
+    }
+    for report in checker.join().unwrap() {
+        assert!(report.is_whole(), "{:?}", report.findings);
+    }
+}
+
+#[test]
+fn newer_and_foreign_directories_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    small_store(dir.path());
+    let format = "escrow store\nformat 2\n";
+    let text = format!("{format}crc32 {:08x}\n", crc32fast::hash(format.as_bytes()));
+    std::fs::write(dir.path().join("FORMAT"), text).unwrap();
+    for refused in
+        [DiskStore::open(dir.path(), quick()).unwrap_err(), verify(dir.path(), &quick()).unwrap_err()]
+    {
+        assert!(matches!(refused, OpenError::Newer { found: 2, supported: 1, .. }), "{refused}");
+    }
+    std::fs::write(dir.path().join("holiday.jpg"), "x").unwrap();
+    assert!(matches!(DiskStore::open(dir.path(), quick()), Err(OpenError::NotOurs { .. })));
+}
