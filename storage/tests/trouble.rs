@@ -19,10 +19,10 @@ fn with(faults: &Faults, options: Options) -> Options {
 
 #[test]
 fn a_full_disk_at_any_write_refuses_that_batch_and_nothing_else() {
-    for nth in 1..=30 {
+    for (nth, options) in (1..=30).flat_map(|nth| [(nth, tiny()), (nth, journal_only())]) {
         let faults = Faults::planned();
         let dir = tempfile::tempdir().unwrap();
-        let (mut store, _) = open(dir.path(), with(&faults, tiny()));
+        let (mut store, _) = open(dir.path(), with(&faults, options));
         let mut rng = fastrand::Rng::with_seed(nth);
         let mut model = Model::new();
         faults.fail(Operation::Write, nth, 2, Fault::NoSpace);

@@ -62,11 +62,11 @@ impl DiskStore {
         }
     }
 
-    /// Closes the store: ends the spill thread (what it has not moved stays in the journal), seals the journal, closes
-    /// the table and gives the lock back. Readers that are left fail from now on.
+    /// Closes the store: ends the spill thread (what it has not moved stays in the journal), notes how far the journal
+    /// goes, closes the table and gives the lock back. Readers that are left fail from now on.
     ///
     /// # Errors
-    /// If the journal could not be sealed. Nothing is lost by that.
+    /// If the end of the journal could not be noted. Nothing is lost by that.
     pub fn close(mut self) -> std::io::Result<()> {
         self.shut()
     }
@@ -79,19 +79,19 @@ impl DiskStore {
         if watermark.is_err() {
             self.shared.fail("the spill thread panicked".into());
         }
-        let sealed = watermark.map_or(Ok(()), |watermark| self.seal(watermark));
+        let noted = watermark.map_or(Ok(()), |watermark| self.note_end(watermark));
         self.shared.table.close();
         lock(&self.shared.lock).take();
-        sealed
+        noted
     }
 
     /// Makes it known how far the journal goes, so that the next open misses nothing unseen. Not after a failure: then
     /// nobody knows.
-    fn seal(&mut self, mut watermark: Watermark) -> std::io::Result<()> {
+    fn note_end(&mut self, mut watermark: Watermark) -> std::io::Result<()> {
         if self.failure().is_some() {
             return Ok(());
         }
-        self.journal.seal()?;
+        self.journal.close();
         watermark.write(Mark { committed: self.journal.last(), ..watermark.mark() })
     }
 
@@ -236,7 +236,7 @@ impl Store for DiskStore {
 impl Drop for DiskStore {
     fn drop(&mut self) {
         if let Err(error) = self.shut() {
-            tracing::warn!(%error, "the journal could not be sealed");
+            tracing::warn!(%error, "the end of the journal could not be noted");
         }
     }
 }

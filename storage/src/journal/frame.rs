@@ -11,8 +11,6 @@ pub(crate) const FORMAT: u32 = 1;
 pub(crate) const HEADER_BYTES: usize = 40;
 /// What stands before the edits of a frame: length u32, crc32 u32, sequence u64.
 pub(crate) const FRAME_HEADER_BYTES: usize = 16;
-/// The edits of a seal: a count of zero. A real batch is never empty.
-const SEAL_EDITS: [u8; 4] = [0; 4];
 
 const MAGIC: [u8; 8] = *b"ESCROWJL";
 
@@ -93,14 +91,9 @@ impl<'a> Frame<'a> {
         FRAME_HEADER_BYTES + self.edits.len()
     }
 
-    /// Whether it only says that the file was closed in order after [`Frame::sequence`].
-    pub(crate) fn is_seal(&self) -> bool {
-        self.edits == SEAL_EDITS
-    }
-
-    /// The batch; `None` if the edits are not what a batch is encoded to.
+    /// The batch; `None` if the edits are not what a batch is encoded to. One without edits is never written.
     pub(crate) fn batch(&self) -> Option<Batch> {
-        codec::decode_edits(self.edits)
+        codec::decode_edits(self.edits).filter(|batch| !batch.is_empty())
     }
 }
 
@@ -115,15 +108,6 @@ pub(crate) fn encode(batch: &Batch, sequence: u64, salt: u32, out: &mut Vec<u8>)
     out.resize(FRAME_HEADER_BYTES, 0);
     codec::encode_edits(batch, out);
     finish(sequence, salt, out);
-}
-
-/// The frame that says that the file was closed in order after `sequence`: damage to the last batch before it can then
-/// not be taken for a torn write.
-pub(crate) fn encode_seal(sequence: u64, salt: u32) -> Vec<u8> {
-    let mut out = vec![0; FRAME_HEADER_BYTES];
-    out.extend_from_slice(&SEAL_EDITS);
-    finish(sequence, salt, &mut out);
-    out
 }
 
 fn finish(sequence: u64, salt: u32, out: &mut [u8]) {

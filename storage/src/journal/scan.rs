@@ -21,8 +21,6 @@ pub(crate) struct FileScan {
     /// The size of the file.
     pub(crate) size: u64,
     pub(crate) frames: u64,
-    /// Whether it was closed in order.
-    pub(crate) is_sealed: bool,
     /// What follows the last whole frame.
     pub(crate) tail: Tail,
 }
@@ -202,12 +200,11 @@ fn gap_before(file: &FileScan, previous: Option<&FileScan>) -> Option<Damage> {
     Some(Damage { path: file.path.clone(), offset: 0, fault, good: previous.last })
 }
 
-/// Only the end of the newest file may be torn, and only if it was not closed in order.
+/// Only the end of the newest file may be torn.
 fn damage_in(file: &FileScan, is_newest: bool) -> Option<Damage> {
     let fault = match file.tail {
         Tail::Clean => return None,
-        Tail::Torn if is_newest && !file.is_sealed => return None,
-        Tail::Torn if file.is_sealed => "bytes after the seal of a file that was closed in order".into(),
+        Tail::Torn if is_newest => return None,
         Tail::Torn => "a frame is damaged, and a later journal file exists".into(),
         Tail::FrameAfter(sequence) => {
             format!("a frame is damaged, and the whole frame of sequence {sequence} follows")
@@ -240,15 +237,11 @@ pub(crate) fn scan_file(
         end: HEADER_BYTES as u64,
         size: bytes.len() as u64,
         frames: 0,
-        is_sealed: false,
         tail: Tail::Clean,
     };
     let mut rest = &bytes[HEADER_BYTES..];
     while let Some(frame) = Frame::read(rest, salt) {
-        let batch = frame.batch();
-        if frame.is_seal() && frame.sequence == file.last && !file.is_sealed {
-            file.is_sealed = true;
-        } else if let (Some(batch), true) = (batch, frame.sequence == file.last + 1 && !file.is_sealed) {
+        if let (Some(batch), true) = (frame.batch(), frame.sequence == file.last + 1) {
             keep(frame.sequence, batch);
             file.last = frame.sequence;
             file.frames += 1;
@@ -265,7 +258,7 @@ pub(crate) fn scan_file(
 }
 
 /// What `rest`, which does not begin with a whole frame, is. A write that was under way can leave any bytes, but only
-/// those of one frame: if a whole later frame (or a seal) is found behind them, an acknowledged frame was damaged.
+/// those of one frame: if a whole later frame is found behind them, an acknowledged frame was damaged.
 fn tail_of(rest: &[u8], salt: u32, last: u64) -> Tail {
     // Zeros at the very end are what was written ahead; no frame reaches into them unseen.
     let used = rest.len() - rest.iter().rev().take_while(|byte| **byte == 0).count();

@@ -71,7 +71,7 @@ pub(crate) struct Stored {
     pub(crate) parts: Vec<Vec<u8>>,
 }
 
-/// Cuts and seals `value`.
+/// Cuts `value` and adds the checksums.
 pub(crate) fn encode(key: &[u8], value: &[u8]) -> Stored {
     let (first, rest) = value.split_at(value.len().min(HEAD_DATA_MAX));
     let length = value.len() as u32;
