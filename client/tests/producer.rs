@@ -244,6 +244,7 @@ async fn a_dropped_half_message_sends_nothing() {
 }
 
 #[tokio::test]
+#[allow(clippy::disallowed_methods)] // It measures that the client did stay away.
 async fn a_goodbye_is_honoured_and_answers_before_it_are_taken() {
     let mut broker = ScriptedBroker::start().await;
     let client = broker.client().await;
