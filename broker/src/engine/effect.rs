@@ -42,8 +42,8 @@ pub struct Delivery {
     pub id: MessageId,
     /// Where it lies, by number
     pub topic: TopicNumber,
-    /// and by name,
-    pub topic_name: TopicName,
+    /// and by name (`None`: the topic is gone, but not the retries of its messages: the message knows its name),
+    pub topic_name: Option<TopicName>,
     /// and its place there.
     pub offset: Offset,
     /// 1 for the first.

@@ -6,13 +6,36 @@
 //! A turn: [`Turn::new`], [`Engine::handle`] for each input, [`Engine::fire`] for what is due, [`Engine::finish`]; then
 //! the caller commits the batch, and only when it is durable lets answers and effects out; then [`Engine::deliver`].
 
+mod checks;
+mod commands;
+mod counts;
+mod dead_letters;
+mod deliver;
 mod effect;
+mod groups;
 mod input;
+mod inspect;
+mod leases;
+mod ordering;
+mod position;
+mod publish;
+mod recover;
 mod refusal;
+mod retention;
+mod sessions;
 mod settings;
 mod time;
+mod timers;
+mod topics;
+mod transactions;
+mod trouble;
 mod turn;
+mod window;
 
+#[cfg(test)]
+mod tests;
+
+pub use counts::Counts;
 pub use effect::*;
 pub use input::*;
 pub use refusal::Refusal;
@@ -20,8 +43,12 @@ pub use settings::*;
 pub use time::Now;
 pub use turn::{Finished, Turn};
 
-use escrow_protocol::ShardId;
-use escrow_storage::{Epoch, Read, ReadError};
+use escrow_protocol::{Reason, ShardId};
+use escrow_storage::{Epoch, Read, ReadError, Room};
+
+use self::timers::{MonoTimer, WallTimer};
+use self::trouble::{Step, Trouble};
+use crate::records::{Counters, GroupNumber, Retry, keys};
 
 /// The answer to an input: what became of it, or why it changed nothing.
 pub type Outcome = Result<Reply, Refusal>;
@@ -56,7 +83,25 @@ pub struct Recovered {
 
 /// See the module.
 pub struct Engine {
+    shard: ShardId,
     settings: Settings,
+    rng: fastrand::Rng,
+    counters: Counters,
+    counters_dirty: bool,
+    topics: topics::Topics,
+    groups: groups::Groups,
+    transactions: transactions::Transactions,
+    kinds: checks::Kinds,
+    questions: checks::Questions,
+    deduplication: publish::Deduplication,
+    schedule: publish::Schedule,
+    sessions: sessions::Sessions,
+    timers: timers::Timers,
+    /// The group that was served last: the next turn goes on behind it.
+    last_served: Option<GroupNumber>,
+    accepting: bool,
+    counts: Counts,
+    reports: Vec<String>,
 }
 
 impl Engine {
@@ -65,27 +110,140 @@ impl Engine {
     /// # Errors
     /// If the store fails. Damaged records are reported, not an error.
     pub fn recover(boot: Boot, now: Now, view: &dyn Read) -> Result<(Self, Recovered), ReadError> {
-        let _ = (now, view);
-        Ok((Self { settings: boot.settings }, Recovered::default()))
+        Self::rebuild(boot, now, view)
     }
 
-    /// One thing that happened. A refused input has changed nothing.
+    /// One thing that happened. A refused input has changed nothing (but for the count of contradicting decisions).
     pub fn handle(&mut self, now: Now, turn: &mut Turn<'_>, input: Input) -> Outcome {
-        let _ = (now, turn, input, &self.settings);
-        unreachable!("being written")
+        self.accepting = turn.room() == Room::Enough;
+        let step = match input {
+            Input::ProducerConnected(hello) => self.producer_connected(now, hello),
+            Input::ConsumerConnected(hello) => self.join(now, turn, hello),
+            Input::SessionClosed(session) => self.session_closed(now, turn, session),
+            Input::Publish(message) => self.publish(now, turn, message),
+            Input::SendHalf(half) => self.send_half(now, turn, half),
+            Input::Decide(decide) => self.decide(now, turn, decide),
+            Input::CheckAnswered(answer) => self.check_answered(now, turn, answer),
+            Input::Credit(credit) => self.credit(credit),
+            Input::Settle(settle) => self.settle(now, turn, settle),
+            Input::Undeliverable(token, fault) => self.undeliverable(now, turn, token, fault),
+            Input::Command(command) => self.command(now, turn, command),
+            Input::Inspect(question) => self.inspect(turn, question),
+        };
+        step.map_err(|trouble| match trouble {
+            Trouble::Refused(refusal) => refusal,
+            Trouble::Failed(error) => {
+                let refusal = Refusal::new(Reason::Internal, format!("the store failed: {error}"));
+                turn.fail(error);
+                refusal
+            }
+        })
     }
 
     /// What is due: checks, retries, leases, schedules, removals; bounded, see [`Engine::next_wake`].
     pub fn fire(&mut self, now: Now, turn: &mut Turn<'_>) {
-        let _ = (now, turn);
+        let limits = self.settings.limits;
+        self.fire_mono(now, turn, limits.timers_per_turn_max);
+        self.fire_wall(now, turn, limits.timers_per_turn_max);
+        let released = self.release_scheduled(now, turn, limits.timers_per_turn_max).map(|_| ());
+        self.absorb(turn, released);
+        self.bury_doomed(now, turn, limits.timers_per_turn_max);
+        let asked = self.pump_checks(now, turn, limits.timers_per_turn_max);
+        self.absorb(turn, asked);
+        let trimmed = self.trim_topics(now, turn, limits.removals_per_turn_max);
+        self.absorb(turn, trimmed);
+        let forgotten = self.forget_outdated(now, turn);
+        self.absorb(turn, forgotten);
+    }
+
+    fn fire_mono(&mut self, now: Now, turn: &mut Turn<'_>, limit: usize) {
+        for _ in 0..limit {
+            let Some(timer) = self.timers.pop_mono(now) else { return };
+            let step = match timer {
+                MonoTimer::Lease(token) => self.lease_expired(now, turn, token),
+                MonoTimer::Question(check) => self.question_timed_out(now, turn, check),
+            };
+            self.absorb(turn, step);
+        }
+    }
+
+    fn fire_wall(&mut self, now: Now, turn: &mut Turn<'_>, limit: usize) {
+        for _ in 0..limit {
+            let Some(timer) = self.timers.pop_wall(now) else { return };
+            let step = match timer {
+                WallTimer::Transaction(number) => self.transaction_due(now, turn, number),
+                WallTimer::Retry(group, topic, offset) => {
+                    self.retry_due(group, topic, offset);
+                    Ok(())
+                }
+                WallTimer::Retention(topic) => {
+                    self.retention_due(topic);
+                    Ok(())
+                }
+                WallTimer::BroadcastIdle(group) => self.broadcast_idle(now, turn, group),
+            };
+            self.absorb(turn, step);
+        }
+    }
+
+    /// Moves to the dead letters what the last delivery found to be dead.
+    fn bury_doomed(&mut self, now: Now, turn: &mut Turn<'_>, limit: usize) {
+        for _ in 0..limit {
+            let Some(number) = self.groups.with_doomed.first().copied() else { return };
+            let Some((candidate, reason, error)) = self.groups.known_mut(number).doomed.pop_front() else {
+                self.groups.with_doomed.remove(&number);
+                continue;
+            };
+            let step = self.retry_of(turn, number, &candidate);
+            let step = step.and_then(|retry| self.bury(now, turn, number, &candidate, retry, reason, error));
+            self.absorb(turn, step);
+        }
+    }
+
+    /// What is stored of a candidate's attempts so far.
+    fn retry_of(
+        &mut self,
+        turn: &Turn<'_>,
+        number: GroupNumber,
+        candidate: &position::Candidate,
+    ) -> Step<Retry> {
+        let stored = match candidate.is_retry {
+            true => self.read_or_report(turn, &keys::retry(candidate.topic, candidate.offset, number))?,
+            false => None,
+        };
+        Ok(stored.unwrap_or_else(|| Retry {
+            entry: candidate.entry.as_ref().clone(),
+            due_at_ms: 0,
+            attempts_made: candidate.attempts_made,
+            attempts: Vec::new(),
+            redrives: 0,
+        }))
+    }
+
+    /// Work that nobody asked for has no one to refuse to: what a damaged record stops is reported.
+    fn absorb(&mut self, turn: &mut Turn<'_>, step: Step<()>) {
+        match step {
+            Ok(()) => {}
+            Err(Trouble::Failed(error)) => turn.fail(error),
+            Err(Trouble::Refused(refusal)) => {
+                self.counts.records_damaged += 1;
+                self.reports.push(refusal.to_string());
+            }
+        }
     }
 
     /// Ends the turn: the batch to commit, and what may go out once it is durable.
     ///
     /// # Errors
     /// If the store failed during the turn: nothing of it may be committed or answered, the process must stop.
-    pub fn finish(&mut self, now: Now, turn: Turn<'_>) -> Result<Finished, ReadError> {
-        let _ = now;
+    pub fn finish(&mut self, now: Now, mut turn: Turn<'_>) -> Result<Finished, ReadError> {
+        self.deduplication.flush(now, &mut turn);
+        self.transactions.flush(now, &mut turn);
+        self.groups.flush(&mut turn);
+        self.topics.flush(&mut turn);
+        if std::mem::take(&mut self.counters_dirty) {
+            turn.put(keys::counters(), &self.counters);
+        }
         turn.into_finished()
     }
 
@@ -95,19 +253,87 @@ impl Engine {
     /// # Errors
     /// If the store fails.
     pub fn deliver(&mut self, now: Now, view: &dyn Read) -> Result<Vec<Effect>, ReadError> {
-        let _ = (now, view);
-        Ok(Vec::new())
+        self.hand_out(now, view)
     }
 
     /// Milliseconds until there is something to do without an input; 0: at once. `None`: nothing is planned.
     pub fn next_wake(&self, now: Now) -> Option<u64> {
-        let _ = now;
-        None
+        let is_busy = !self.topics.to_trim.is_empty()
+            || !self.topics.is_clean()
+            || !self.groups.is_clean()
+            || !self.groups.awake.is_empty()
+            || !self.groups.with_doomed.is_empty()
+            || !self.questions.to_pump.is_empty();
+        if is_busy {
+            return Some(0);
+        }
+        let stored = [self.schedule.next_at(), self.deduplication.next_at(), self.transactions.next_at()];
+        let stored = stored.into_iter().flatten().map(|at_ms| at_ms.saturating_sub(now.unix_ms));
+        stored.chain(self.timers.next_in(now)).min()
+    }
+
+    /// What happened since the start, for metrics.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Damaged records met since the last call, by key and fault: for the log.
+    pub fn take_reports(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.reports)
     }
 
     /// Asserts every invariant that can be seen in memory: the simulator calls it after each turn.
     ///
     /// # Panics
     /// If one does not hold.
-    pub fn assert_invariants(&self) {}
+    pub fn assert_invariants(&self) {
+        self.assert_all();
+    }
+
+    /// The counters, to be changed: they are written at the end of the turn.
+    fn counters_mut(&mut self) -> &mut Counters {
+        self.counters_dirty = true;
+        &mut self.counters
+    }
+
+    fn producer_connected(&mut self, now: Now, hello: ProducerConnected) -> Step<Reply> {
+        self.sessions.admit(hello.session, self.settings.limits.sessions_max)?;
+        let mut kinds = Vec::with_capacity(hello.kinds.len());
+        for kind in hello.kinds {
+            let number = self.kinds.number_of(&hello.group, &kind);
+            self.kinds.get_mut(number).checkers.push(hello.session);
+            self.questions.to_pump.insert(number);
+            kinds.push((kind, number));
+        }
+        let producer = sessions::ProducerSession {
+            client: hello.client,
+            group: hello.group,
+            kinds,
+            questions: Default::default(),
+            connected_at_ms: now.unix_ms,
+            address: hello.address,
+        };
+        self.sessions.producers.insert(hello.session, producer);
+        Ok(Reply::Welcome)
+    }
+
+    fn credit(&mut self, credit: Credit) -> Step<Reply> {
+        let Some(consumer) = self.sessions.consumers.get_mut(&credit.session) else {
+            return Err(Refusal::new(Reason::HelloExpected, "say hello before giving credit").into());
+        };
+        let (messages, bytes) =
+            (escrow_protocol::limits::CREDIT_MESSAGES_MAX, escrow_protocol::limits::CREDIT_BYTES_MAX);
+        consumer.credit_messages = consumer.credit_messages.saturating_add(credit.messages).min(messages);
+        consumer.credit_bytes = consumer.credit_bytes.saturating_add_unsigned(credit.bytes).min(bytes as i64);
+        self.groups.awake.insert(consumer.group);
+        Ok(Reply::Done)
+    }
+
+    fn broadcast_idle(&mut self, now: Now, turn: &mut Turn<'_>, number: GroupNumber) -> Step<()> {
+        let idle_until_ms = self.groups.by_number.get(&number).and_then(|group| group.idle_until_ms);
+        match idle_until_ms {
+            Some(until) if until <= now.unix_ms => self.remove_group(turn, number).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
 }

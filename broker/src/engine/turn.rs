@@ -14,7 +14,6 @@ pub struct Turn<'a> {
     room: Room,
     pub(super) effects: Vec<Effect>,
     failure: Option<ReadError>,
-    damaged: u64,
 }
 
 /// What a turn came to.
@@ -28,7 +27,7 @@ pub struct Finished {
 impl<'a> Turn<'a> {
     /// A turn over `view`. With [`Room::Low`] new messages are refused; all else goes on.
     pub fn new(view: &'a dyn Read, room: Room) -> Self {
-        Self { view, edits: Batch::new(), room, effects: Vec::new(), failure: None, damaged: 0 }
+        Self { view, edits: Batch::new(), room, effects: Vec::new(), failure: None }
     }
 
     /// Whether new messages may be stored.
@@ -102,14 +101,6 @@ impl<'a> Turn<'a> {
     /// Remembers that the store failed: the turn must not be committed.
     pub(super) fn fail(&mut self, error: ReadError) {
         self.failure.get_or_insert(error);
-    }
-
-    pub(super) fn count_damaged(&mut self) {
-        self.damaged += 1;
-    }
-
-    pub(super) fn damaged(&self) -> u64 {
-        self.damaged
     }
 
     /// The batch and the effects, or the failure of the store that forbids both.

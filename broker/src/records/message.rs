@@ -212,24 +212,38 @@ impl Record for Place {
     }
 }
 
-/// The message ids that arrived in one turn, and the transaction each came in (or none).
+/// What is remembered of a message id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fate {
+    /// The transaction it came in.
+    pub transaction: Option<TransactionId>,
+    /// It was scheduled, and cancelled before its time.
+    pub cancelled: bool,
+}
+
+/// The message ids of one turn: those that arrived, and those that were cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Remembered {
     /// In order of arrival.
-    pub ids: Vec<(MessageId, Option<TransactionId>)>,
+    pub ids: Vec<(MessageId, Fate)>,
 }
 
 impl Record for Remembered {
     const NAME: &'static str = "remembered ids";
 
     fn write(&self, to: &mut Writer) {
-        to.list(&self.ids, |to, (id, transaction)| {
+        to.list(&self.ids, |to, (id, fate)| {
             to.message_id(*id);
-            to.transaction_option(*transaction);
+            to.transaction_option(fate.transaction);
+            to.flag(fate.cancelled);
         });
     }
 
     fn read(from: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self { ids: from.list(|from| Ok((from.message_id()?, from.transaction_option()?)))? })
+        let ids = from.list(|from| {
+            let id = from.message_id()?;
+            Ok((id, Fate { transaction: from.transaction_option()?, cancelled: from.flag()? }))
+        })?;
+        Ok(Self { ids })
     }
 }

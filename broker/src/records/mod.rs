@@ -14,7 +14,7 @@ pub use delivery::{
     Attempt, AttemptKind, DeadLetter, DeadPlace, DeadReason, Progress, QueueEntry, Resolution, Retry,
 };
 pub use keys::{GroupNumber, TopicNumber};
-pub use message::{Message, Place, Remembered, Standing, Stub};
+pub use message::{Fate, Message, Place, Remembered, Standing, Stub};
 pub use naming::{
     Counters, Group, GroupSettings, OrderingPolicy, RetryDelays, RetryPolicy, Subscription, Tail, Topic,
     TopicSettings,

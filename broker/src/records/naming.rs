@@ -4,7 +4,7 @@ use escrow_protocol::{GroupName, Offset, Tag, TopicName};
 
 use super::{DecodeError, GroupNumber, Reader, Record, TopicNumber, Writer};
 
-/// The numbers that were given last. Never lowered.
+/// The numbers that were given last (never lowered), and what is counted over the whole shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Of transactions.
@@ -13,6 +13,8 @@ pub struct Counters {
     pub topic: u32,
     /// Of groups.
     pub group: u32,
+    /// How many messages are scheduled now (this one goes up and down).
+    pub scheduled: u64,
 }
 
 impl Record for Counters {
@@ -22,10 +24,16 @@ impl Record for Counters {
         to.int(self.transaction);
         to.int(self.topic);
         to.int(self.group);
+        to.int(self.scheduled);
     }
 
     fn read(from: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self { transaction: from.int()?, topic: from.int32()?, group: from.int32()? })
+        Ok(Self {
+            transaction: from.int()?,
+            topic: from.int32()?,
+            group: from.int32()?,
+            scheduled: from.int()?,
+        })
     }
 }
 
@@ -88,6 +96,8 @@ pub struct Tail {
     pub bytes: u64,
     /// Messages that will come here: undecided or scheduled.
     pub awaited: u64,
+    /// In a dead-letter topic: the dead letters that were neither redriven nor discarded.
+    pub dead_letters: u64,
 }
 
 impl Record for Tail {
@@ -98,10 +108,17 @@ impl Record for Tail {
         to.int(self.next.0);
         to.int(self.bytes);
         to.int(self.awaited);
+        to.int(self.dead_letters);
     }
 
     fn read(from: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self { head: from.offset()?, next: from.offset()?, bytes: from.int()?, awaited: from.int()? })
+        Ok(Self {
+            head: from.offset()?,
+            next: from.offset()?,
+            bytes: from.int()?,
+            awaited: from.int()?,
+            dead_letters: from.int()?,
+        })
     }
 }
 

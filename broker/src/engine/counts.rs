@@ -1,0 +1,41 @@
+//! What happened since the engine started, counted. For metrics; nothing here decides anything.
+
+/// Counters that only rise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "each name is its meaning; docs of the metrics are with the metrics")]
+pub struct Counts {
+    pub messages_published: u64,
+    pub messages_deduplicated: u64,
+    pub transactions_prepared: u64,
+    pub transactions_committed: u64,
+    pub transactions_rolled_back: u64,
+    pub transactions_parked: u64,
+    pub transactions_resumed: u64,
+    pub decisions_by_policy: u64,
+    pub decisions_repeated: u64,
+    pub decision_conflicts: u64,
+    pub checks_asked: u64,
+    pub checks_delivered: u64,
+    pub checks_unknown: u64,
+    pub checks_timed_out: u64,
+    pub checks_without_checker: u64,
+    pub deliveries: u64,
+    pub redeliveries: u64,
+    pub acks: u64,
+    pub nacks: u64,
+    pub rejects: u64,
+    pub releases: u64,
+    pub extends: u64,
+    pub stale_settlements: u64,
+    pub leases_expired: u64,
+    pub leases_lost: u64,
+    pub dead_letters: u64,
+    pub redrives: u64,
+    pub discards: u64,
+    pub scheduled: u64,
+    pub scheduled_released: u64,
+    pub scheduled_cancelled: u64,
+    pub messages_expired: u64,
+    pub messages_removed: u64,
+    pub records_damaged: u64,
+}

@@ -1,0 +1,302 @@
+//! Looking at what is in memory. Changes nothing; every list is a page.
+
+use escrow_protocol::{Offset, TransactionId};
+
+use super::groups::Group;
+use super::timers::Census;
+use super::trouble::Step;
+use super::{
+    Engine, GroupView, Inspect, PositionView, Reply, Seen, StatusView, TopicView, TransactionFilter,
+    TransactionLive, Turn, Whereabout,
+};
+use crate::records::{DeadLetter, DeadPlace, GroupNumber, Record as _, Subscription, TopicNumber, keys};
+
+impl Engine {
+    pub(super) fn inspect(&self, turn: &Turn<'_>, question: Inspect) -> Step<Reply> {
+        Ok(Reply::Seen(match question {
+            Inspect::Status => Seen::Status(self.status()),
+            Inspect::Topic(name) => Seen::Topic(self.topic_view(self.topics.find(name.as_str())?)),
+            Inspect::Topics { after, prefix, dead_letter_topics, limit } => {
+                let names =
+                    self.topics.by_name.iter().filter(|(name, _)| after.as_ref().is_none_or(|a| *name > a));
+                let names = names.filter(|(name, _)| name.as_str().starts_with(&prefix));
+                let names = names.filter(|(name, _)| dead_letter_topics || !name.is_dead_letter_topic());
+                Seen::Topics(names.take(limit).map(|(_, number)| self.topic_view(*number)).collect())
+            }
+            Inspect::Group(name) => Seen::Group(self.group_view(self.groups.find(name.as_str())?)),
+            Inspect::Groups { after, prefix, limit } => {
+                let names =
+                    self.groups.by_name.iter().filter(|(name, _)| after.as_ref().is_none_or(|a| *name > a));
+                let names = names.filter(|(name, _)| name.as_str().starts_with(&prefix));
+                Seen::Groups(names.take(limit).map(|(_, number)| self.group_view(*number)).collect())
+            }
+            Inspect::Transaction(id) => Seen::Transaction(self.live(self.transaction_number(id)?)),
+            Inspect::Transactions { filter, after, limit } => {
+                Seen::Transactions(self.transactions_page(filter, after, limit))
+            }
+            Inspect::Retries { group, after, limit } => {
+                let number = self.groups.find(group.as_str())?;
+                let places = self.groups.known(number).retries.keys();
+                let places = places.filter(|place| after.is_none_or(|after| **place > after));
+                Seen::Retries(number, places.take(limit).copied().collect())
+            }
+            Inspect::Clients { after, limit } => Seen::Clients(self.sessions.list(after, limit)),
+            Inspect::Whereabouts { topic, offset } => {
+                Seen::Whereabouts(self.whereabouts(turn, topic, offset)?)
+            }
+        }))
+    }
+
+    fn status(&self) -> StatusView {
+        let groups = || self.groups.by_number.values();
+        let oldest = self.transactions.undecided.values().next();
+        StatusView {
+            topics: self.topics.by_name.keys().filter(|name| !name.is_dead_letter_topic()).count() as u64,
+            groups: self.groups.by_number.len() as u64,
+            undecided: self.transactions.undecided.len() as u64,
+            waiting_for_checker: self.waiting_for_checker(),
+            parked: self.transactions.parked.len() as u64,
+            oldest_undecided_at_ms: oldest.map(|undecided| undecided.created_at_ms),
+            retrying: groups().map(|group| group.retries.len() as u64).sum(),
+            scheduled: self.counters.scheduled,
+            leased: self.groups.leases.len() as u64,
+            dead_letters: self.topics.by_number.values().map(|topic| topic.tail.dead_letters).sum(),
+            lag: groups().map(|group| self.lag_of(group)).sum(),
+            producers: self.sessions.producers.len() as u64,
+            consumers: self.sessions.consumers.len() as u64,
+            accepting: self.accepting,
+            damaged: self.counts.records_damaged,
+        }
+    }
+
+    fn waiting_for_checker(&self) -> u64 {
+        let unanswered = self.kinds.iter().filter(|kind| kind.checkers.is_empty());
+        unanswered.map(|kind| kind.due.len() as u64).sum()
+    }
+
+    fn lag_of(&self, group: &Group) -> u64 {
+        let positions = group.positions.iter();
+        positions.map(|(topic, position)| position.lag(self.topics.known(*topic).tail.next)).sum()
+    }
+
+    pub(super) fn topic_view(&self, number: TopicNumber) -> TopicView {
+        let topic = self.topics.known(number);
+        let groups = topic.groups.iter().map(|group| self.groups.known(*group).record.name.clone());
+        let owner = topic.record.dead_letters_of.and_then(|group| self.groups.by_number.get(&group));
+        TopicView {
+            number,
+            name: topic.record.name.clone(),
+            settings: topic.record.settings,
+            created_at_ms: topic.record.created_at_ms,
+            head: topic.tail.head,
+            next: topic.tail.next,
+            bytes: topic.tail.bytes,
+            awaited: topic.tail.awaited,
+            groups: groups.collect(),
+            dead_letters_of: owner.map(|group| group.record.name.clone()),
+        }
+    }
+
+    pub(super) fn group_view(&self, number: GroupNumber) -> GroupView {
+        let group = self.groups.known(number);
+        let dead_letters = self.topics.known(group.record.dead_letters);
+        let members = group.consumers.iter().map(|session| self.sessions.consumers[session].client.clone());
+        GroupView {
+            number,
+            name: group.record.name.clone(),
+            settings: group.record.settings.clone(),
+            paused: group.record.paused,
+            broadcast: group.record.broadcast,
+            created_at_ms: group.record.created_at_ms,
+            positions: group.positions.keys().map(|topic| self.position_view(group, *topic)).collect(),
+            leased: group.leased.len() as u64,
+            retrying: group.retries.len() as u64,
+            dead_letters: dead_letters.tail.dead_letters,
+            blocked_keys: group.gates.values().filter(|gate| gate.is_blocked()).count() as u64,
+            members: members.collect(),
+            acked: group.acked,
+            nacked: group.nacked,
+            expired_leases: group.expired_leases,
+            dead_letter_topic: group.record.dead_letters,
+            dead_letter_topic_name: dead_letters.record.name.clone(),
+        }
+    }
+
+    fn position_view(&self, group: &Group, number: TopicNumber) -> PositionView {
+        let topic = self.topics.known(number);
+        let position = &group.positions[&number];
+        let leased = group.leased.range((number, Offset(0))..=(number, Offset(u64::MAX)));
+        let leased = leased.map(|(_, token)| &self.groups.leases[token].candidate).find(|c| !c.is_retry);
+        let ready = group.ready.values().find(|candidate| candidate.topic == number && !candidate.is_retry);
+        let oldest = leased.into_iter().chain(ready).chain(position.oldest_read()).min_by_key(|c| c.offset);
+        PositionView {
+            topic: topic.record.name.clone(),
+            subscription: Subscription { topic: number, tags: position.tags.clone() },
+            floor: position.floor(),
+            finished_above: position.finished_above(),
+            lag: position.lag(topic.tail.next),
+            oldest_at_ms: oldest.map(|candidate| candidate.entry.at_ms),
+        }
+    }
+
+    fn live(&self, number: u64) -> TransactionLive {
+        if let Some(undecided) = self.transactions.undecided.get(&number) {
+            let kind = self.kinds.get(undecided.kind);
+            return TransactionLive {
+                waiting_for_checker: kind.checkers.is_empty() && kind.due.contains(&number),
+                next_event_at_ms: Some(undecided.timer_at_ms),
+                being_checked: undecided.question.is_some(),
+                checkers_connected: kind.checkers.len() as u32,
+            };
+        }
+        let kind = self.transactions.parked.get(&number).map(|kind| self.kinds.get(*kind));
+        let checkers_connected = kind.map_or(0, |kind| kind.checkers.len() as u32);
+        TransactionLive { checkers_connected, ..TransactionLive::default() }
+    }
+
+    fn transactions_page(
+        &self,
+        filter: TransactionFilter,
+        after: Option<TransactionId>,
+        limit: usize,
+    ) -> Vec<(TransactionId, TransactionLive)> {
+        let from = after.map_or(0, |after| after.number() + 1);
+        let numbers: Vec<u64> = match filter {
+            TransactionFilter::Undecided => {
+                self.transactions.undecided.range(from..).take(limit).map(|(number, _)| *number).collect()
+            }
+            TransactionFilter::Parked => {
+                self.transactions.parked.range(from..).take(limit).map(|(number, _)| *number).collect()
+            }
+            TransactionFilter::WaitingForChecker => {
+                let unanswered = self.kinds.iter().filter(|kind| kind.checkers.is_empty());
+                let mut numbers: Vec<u64> =
+                    unanswered.flat_map(|kind| kind.due.range(from..).take(limit).copied()).collect();
+                numbers.sort_unstable();
+                numbers.truncate(limit);
+                numbers
+            }
+        };
+        numbers.into_iter().map(|number| (self.transaction_id(number), self.live(number))).collect()
+    }
+
+    /// Where each group stands with the message at one place: those that listen, and those that still owe it.
+    fn whereabouts(
+        &self,
+        turn: &Turn<'_>,
+        topic: TopicNumber,
+        offset: Offset,
+    ) -> Step<Vec<(escrow_protocol::GroupName, Whereabout)>> {
+        let place = (topic, offset);
+        let mut found = Vec::new();
+        let range = keys::dead_place_range(topic, offset, offset.next());
+        let dead = turn.scan(&range, self.groups.by_number.len() + 1)?;
+        for (number, group) in &self.groups.by_number {
+            let letter =
+                dead.iter().find(|(key, _)| keys::held_of(key).is_some_and(|(.., owner)| owner == *number));
+            let whereabout = if let Some(token) = group.leased.get(&place) {
+                let lease = &self.groups.leases[token];
+                let attempt = lease.candidate.attempts_made + 1;
+                Some(Whereabout::Leased { client: Some(lease.client.clone()), attempt })
+            } else if let Some(retrying) = group.retries.get(&place) {
+                let (due_at_ms, attempts_made) = (retrying.due_at_ms, retrying.attempts_made);
+                Some(Whereabout::Retrying { due_at_ms, attempts_made })
+            } else if let Some(position) = group.positions.get(&topic).filter(|p| !p.is_finished(offset)) {
+                let exists = offset < self.topics.known(topic).tail.next && offset >= position.floor();
+                exists.then_some(Whereabout::Waiting)
+            } else if let Some((_, value)) = letter {
+                self.dead_whereabout(turn, group, value.clone())?
+            } else {
+                group.positions.contains_key(&topic).then_some(Whereabout::Finished)
+            };
+            found.extend(whereabout.map(|whereabout| (group.record.name.clone(), whereabout)));
+        }
+        Ok(found)
+    }
+
+    fn dead_whereabout(
+        &self,
+        turn: &Turn<'_>,
+        group: &Group,
+        place: bytes::Bytes,
+    ) -> Step<Option<Whereabout>> {
+        let Ok(DeadPlace { offset }) = DeadPlace::decode(place) else { return Ok(None) };
+        let letter: Option<DeadLetter> = turn.get(&keys::dead_letter(group.record.dead_letters, offset))?;
+        Ok(letter.map(|letter| Whereabout::Dead { offset, reason: letter.reason }))
+    }
+
+    /// See [`Engine::assert_invariants`].
+    pub(super) fn assert_all(&self) {
+        let groups = || self.groups.by_number.values();
+        // Invariant 10: timers in memory = undecided (not parked) + retrying + leased + questions under way.
+        let expected = Census {
+            transactions: self.transactions.undecided.len(),
+            retries: groups().map(|group| group.retries.values().filter(|r| r.is_planned).count()).sum(),
+            leases: self.groups.leases.len(),
+            questions: self.questions.len(),
+        };
+        assert_eq!(self.timers.census(), expected, "timers are not what is planned");
+
+        let undecided = self.transactions.undecided.len() + self.transactions.parked.len();
+        assert_eq!(
+            self.kinds.iter().map(|kind| kind.undecided).sum::<usize>(),
+            undecided,
+            "undecided by kind"
+        );
+        for kind in self.kinds.iter() {
+            for number in &kind.due {
+                let undecided = &self.transactions.undecided[number];
+                assert!(undecided.question.is_none(), "transaction {number} is due and being asked about");
+            }
+        }
+        let leased: usize = groups().map(|group| group.leased.len()).sum();
+        assert_eq!(leased, self.groups.leases.len(), "leases of groups are not all leases");
+        for (token, lease) in &self.groups.leases {
+            let group = self.groups.known(lease.group);
+            let place = (lease.candidate.topic, lease.candidate.offset);
+            assert_eq!(group.leased.get(&place), Some(token), "a lease its group does not know");
+        }
+        for group in groups() {
+            self.assert_group(group);
+        }
+        for topic in self.topics.by_number.values() {
+            assert!(topic.tail.head <= topic.tail.next, "a topic's head is behind its end");
+        }
+    }
+
+    fn assert_group(&self, group: &Group) {
+        let name = &group.record.name;
+        let mut seen = std::collections::BTreeSet::new();
+        let waiting = group.gates.values().flat_map(|gate| gate.waiting()).map(|c| (c.topic, c.offset));
+        let doomed = group.doomed.iter().map(|(candidate, ..)| (candidate.topic, candidate.offset));
+        let places =
+            group.ready.keys().copied().chain(group.leased.keys().copied()).chain(waiting).chain(doomed);
+        for place in places {
+            assert!(seen.insert(place), "group {name}: {place:?} is in two places at once");
+            if let Some(position) = group.positions.get(&place.0)
+                && !group.retries.contains_key(&place)
+            {
+                assert!(!position.is_finished(place.1), "group {name}: {place:?} is finished and under way");
+            }
+        }
+        for (place, retrying) in &group.retries {
+            let under_way = seen.contains(place);
+            assert!(
+                retrying.is_planned != under_way,
+                "group {name}: retry {place:?} is lost or under way twice"
+            );
+            if let Some(position) = group.positions.get(&place.0) {
+                assert!(
+                    position.is_finished(place.1),
+                    "group {name}: {place:?} is owed by the queue and retrying"
+                );
+            }
+        }
+        for (topic, position) in &group.positions {
+            position.assert_invariants();
+            let tail = self.topics.known(*topic).tail;
+            assert!(position.floor() >= tail.head, "group {name}: its messages were removed");
+            assert!(position.next_read() <= tail.next, "group {name} has read beyond the end");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Storing messages: deduplication by id, publishing at once, and messages that wait for their time.
+
+use std::collections::HashMap;
+
+use escrow_protocol::{MessageId, Reason, TransactionId};
+use escrow_storage::{KeyRange, Room};
+
+use super::trouble::Step;
+use super::window::Window;
+use super::{Cancelled, Engine, NewMessage, Now, Refusal, Reply, Turn};
+use crate::records::{
+    Fate, Message, Place, Record as _, Remembered, Standing, Stub, TopicNumber, Transaction,
+    TransactionState, keys,
+};
+
+/// How long a refused producer should wait for space.
+const DISK_FULL_RETRY_MS: u64 = 5_000;
+
+/// The message ids of the last minutes: what has been stored is not stored again, even when it is finished and gone.
+#[derive(Debug)]
+pub(super) struct Deduplication {
+    ids: HashMap<MessageId, Memory>,
+    window: Window<MessageId>,
+    /// Those of this turn: one record for all of them.
+    fresh: Vec<(MessageId, Fate)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    fate: Fate,
+    /// The batch it is remembered by: an id that was cancelled later is in a later one, too.
+    at_ms: u64,
+}
+
+impl Deduplication {
+    pub(super) fn new(keep_ms: u64, ids_max: usize) -> Self {
+        Self { ids: HashMap::new(), window: Window::new(keep_ms, ids_max), fresh: Vec::new() }
+    }
+
+    fn remember(&mut self, now: Now, id: MessageId, fate: Fate) {
+        self.ids.insert(id, Memory { fate, at_ms: now.unix_ms });
+        self.fresh.push((id, fate));
+    }
+
+    fn fate_of(&self, id: MessageId) -> Option<Fate> {
+        self.ids.get(&id).map(|memory| memory.fate)
+    }
+
+    /// Takes in a record found at start; they come in order of time.
+    pub(super) fn recover(&mut self, at_ms: u64, record: Remembered) {
+        let Some((first, _)) = record.ids.first().copied() else { return };
+        self.window.push(at_ms, first, record.ids.len());
+        self.ids.extend(record.ids.into_iter().map(|(id, fate)| (id, Memory { fate, at_ms })));
+    }
+
+    /// Writes the ids of this turn.
+    pub(super) fn flush(&mut self, now: Now, turn: &mut Turn<'_>) {
+        let Some((first, _)) = self.fresh.first().copied() else { return };
+        self.window.push(now.unix_ms, first, self.fresh.len());
+        turn.put(keys::remembered(now.unix_ms, first), &Remembered { ids: std::mem::take(&mut self.fresh) });
+    }
+
+    /// Forgets one batch of ids that is old enough. Returns whether there was one.
+    pub(super) fn forget_outdated(&mut self, now: Now, turn: &mut Turn<'_>) -> Step<bool> {
+        let Some(batch) = self.window.pop_outdated(now.unix_ms) else { return Ok(false) };
+        let key = keys::remembered(batch.at_ms, batch.first);
+        let record: Option<Remembered> = turn.get(&key)?;
+        for (id, _) in record.unwrap_or_default().ids {
+            if self.ids.get(&id).is_some_and(|memory| memory.at_ms == batch.at_ms) {
+                self.ids.remove(&id);
+            }
+        }
+        turn.delete(key);
+        Ok(true)
+    }
+
+    pub(super) fn next_at(&self) -> Option<u64> {
+        self.window.next_at()
+    }
+}
+
+/// A message that was stored before.
+pub(super) struct Known {
+    /// The transaction it came in.
+    pub(super) transaction: Option<TransactionId>,
+    /// Where it is, if it still is.
+    pub(super) place: Option<Place>,
+}
+
+impl Engine {
+    pub(super) fn known(&self, turn: &Turn<'_>, id: MessageId) -> Step<Option<Known>> {
+        let place: Option<Place> = turn.get(&keys::place(id))?;
+        let transaction = match (&place, self.deduplication.fate_of(id)) {
+            (Some(place), _) => place.transaction,
+            (None, Some(fate)) => fate.transaction,
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Known { transaction, place }))
+    }
+
+    pub(super) fn refuse_without_room(&self, turn: &Turn<'_>) -> Result<(), Refusal> {
+        match turn.room() {
+            Room::Enough => Ok(()),
+            Room::Low => Err(Refusal::new(
+                Reason::DiskFull,
+                "disk space is short: new messages are refused until some is freed; decisions and acks go on",
+            )
+            .retry_after(DISK_FULL_RETRY_MS)),
+        }
+    }
+
+    pub(super) fn publish(&mut self, now: Now, turn: &mut Turn<'_>, message: NewMessage) -> Step<Reply> {
+        let topic = self.topic_to_publish(&message.topic)?;
+        if let Some(known) = self.known(turn, message.id)? {
+            return self.published_before(topic, &message, &known);
+        }
+        self.refuse_without_room(turn)?;
+
+        let stub = self.store(now, turn, message, topic, None);
+        let offset = self.make_visible(now, turn, &stub, None, now.unix_ms);
+        self.counts.messages_published += 1;
+        Ok(Reply::Published { offset, duplicate: false })
+    }
+
+    fn published_before(
+        &mut self,
+        topic: Option<TopicNumber>,
+        message: &NewMessage,
+        known: &Known,
+    ) -> Step<Reply> {
+        let offset = match known.place.as_ref().map(|place| place.standing) {
+            Some(Standing::Queued { topic, offset, .. }) => Some((topic, offset)),
+            _ => None,
+        };
+        let elsewhere = offset.is_some_and(|(queued_in, _)| Some(queued_in) != topic);
+        if known.transaction.is_some() || elsewhere {
+            return Err(reused(message.id).into());
+        }
+        self.counts.messages_deduplicated += 1;
+        Ok(Reply::Published { offset: offset.map(|(_, offset)| offset), duplicate: true })
+    }
+
+    /// Stores what the producer sent. It is in no queue yet.
+    pub(super) fn store(
+        &mut self,
+        now: Now,
+        turn: &mut Turn<'_>,
+        message: NewMessage,
+        topic: Option<TopicNumber>,
+        transaction: Option<TransactionId>,
+    ) -> Stub {
+        let topic = topic.or_else(|| self.topics.by_name.get(&message.topic).copied());
+        let topic = topic
+            .unwrap_or_else(|| self.make_topic(now, turn, message.topic.clone(), Default::default(), None));
+        let stub = Stub {
+            id: message.id,
+            topic,
+            key_hash: message.key.as_deref().map(keys::hash_of),
+            tag: message.tag,
+            ordering_key: message.ordering_key,
+            body_bytes: message.body_bytes,
+            deliver_at_ms: message.deliver_at_ms,
+            time_to_live_ms: message.time_to_live_ms,
+        };
+        turn.put_bytes(keys::message(stub.id), message.record);
+        if let Some(hash) = stub.key_hash {
+            turn.put_bytes(keys::business_key(hash, stub.id), Default::default());
+        }
+        self.deduplication.remember(now, stub.id, Fate { transaction, cancelled: false });
+        stub
+    }
+
+    /// Queues a stored message, or schedules it if its time has not come.
+    pub(super) fn make_visible(
+        &mut self,
+        now: Now,
+        turn: &mut Turn<'_>,
+        stub: &Stub,
+        transaction: Option<TransactionId>,
+        stored_at_ms: u64,
+    ) -> Option<escrow_protocol::Offset> {
+        if stub.deliver_at_ms <= now.unix_ms {
+            return Some(self.append(now, turn, stub, transaction, stored_at_ms));
+        }
+        let due_ms = stub.deliver_at_ms;
+        turn.put(keys::scheduled(due_ms, stub.id), stub);
+        let standing = Standing::Scheduled { due_ms };
+        turn.put(keys::place(stub.id), &Place { stored_at_ms, transaction, standing });
+        self.topics.tail_mut(stub.topic).awaited += 1;
+        self.counters_mut().scheduled += 1;
+        self.schedule.expect_at(due_ms);
+        self.counts.scheduled += 1;
+        None
+    }
+
+    /// Queues the scheduled messages whose time has come, `limit` at most. Returns how many.
+    pub(super) fn release_scheduled(&mut self, now: Now, turn: &mut Turn<'_>, limit: usize) -> Step<usize> {
+        if self.schedule.next_at().is_none_or(|at| at > now.unix_ms) {
+            return Ok(0);
+        }
+        let due = turn.scan(&self.schedule.range_until(now.unix_ms), limit)?;
+        for (key, value) in &due {
+            match Stub::decode(value.clone()) {
+                Ok(stub) => self.release_one(now, turn, &stub)?,
+                Err(error) => self.report_damaged(key, &error.to_string()),
+            }
+            turn.delete(key.clone());
+            self.counters_mut().scheduled -= 1;
+        }
+        let released_until =
+            due.last().and_then(|(key, _)| keys::scheduled_of(key)).map_or(now.unix_ms, |(at, _)| at);
+        let next = turn.scan(&Schedule::range_from(released_until), 1)?;
+        self.schedule.restart_at(next.first().and_then(|(key, _)| keys::scheduled_of(key)).map(|(at, _)| at));
+        Ok(due.len())
+    }
+
+    fn release_one(&mut self, now: Now, turn: &mut Turn<'_>, stub: &Stub) -> Step<()> {
+        let place: Option<Place> = turn.get(&keys::place(stub.id))?;
+        let (transaction, stored_at_ms) =
+            place.map_or((None, 0), |place| (place.transaction, place.stored_at_ms));
+        self.topics.tail_mut(stub.topic).awaited -= 1;
+        self.append(now, turn, stub, transaction, stored_at_ms);
+        self.counts.scheduled_released += 1;
+        Ok(())
+    }
+
+    /// Answers exactly: cancelled, too late, or not known.
+    pub(super) fn cancel_scheduled(&mut self, now: Now, turn: &mut Turn<'_>, id: MessageId) -> Step<Reply> {
+        let place: Option<Place> = turn.get(&keys::place(id))?;
+        let Some(place) = place else { return self.cancel_of_gone(turn, id).map(Reply::Cancelled) };
+        let due_ms = match place.standing {
+            Standing::Scheduled { due_ms } => due_ms,
+            Standing::Queued { .. } => return Ok(Reply::Cancelled(Cancelled::TooLate)),
+            // Not scheduled yet: its transaction may still be rolled back.
+            Standing::Undecided => return Ok(Reply::Cancelled(Cancelled::NotKnown)),
+        };
+        let key = keys::scheduled(due_ms, id);
+        let Some(stub) = turn.get::<Stub>(&key)? else {
+            return Ok(Reply::Cancelled(Cancelled::NotKnown));
+        };
+        turn.delete(key);
+        self.remove_message(turn, id, stub.key_hash);
+        self.topics.tail_mut(stub.topic).awaited -= 1;
+        self.counters_mut().scheduled -= 1;
+        self.deduplication.remember(now, id, Fate { transaction: place.transaction, cancelled: true });
+        self.counts.scheduled_cancelled += 1;
+        Ok(Reply::Cancelled(Cancelled::Cancelled))
+    }
+
+    /// What is remembered of a message that is gone: cancelled before, rolled back, or delivered and finished.
+    fn cancel_of_gone(&self, turn: &Turn<'_>, id: MessageId) -> Step<Cancelled> {
+        let Some(fate) = self.deduplication.fate_of(id) else { return Ok(Cancelled::NotKnown) };
+        if fate.cancelled {
+            return Ok(Cancelled::Cancelled);
+        }
+        let Some(transaction) = fate.transaction else { return Ok(Cancelled::TooLate) };
+        let record: Option<Transaction> = turn.get(&keys::decided(transaction.number()))?;
+        Ok(match record.map(|record| record.state) {
+            Some(TransactionState::Committed) => Cancelled::TooLate,
+            _ => Cancelled::NotKnown,
+        })
+    }
+
+    /// Reads a message's record whole: for the rare operation that makes a new message of an old one.
+    pub(super) fn read_message(&self, turn: &Turn<'_>, id: MessageId) -> Step<Message> {
+        let message = turn.get(&keys::message(id))?;
+        Ok(message.ok_or_else(|| {
+            Refusal::new(Reason::UnknownMessage, format!("message {id} is not stored")).with("message_id", id)
+        })?)
+    }
+}
+
+/// The refusal of an id that means another message.
+pub(super) fn reused(id: MessageId) -> Refusal {
+    Refusal::new(
+        Reason::MessageIdReused,
+        format!("message id {id} was used for another message; make a new id for each message"),
+    )
+    .with("message_id", id)
+}
+
+/// When the next scheduled message falls due. The messages themselves are on disk, in order of time.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    /// No scheduled message is earlier. `None`: there is none.
+    earliest_ms: Option<u64>,
+}
+
+impl Schedule {
+    pub(super) fn restart_at(&mut self, earliest_ms: Option<u64>) {
+        self.earliest_ms = earliest_ms;
+    }
+
+    fn expect_at(&mut self, due_ms: u64) {
+        self.earliest_ms = Some(self.earliest_ms.map_or(due_ms, |earliest| earliest.min(due_ms)));
+    }
+
+    pub(super) fn next_at(&self) -> Option<u64> {
+        self.earliest_ms
+    }
+
+    /// From the earliest on: what lies before was deleted, and skipping it costs nothing.
+    fn range_until(&self, now_ms: u64) -> KeyRange {
+        let from = self.earliest_ms.unwrap_or(0);
+        KeyRange::new(Self::range_from(from).start, Self::range_from(now_ms + 1).start)
+    }
+
+    fn range_from(from_ms: u64) -> KeyRange {
+        let mut start = vec![keys::space::SCHEDULED];
+        start.extend_from_slice(&from_ms.to_be_bytes());
+        KeyRange::new(start, keys::all(keys::space::SCHEDULED).end)
+    }
+}

@@ -1,0 +1,118 @@
+//! Who is connected: producers with the kinds they answer for, consumers with their credit and leases. Memory only:
+//! after a restart clients connect again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use escrow_protocol::{ClientId, GroupName, Kind, Reason};
+
+use super::checks::KindNumber;
+use super::{ClientView, Refusal, SessionId};
+use crate::records::GroupNumber;
+
+/// A connected producer.
+#[derive(Debug)]
+pub(super) struct ProducerSession {
+    pub(super) client: ClientId,
+    pub(super) group: GroupName,
+    pub(super) kinds: Vec<(Kind, KindNumber)>,
+    /// Questions under way.
+    pub(super) questions: BTreeSet<u64>,
+    pub(super) connected_at_ms: u64,
+    pub(super) address: String,
+}
+
+/// A connected consumer.
+#[derive(Debug)]
+pub(super) struct ConsumerSession {
+    pub(super) client: ClientId,
+    pub(super) group: GroupNumber,
+    pub(super) group_name: GroupName,
+    pub(super) credit_messages: u32,
+    /// Below zero after a message that was larger than what was left.
+    pub(super) credit_bytes: i64,
+    pub(super) leases: BTreeSet<u64>,
+    /// Its leases outlive it.
+    pub(super) detached: bool,
+    pub(super) connected_at_ms: u64,
+    pub(super) address: String,
+}
+
+impl ConsumerSession {
+    /// Whether it may be sent a message of this size. One larger than what is left goes out when nothing else is out.
+    pub(super) fn has_credit_for(&self, body_bytes: u32) -> bool {
+        self.credit_messages > 0
+            && (self.credit_bytes >= i64::from(body_bytes)
+                || (self.credit_bytes > 0 && self.leases.is_empty()))
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    pub(super) producers: BTreeMap<SessionId, ProducerSession>,
+    pub(super) consumers: BTreeMap<SessionId, ConsumerSession>,
+}
+
+impl Sessions {
+    /// Refuses one more than `max`, and a number that is in use.
+    pub(super) fn admit(&self, session: SessionId, max: usize) -> Result<(), Refusal> {
+        if self.producers.contains_key(&session) || self.consumers.contains_key(&session) {
+            return Err(Refusal::new(Reason::HelloExpected, "this stream has said hello already"));
+        }
+        if self.producers.len() + self.consumers.len() >= max {
+            return Err(Refusal::new(
+                Reason::LimitReached,
+                format!("{max} clients are connected, as many as `limits.sessions_max` allows; close some or raise it"),
+            )
+            .with("limit", "limits.sessions_max")
+            .retry_after(5_000));
+        }
+        Ok(())
+    }
+
+    /// A page of clients behind `after`.
+    pub(super) fn list(&self, after: Option<SessionId>, limit: usize) -> Vec<ClientView> {
+        let behind = |session: &SessionId| after.is_none_or(|after| *session > after);
+        let producers = self.producers.iter().filter(|(session, _)| behind(session)).take(limit);
+        let consumers = self.consumers.iter().filter(|(session, _)| behind(session)).take(limit);
+        let mut views: Vec<_> = producers
+            .map(|(session, producer)| producer.view(*session))
+            .chain(consumers.map(|(session, consumer)| consumer.view(*session)))
+            .collect();
+        views.sort_by_key(|view| view.session);
+        views.truncate(limit);
+        views
+    }
+}
+
+impl ProducerSession {
+    fn view(&self, session: SessionId) -> ClientView {
+        ClientView {
+            session,
+            client: self.client.clone(),
+            consumer: false,
+            group: self.group.clone(),
+            kinds: self.kinds.iter().map(|(kind, _)| kind.clone()).collect(),
+            connected_at_ms: self.connected_at_ms,
+            address: self.address.clone(),
+            leased: 0,
+            credit_messages: 0,
+        }
+    }
+}
+
+impl ConsumerSession {
+    fn view(&self, session: SessionId) -> ClientView {
+        ClientView {
+            session,
+            client: self.client.clone(),
+            consumer: true,
+            group: self.group_name.clone(),
+            kinds: Vec::new(),
+            connected_at_ms: self.connected_at_ms,
+            address: self.address.clone(),
+            leased: self.leases.len() as u64,
+            credit_messages: u64::from(self.credit_messages),
+        }
+    }
+}
