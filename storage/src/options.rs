@@ -26,7 +26,8 @@ pub struct Options {
     /// restart has to read. Default 256 MiB, minimum 4 KiB.
     pub journal_bytes_max: u64,
     /// So many zeros are written ahead of the last frame at a time: a sync of blocks that exist costs half of a sync that
-    /// has to add them. 0 writes none. Default 1 MiB.
+    /// has to add them. 0 writes none. Default 256 KiB: with more, each
+    /// extension shows in the 99th percentile, with less, large batches profit less.
     pub journal_ahead_bytes: u64,
     /// What the table keeps in memory of its pages. Default 64 MiB, minimum 1 MiB.
     pub table_cache_bytes: u64,
@@ -56,7 +57,7 @@ impl Default for Options {
             overlay_bytes_hard: None,
             journal_file_bytes_max: 64 * MIB,
             journal_bytes_max: 256 * MIB,
-            journal_ahead_bytes: MIB,
+            journal_ahead_bytes: 256 * KIB,
             table_cache_bytes: 64 * MIB,
             table_open_limit: Duration::from_secs(30),
             free_floor_bytes: 128 * MIB,

@@ -20,6 +20,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The share of the floor that may be written before the system is asked again.
 const LOOK_AFTER_SHARE: u64 = 16;
 
+/// With less free space than this the ballast is given up before a store is opened.
+const ROOM_TO_OPEN_BYTES: u64 = 1 << 20;
+
 /// Watches the file system and the memory of the live overlay.
 #[derive(Debug)]
 pub(crate) struct RoomWatch {
@@ -43,7 +46,7 @@ struct State {
 
 impl RoomWatch {
     pub(crate) fn new(layout: &Layout, options: &Options) -> Self {
-        let watch = Self {
+        Self {
             root: layout.root.clone(),
             ballast: layout.ballast(),
             floor: options.free_floor_bytes,
@@ -57,9 +60,14 @@ impl RoomWatch {
                 disk_is_low: false,
                 memory_is_low: false,
             }),
-        };
-        watch.look(&mut lock(&watch.state));
-        watch
+        }
+    }
+
+    /// A directory on a full disk cannot be opened: that needs a journal file, and sled needs a little too.
+    pub(crate) fn make_room_to_open(&self) {
+        if self.ask_free() < ROOM_TO_OPEN_BYTES {
+            self.give_up_ballast();
+        }
     }
 
     /// Whether new messages may be accepted, with `live_bytes` in the live overlay. Low begins at the floor (or the hard
@@ -160,7 +168,9 @@ mod tests {
             overlay_bytes_max: 1024,
             ..Options::default()
         };
-        RoomWatch::new(&Layout::new(dir), &options.checked())
+        let watch = RoomWatch::new(&Layout::new(dir), &options.checked());
+        assert_eq!(watch.room(0), Room::Enough);
+        watch
     }
 
     fn look(watch: &RoomWatch) -> Room {

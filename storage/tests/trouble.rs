@@ -56,6 +56,19 @@ fn the_ballast_is_given_up_for_a_commit_on_a_full_disk() {
     assert!(!dir.path().join("BALLAST").exists());
 }
 
+#[test]
+fn a_store_on_a_full_disk_opens_at_the_price_of_its_ballast() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { ballast_bytes: 8192, ..tiny() };
+    open(dir.path(), options.clone()).0.close().unwrap();
+    assert!(dir.path().join("BALLAST").exists());
+    let faults = Faults::planned();
+    faults.set_free_bytes(Some(0));
+    let (mut store, _) = open(dir.path(), with(&faults, options));
+    assert!(!dir.path().join("BALLAST").exists());
+    store.commit(put("key-01", "settled")).unwrap();
+}
+
 /// Runs commits until one fails as `Failed`; how many were acknowledged before.
 fn run_until_failed(store: &mut DiskStore) -> u64 {
     for sequence in 1..200 {

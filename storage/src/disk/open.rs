@@ -45,11 +45,13 @@ impl DiskStore {
     /// which is durable when this returns.
     ///
     /// # Errors
-    /// See [`OpenError`]; nothing was changed then.
+    /// See [`OpenError`]; nothing was changed then, but that a ballast may have been given up on a full disk.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<(Self, Opened), OpenError> {
         let options = options.checked();
         let layout = Layout::new(dir.as_ref());
         let (lock, found) = directory::claim(&layout)?;
+        let room = RoomWatch::new(&layout, &options);
+        room.make_room_to_open();
         let was_created = found == Found::Fresh;
         let table = match found {
             Found::Fresh => Some(create(&layout, &options)?),
@@ -88,7 +90,7 @@ impl DiskStore {
             table,
             gate: Gate::default(),
             counters: Counters::default(),
-            room: RoomWatch::new(&layout, &options),
+            room,
             closed_files: Mutex::new(closed),
             spilled: AtomicU64::new(meta.sequence),
             epoch: opened.epoch,
@@ -110,6 +112,8 @@ fn start(shared: Arc<Shared>, journal: Journal, watermark: Watermark) -> Result<
     let mut store = DiskStore { shared, journal, spill, freezes_seen: 0, journal_bytes_since_freeze: 0 };
     // What was replayed may be more than an overlay should hold.
     store.freeze_if_large();
+    // The first look sets the ballast aside.
+    store.shared.room();
     Ok(store)
 }
 

@@ -3,6 +3,7 @@
 //! The only writer of the table and of the watermark. Must never drop a journal file before the table is synced and the
 //! watermark durable.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -24,7 +25,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Runs until the store is closed or the table fails; gives the watermark back.
 pub(super) fn run(shared: &Arc<Shared>, mut watermark: Watermark) -> Watermark {
     while let Some(frozen) = next(shared) {
-        let spilled = spill(shared, &frozen, &mut watermark);
+        // Were it to die of a panic, commits would wait and snapshots hang without a word.
+        let caught = catch_unwind(AssertUnwindSafe(|| spill(shared, &frozen, &mut watermark)));
+        let spilled = caught.unwrap_or_else(|_| Err("the spill thread panicked".into()));
         lock(&shared.gate.state).is_spilling = false;
         // Freed before the others wake, and under no lock: it may be large.
         drop(frozen);
