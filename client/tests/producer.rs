@@ -314,6 +314,9 @@ async fn operations_that_wait_share_a_frame_once_enough_frames_are_unanswered() 
     for _ in 0..44 {
         publishes.push(Box::pin(producer.publish(Message::new("orders"))));
         assert!(futures::poll!(publishes.last_mut().expect("pushed")).is_pending());
+        // The session task has every chance to write it alone.
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
     }
     session.answer(first.expect("sent"), stored(0)).await;
     assert_eq!(session.frame().await.len(), 44, "they waited and went together");

@@ -53,8 +53,10 @@ pub(crate) struct ConsumerSession {
     state: Arc<ConsumerState>,
     /// No new deliveries are wanted.
     closing: bool,
-    /// Nobody is left who could settle anything.
+    /// Nobody is left who could settle anything, and all settlements were taken from the queue.
     abandoned: bool,
+    /// Nobody is left who could extend anything.
+    extensions_ended: bool,
 }
 
 /// How a stream ended.
@@ -90,6 +92,7 @@ impl ConsumerSession {
             alarm: Alarm::default(),
             closing: false,
             abandoned: false,
+            extensions_ended: false,
             link,
             queues,
             leases,
@@ -160,7 +163,7 @@ impl ConsumerSession {
                 count = self.queues.settlements.recv_many(&mut settled, settled_max), if !self.abandoned => {
                     self.accept_settlements(count, &mut settled);
                 }
-                count = self.queues.extensions.recv_many(&mut extended, EXTENSIONS_QUEUED_MAX), if !self.abandoned => {
+                count = self.queues.extensions.recv_many(&mut extended, EXTENSIONS_QUEUED_MAX), if !self.extensions_ended => {
                     self.accept_extensions(count, &mut extended);
                 }
                 () = self.state.closing.cancelled(), if !self.closing => self.stop_taking(),
@@ -254,10 +257,8 @@ impl ConsumerSession {
     }
 
     fn accept_extensions(&mut self, count: usize, extended: &mut Vec<Settle>) {
-        if count == 0 {
-            self.abandoned = true;
-            self.stop_taking();
-        }
+        // Closed together with the queue of settlements, which may still hold some: only that one's end is the end.
+        self.extensions_ended = count == 0;
         let now = clock::now();
         for settle in extended.drain(..) {
             if let Verb::Extend(Extend { lease_ms }) = settle.verb {

@@ -128,7 +128,7 @@ impl ProducerSession {
                 },
                 count = self.operations.recv_many(&mut accepted, OPERATIONS_QUEUED_MAX),
                         if !self.closing && self.ledger.has_room() => self.accept(count, &mut accepted),
-                () = self.state.closing.cancelled(), if !self.closing => self.operations.close(),
+                () = self.state.closing.cancelled(), if !self.operations.is_closed() => self.operations.close(),
                 () = self.checks.one_ends() => {}
                 () = self.alarm.rings() => if self.fire() && self.is_silent_since(heard_at) {
                     return lost("the broker no longer answers");
@@ -180,7 +180,7 @@ impl ProducerSession {
                     *closing = count == 0;
                     accepted.drain(..).for_each(|operation| ledger.accept(operation));
                 }
-                () = state.closing.cancelled(), if !*closing => operations.close(),
+                () = state.closing.cancelled(), if !operations.is_closed() => operations.close(),
                 () = checks.one_ends() => {}
                 () = alarm.rings() => {
                     ledger.fire(clock::now(), last_loss.as_ref());
