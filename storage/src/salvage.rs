@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use crate::builder::Builder;
 use crate::directory::{self, Layout};
+use crate::journal::Scan;
 use crate::table::{Lost, Table};
 use crate::watermark::Watermark;
-use crate::{Edit, OpenError, Options, ReadError, Sequence, hex, journal};
+use crate::{Edit, Epoch, OpenError, Options, ReadError, Sequence, hex, journal};
 
 /// What was saved and what was not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,8 +64,9 @@ pub fn salvage(
         let fault = format!("the journal behind sequence {}: {}", damage.good, damage.fault);
         lost.push(Lost { key: None, fault });
     }
-    let last = meta.sequence.max(scan.last()).max(mark.sequence);
-    let epoch = journal::Remains::of(&from.journal())?.epoch;
+    let last = meta.sequence.max(scan.last()).max(mark.sequence).max(mark.committed);
+    lost.extend(lost_commits(&scan, meta.sequence, last));
+    let epoch = journal::Remains::of(&from.journal())?.epoch.max(Epoch(mark.epoch));
     let new_table = builder.finish(last, epoch, &options)?;
     let records = new_table.meta().unwrap_or_default().records;
     new_table.close();
@@ -74,6 +76,16 @@ pub fn salvage(
         last_sequence: Sequence(last),
         lost: lost.into_iter().map(describe).collect(),
     })
+}
+
+/// The commits that are neither in the table nor in the journal.
+fn lost_commits(scan: &Scan, spilled: u64, last: u64) -> Vec<Lost> {
+    let mut sequences = scan.batches.iter().map(|(sequence, _)| *sequence);
+    let first_batch = sequences.find(|sequence| *sequence > spilled);
+    let behind_table = (spilled + 1, first_batch.map_or(last, |first| first - 1));
+    let behind_journal = (first_batch.map_or(last, |_| scan.last()) + 1, last);
+    let gaps = [behind_table, behind_journal].into_iter().filter(|(first, last)| first <= last);
+    gaps.map(|(first, last)| Lost { key: None, fault: format!("the commits {first} to {last}") }).collect()
 }
 
 fn describe(lost: Lost) -> String {

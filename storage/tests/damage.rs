@@ -149,6 +149,13 @@ fn an_older_or_empty_table_is_refused() {
             Err(RepairError::Table(_))
         ));
         assert!(!verify(dir.path(), &tiny()).unwrap().is_whole());
+        let into = tempfile::tempdir().unwrap();
+        let saved = salvage(dir.path(), into.path(), &tiny()).unwrap();
+        // The newest journal file still holds commit 2.
+        let lost: &[&str] = if table.is_some() { &[] } else { &["the commits 1 to 1"] };
+        assert_eq!(saved.lost, lost);
+        let opened = open(into.path(), tiny()).1;
+        assert_eq!((opened.last_sequence, opened.epoch), (Sequence(2), Epoch(3)), "no number is used twice");
     }
 }
 

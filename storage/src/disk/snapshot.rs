@@ -54,7 +54,8 @@ impl Snapshot {
         self.shared.epoch
     }
 
-    /// Hands every entry to `visit`, ascending, until it breaks off.
+    /// Hands every entry to `visit`, ascending, until it breaks off. `visit` must not read the store: a close that waits
+    /// for this walk would let neither go on.
     ///
     /// # Errors
     /// As [`Read::scan`].

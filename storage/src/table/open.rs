@@ -1,6 +1,6 @@
 //! Opening sled so that damage is an error: neither a panic nor a hang reaches the caller.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Condvar, Mutex, RwLock};
@@ -61,7 +61,7 @@ impl Table {
             let db = self.writing()?;
             guarded(|| db.insert(META_KEY, meta.encode()))?;
             self.sync(&crate::FailPoints::off())?;
-            sync_dir(&self.dir).map_err(TableError::Io)
+            self.sync_small_files().map_err(TableError::Io)
         };
         initialised().map_err(|error: TableError| match error {
             TableError::Io(source) => io_error(&self.path(), source),
@@ -69,6 +69,19 @@ impl Table {
         })?;
         *lock(&self.meta) = Some(meta);
         Ok(())
+    }
+}
+
+impl Table {
+    /// sled writes its settings without a sync; cut short they would keep it from opening.
+    fn sync_small_files(&self) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.is_file() {
+                File::open(&path)?.sync_all()?;
+            }
+        }
+        sync_dir(&self.dir)
     }
 }
 
