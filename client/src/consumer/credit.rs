@@ -7,18 +7,21 @@ const WORTH_A_FRAME: u64 = 4;
 
 /// The credit of one consumer.
 ///
+/// A body larger than the credit left is sent when nothing else is out, and leaves less than none; so bytes are signed.
+///
 /// Invariant: granted and unused credit, plus what is held, never exceeds the prefetch.
 #[derive(Debug)]
 pub(crate) struct Credit {
     messages_max: u32,
-    bytes_max: u64,
+    bytes_max: i64,
     granted_messages: u32,
-    granted_bytes: u64,
+    granted_bytes: i64,
 }
 
 impl Credit {
+    /// At most this much at once; both are bounded by the protocol's limits, so sums of them fit.
     pub(crate) fn new(messages_max: u32, bytes_max: u64) -> Self {
-        Self { messages_max, bytes_max, granted_messages: 0, granted_bytes: 0 }
+        Self { messages_max, bytes_max: signed(bytes_max), granted_messages: 0, granted_bytes: 0 }
     }
 
     /// A new stream begins without credit.
@@ -27,13 +30,12 @@ impl Credit {
         self.granted_bytes = 0;
     }
 
-    /// A delivery came with a body of `bytes`. False if the broker had no credit for it. A body larger than what was
-    /// left uses all of it.
+    /// A delivery came with a body of `bytes`. False if the broker had no credit for it.
     #[must_use]
     pub(crate) fn used(&mut self, bytes: u64) -> bool {
         let allowed = self.granted_messages > 0;
         self.granted_messages = self.granted_messages.saturating_sub(1);
-        self.granted_bytes = self.granted_bytes.saturating_sub(bytes);
+        self.granted_bytes = self.granted_bytes.saturating_sub(signed(bytes));
         allowed
     }
 
@@ -41,7 +43,7 @@ impl Credit {
     pub(crate) fn is_worth_a_frame(&self, held: u32, held_bytes: u64) -> bool {
         let (messages, bytes) = self.grantable(held, held_bytes);
         let much = u64::from(messages) * WORTH_A_FRAME >= u64::from(self.messages_max)
-            || bytes * WORTH_A_FRAME >= self.bytes_max;
+            || bytes.saturating_mul(WORTH_A_FRAME) >= self.bytes_max.unsigned_abs();
         much || (held == 0 && (messages > 0 || bytes > 0))
     }
 
@@ -49,17 +51,22 @@ impl Credit {
     pub(crate) fn grant(&mut self, held: u32, held_bytes: u64) -> Option<v1::Credit> {
         let (messages, bytes) = self.grantable(held, held_bytes);
         self.granted_messages += messages;
-        self.granted_bytes += bytes;
+        self.granted_bytes = self.granted_bytes.saturating_add_unsigned(bytes);
         // Invariant: credit and what is held together stay within the prefetch.
         assert!(messages == 0 || self.granted_messages + held <= self.messages_max);
+        assert!(bytes == 0 || self.granted_bytes.saturating_add_unsigned(held_bytes) <= self.bytes_max);
         (messages > 0 || bytes > 0).then_some(v1::Credit { messages, bytes })
     }
 
     fn grantable(&self, held: u32, held_bytes: u64) -> (u32, u64) {
         let messages = self.messages_max.saturating_sub(held).saturating_sub(self.granted_messages);
-        let bytes = self.bytes_max.saturating_sub(held_bytes).saturating_sub(self.granted_bytes);
-        (messages, bytes)
+        let bytes = self.bytes_max.saturating_sub(self.granted_bytes).saturating_sub(signed(held_bytes));
+        (messages, bytes.max(0).unsigned_abs())
     }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -67,16 +74,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credit_and_held_deliveries_never_exceed_the_prefetch() {
+    fn credit_and_held_deliveries_never_exceed_the_prefetch_and_never_run_dry() {
         let mut chance = fastrand::Rng::with_seed(3);
         let mut credit = Credit::new(10, 1000);
         let mut held: Vec<u64> = Vec::new();
-        let mut broker = (0_u32, 0_u64);
+        let mut broker = (0_u32, 0_i64);
         for _ in 0..10_000 {
             match chance.u8(0..3) {
-                0 if broker.0 > 0 => {
-                    let bytes = chance.u64(0..300);
-                    broker = (broker.0 - 1, broker.1.saturating_sub(bytes));
+                // The broker's rule: what fits, or whatever it is while nothing is out.
+                0 if broker.0 > 0 && broker.1 > 0 => {
+                    let most = if held.is_empty() { 5000 } else { broker.1.unsigned_abs() };
+                    let bytes = chance.u64(0..=most);
+                    broker = (broker.0 - 1, broker.1 - signed(bytes));
                     assert!(credit.used(bytes));
                     held.push(bytes);
                 }
@@ -85,12 +94,13 @@ mod tests {
                 }
                 _ => {
                     if let Some(grant) = credit.grant(held.len() as u32, held.iter().sum()) {
-                        broker = (broker.0 + grant.messages, broker.1 + grant.bytes);
+                        broker = (broker.0 + grant.messages, broker.1 + signed(grant.bytes));
                     }
                 }
             }
             assert!(broker.0 as usize + held.len() <= 10);
-            assert!(broker.1 <= 1000);
+            assert!(broker.1 + signed(held.iter().sum()) <= 1000);
+            assert!(broker.1 > 0 || !held.is_empty() || credit.is_worth_a_frame(0, 0), "stuck");
             assert_eq!(broker, (credit.granted_messages, credit.granted_bytes));
         }
     }
@@ -113,11 +123,15 @@ mod tests {
     }
 
     #[test]
-    fn a_body_larger_than_the_credit_gives_it_back_once() {
+    fn a_body_larger_than_the_credit_is_paid_for_when_it_is_settled() {
         let mut credit = Credit::new(10, 100);
         credit.grant(0, 0);
         assert!(credit.used(400));
-        assert_eq!(credit.grant(1, 400), None);
-        assert_eq!(credit.grant(0, 0), Some(v1::Credit { messages: 1, bytes: 100 }));
+        assert_eq!(
+            credit.grant(1, 400),
+            None,
+            "the broker is 300 below none, and so it stays while 400 are held"
+        );
+        assert_eq!(credit.grant(0, 0), Some(v1::Credit { messages: 1, bytes: 400 }));
     }
 }
