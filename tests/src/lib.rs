@@ -1,1 +1,3 @@
-//! placeholder
+//! What the suites of Escrow share: the simulator, and what starts, loads and kills real brokers.
+
+pub mod rig;

@@ -1,0 +1,168 @@
+//! Deliveries: leases, attempts, credit, order and dead letters.
+
+use super::*;
+
+#[test]
+fn a_nack_is_retried_in_time_and_ends_in_the_dead_letters_also_over_restarts() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    bench.group("billing", "paid", |settings| {
+        settings.retry =
+            RetryPolicy { delays: RetryDelays::Fixed(1_000), max_attempts: 3, ..RetryPolicy::default() };
+    });
+    let message = bench.message("paid");
+    bench.publish(message.clone());
+    let (_, mut got) = bench.consumer("billing", "paid");
+    for attempt in 1..=3 {
+        assert_eq!(got.iter().map(|d| d.attempt).collect::<Vec<_>>(), vec![attempt]);
+        bench.ask(settle("billing", got[0].token, nack()));
+        assert_eq!(deliveries(bench.later(999)), vec![], "a retry came early");
+        bench.restart();
+        (_, got) = bench.consumer("billing", "paid");
+        got.extend(deliveries(bench.later(1)));
+    }
+    assert_eq!(got, vec![]);
+    let view = bench.group_view("billing");
+    assert_eq!((view.retrying, view.dead_letters, view.positions[0].lag), (0, 1, 0));
+
+    // Sent again, to this group only, with all its attempts.
+    let redrive = Command::Redrive { group: name("billing"), offset: Offset(0), to: None, dry_run: false };
+    let (outcomes, mut effects) = bench.turn(vec![Input::Command(redrive.clone())]);
+    assert_eq!(outcomes, vec![Ok(Reply::Resolved(message.id))]);
+    effects.extend(bench.later(0));
+    let got = deliveries(effects);
+    assert_eq!(got.iter().map(|d| (d.id, d.attempt)).collect::<Vec<_>>(), vec![(message.id, 1)]);
+    assert_eq!(bench.refused(Input::Command(redrive)), Reason::UnknownDeadLetter);
+    bench.ask(settle("billing", got[0].token, Verb::Ack));
+    bench.later(0);
+    for space in [keys::space::MESSAGE, keys::space::RETRY, keys::space::DEAD_LETTER, keys::space::DEAD_PLACE]
+    {
+        assert_eq!(bench.count(space), 0);
+    }
+    assert_eq!(bench.count(keys::space::QUEUE), 0);
+}
+
+#[test]
+fn a_late_ack_is_refused_and_the_attempt_counted() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    let message = bench.message("paid");
+    bench.publish(message);
+    let (_, got) = bench.consumer("billing", "paid");
+    bench.later(30_000);
+    assert_eq!(bench.refused(settle("billing", got[0].token, Verb::Ack)), Reason::StaleLease);
+    let again = deliveries(bench.later(10_000));
+    assert_eq!(again[0].attempt, 2);
+    assert_ne!(again[0].token, got[0].token);
+}
+
+#[test]
+fn after_a_restart_it_is_delivered_again_and_old_tokens_are_stale() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    let message = bench.message("paid");
+    bench.publish(message);
+    let (_, got) = bench.consumer("billing", "paid");
+    bench.restart();
+    let (_, again) = bench.consumer("billing", "paid");
+    assert_eq!((again[0].offset, again[0].attempt), (got[0].offset, 1));
+    assert_eq!(bench.refused(settle("billing", got[0].token, Verb::Ack)), Reason::StaleLease);
+}
+
+#[test]
+fn an_acked_message_is_not_delivered_again() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    for _ in 0..5 {
+        let message = bench.message("paid");
+        bench.publish(message);
+    }
+    let (_, got) = bench.consumer("billing", "paid");
+    assert_eq!(got.len(), 5);
+    for at in [1, 3] {
+        bench.ask(settle("billing", got[at].token, Verb::Ack));
+    }
+    bench.restart();
+    let (_, again) = bench.consumer("billing", "paid");
+    assert_eq!(again.iter().map(|d| d.offset.0).collect::<Vec<_>>(), vec![0, 2, 4]);
+}
+
+#[test]
+fn an_ordering_key_is_delivered_one_at_a_time_and_blocks_while_retrying() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    for _ in 0..3 {
+        let message = Message { ordering_key: Some("o-42".into()), ..bench.message("paid") };
+        bench.publish(message);
+    }
+    let (_, got) = bench.consumer("billing", "paid");
+    assert_eq!(got.iter().map(|d| d.offset.0).collect::<Vec<_>>(), vec![0]);
+    bench.ask(settle("billing", got[0].token, nack()));
+    assert_eq!(deliveries(bench.later(9_999)), vec![]);
+    assert_eq!(bench.group_view("billing").blocked_keys, 1);
+    let again = deliveries(bench.later(1));
+    assert_eq!((again.len(), again[0].offset.0, again[0].attempt), (1, 0, 2));
+    let (_, effects) = bench.turn(vec![settle("billing", again[0].token, Verb::Ack)]);
+    assert_eq!(deliveries(effects)[0].offset, Offset(1));
+}
+
+#[test]
+fn a_key_whose_policy_is_to_dead_letter_takes_its_followers_along() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    bench.group("billing", "paid", |settings| settings.ordering = OrderingPolicy::DeadLetter);
+    for _ in 0..3 {
+        let message = Message { ordering_key: Some("o-42".into()), ..bench.message("paid") };
+        bench.publish(message);
+    }
+    let (_, got) = bench.consumer("billing", "paid");
+    bench.ask(settle("billing", got[0].token, nack()));
+    bench.later(0);
+    let view = bench.group_view("billing");
+    assert_eq!((view.retrying, view.dead_letters), (1, 2));
+}
+
+#[test]
+fn credit_bounds_what_is_sent() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    bench.group("billing", "paid", |_| {});
+    for _ in 0..5 {
+        let message = bench.message("paid");
+        bench.publish(message);
+    }
+    let session = bench.session();
+    let hello = ConsumerConnected {
+        session,
+        client: name("c"),
+        group: name("billing"),
+        subscriptions: vec![],
+        broadcast: false,
+        start: Start::Oldest,
+        detached: false,
+        address: String::new(),
+    };
+    bench.ask(Input::ConsumerConnected(hello));
+    let (_, effects) = bench.turn(vec![Input::Credit(Credit { session, messages: 2, bytes: 1000 })]);
+    assert_eq!(deliveries(effects).len(), 2);
+    // Each body has 4 bytes: 6 bytes are room for one.
+    let (_, effects) = bench.turn(vec![Input::Credit(Credit { session, messages: 2, bytes: 0 })]);
+    assert_eq!(deliveries(effects).len(), 2);
+    assert_eq!(deliveries(bench.later(0)).len(), 0);
+}
+
+#[test]
+fn a_lost_consumer_counts_as_a_failed_attempt_a_release_does_not() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    let message = bench.message("paid");
+    bench.publish(message);
+    let (session, got) = bench.consumer("billing", "paid");
+    let (_, effects) = bench.turn(vec![settle("billing", got[0].token, Verb::Release)]);
+    assert_eq!(deliveries(effects)[0].attempt, 1);
+    bench.ask(Input::SessionClosed(session));
+    assert_eq!(bench.group_view("billing").retrying, 1);
+    bench.later(10_000);
+    let (_, again) = bench.consumer("billing", "paid");
+    assert_eq!(again[0].attempt, 2);
+}

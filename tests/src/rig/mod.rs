@@ -1,0 +1,11 @@
+//! The crash rig: a real broker process under a mixed load, killed and started again, and a checker over what its
+//! clients saw. What the broker answered must be true after every kill; what it did not answer may be either way, but
+//! the same way for everybody.
+
+mod history;
+mod load;
+mod process;
+
+pub use history::{Choice, Event, History, Verdicts};
+pub use load::{Load, Plan};
+pub use process::{BrokerProcess, Ports};
