@@ -1,5 +1,13 @@
 //! The Escrow broker, as a library. `ARCHITECTURE.md` has the map.
 
+pub mod broker;
+pub mod clock;
 pub mod config;
+pub mod dispatch;
+pub mod driver;
 pub mod engine;
+pub mod grpc;
+pub mod http;
+pub mod metrics;
 pub mod records;
+pub mod service;

@@ -1,0 +1,283 @@
+//! The broker: what is started in which order, and stopped in which.
+//!
+//! Start: HTTP (alive, not ready) → recover → gRPC → ready. Stop: not ready → no new connections → goodbye to the
+//! sessions → what waits is done → the last commit → the store is closed. Within [`STOP_WITHIN`].
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use escrow_protocol::{ShardId, limits};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Chance, Clock};
+use crate::dispatch::{Loader, Sessions};
+use crate::driver::{self, DriverError, DriverParts, DriverTask, InboxLimits};
+use crate::engine::{Recovered, Settings};
+use crate::grpc::{self, GrpcParts, GrpcServer};
+use crate::http::{self, HttpServer, Readiness};
+use crate::metrics::Metrics;
+use crate::service::{Administered, Service, ServiceParts};
+
+/// A stop is over within this time.
+pub const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Of that, sessions and calls may take this much to end by themselves.
+const STOP_POLITELY: Duration = Duration::from_secs(7);
+/// And the last turns this much.
+const STOP_ENGINE: Duration = Duration::from_secs(2);
+
+/// How a broker is started.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// Where gRPC listens. Default 127.0.0.1:7800; port 0: any free one.
+    pub grpc_listen: SocketAddr,
+    /// Where HTTP listens. Default 127.0.0.1:7880; port 0: any free one.
+    pub http_listen: SocketAddr,
+    /// Listens beyond loopback although nobody is authenticated. Default false.
+    pub insecure: bool,
+    /// What of the engine is configured.
+    pub settings: Settings,
+    /// Largest body, bytes. Default 4 MiB.
+    pub body_bytes_max: usize,
+    /// How much may wait for the engine.
+    pub inbox: InboxLimits,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            grpc_listen: SocketAddr::from(([127, 0, 0, 1], 7800)),
+            http_listen: SocketAddr::from(([127, 0, 0, 1], 7880)),
+            insecure: false,
+            settings: Settings::default(),
+            body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT,
+            inbox: InboxLimits::default(),
+        }
+    }
+}
+
+/// Why a broker did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It would have been open to everybody who can reach the machine.
+    #[error(
+        "{0} is not a loopback address and nobody would be authenticated; listen on 127.0.0.1, or say --insecure"
+    )]
+    Exposed(SocketAddr),
+    /// The address is taken or not this machine's.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's word.
+        #[source]
+        source: io::Error,
+    },
+    /// The store could not be read.
+    #[error("cannot recover: {0}")]
+    Recover(#[from] DriverError),
+}
+
+/// A broker at work. Dropped, it stops without goodbyes: whatever was answered is durable.
+pub struct Broker {
+    grpc: GrpcServer,
+    http: HttpServer,
+    driver: DriverTask,
+    recovered: Recovered,
+    service: Service,
+    readiness: watch::Sender<Readiness>,
+    signals: Signals,
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("grpc", &self.grpc.address())
+            .field("http", &self.http.address())
+            .finish()
+    }
+}
+
+/// The steps of a stop, each a token that is cancelled once.
+#[derive(Debug, Clone, Default)]
+struct Signals {
+    /// Take nothing more in; say goodbye.
+    stopping: CancellationToken,
+    /// Cut what is still connected.
+    cut: CancellationToken,
+    /// End the HTTP server, the last to go.
+    http: CancellationToken,
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+        self.cut.cancel();
+        self.http.cancel();
+    }
+}
+
+impl Broker {
+    /// Starts a broker on this store; it takes work when this returns.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start<S: Administered + 'static>(
+        config: BrokerConfig,
+        store: S,
+    ) -> Result<Self, StartError> {
+        refuse_exposure(&config)?;
+        let (clock, chance, metrics) = (Clock::start(), Chance::new(), Arc::new(Metrics::new()));
+        let (readiness, readable) = watch::channel(Readiness::NotReady("recovering"));
+        let signals = Signals::default();
+
+        let http_listener = listen(config.http_listen).await?;
+        let http = http::serve(http_listener, readable, metrics.clone(), signals.http.clone())
+            .map_err(|source| StartError::Listen { address: config.http_listen, source })?;
+
+        let (shard, sessions) = (ShardId::default(), Sessions::default());
+        let (reader, admin, epoch) = (Arc::new(store.reader()), store.admin(), store.epoch());
+        let started_at_ms = clock.now().unix_ms;
+        let parts = DriverParts {
+            shard,
+            store,
+            settings: config.settings,
+            inbox: config.inbox,
+            clock: clock.clone(),
+            chance: chance.clone(),
+            sessions: sessions.clone(),
+            metrics: metrics.clone(),
+        };
+        let (engine, driver, recovered) = driver::start(parts).await?;
+        report(&recovered);
+        let service = Service::new(ServiceParts {
+            engine: engine.clone(),
+            reader: reader.clone(),
+            store: admin,
+            clock: clock.clone(),
+            shard,
+            epoch,
+            started_at_ms,
+        });
+
+        let grpc_listener = listen(config.grpc_listen).await?;
+        let parts = GrpcParts {
+            engine,
+            sessions,
+            loader: Loader::new(reader),
+            service: service.clone(),
+            metrics,
+            clock,
+            chance,
+            body_bytes_max: config.body_bytes_max,
+            stopping: signals.stopping.clone(),
+            cut: signals.cut.clone(),
+        };
+        let grpc = grpc::serve(grpc_listener, parts)
+            .map_err(|source| StartError::Listen { address: config.grpc_listen, source })?;
+        grpc.set_serving(true).await;
+        readiness.send_replace(Readiness::Ready(service.clone()));
+        tracing::info!(grpc = %grpc.address(), http = %http.address(), "broker ready");
+        Ok(Self { grpc, http, driver, recovered, service, readiness, signals })
+    }
+
+    /// Where gRPC listens.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc.address()
+    }
+
+    /// Where HTTP listens.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http.address()
+    }
+
+    /// What the start found in the store.
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// What people and their tools ask.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Waits until the broker stops on its own, which it does only when it must. From then on nothing is answered and
+    /// every connection is cut; the process should end with a failure. Cancel-safe.
+    pub async fn wait(&mut self) -> DriverError {
+        let error = match self.driver.ended().await {
+            Err(error) => error,
+            Ok(()) => DriverError::Panicked("it ended without being told to".to_owned()),
+        };
+        self.readiness.send_replace(Readiness::NotReady("the store failed; restart the broker"));
+        self.signals.cut.cancel();
+        self.signals.stopping.cancel();
+        error
+    }
+
+    /// Stops in good order, within [`STOP_WITHIN`].
+    ///
+    /// # Errors
+    /// If the last commits failed: what was not answered may be lost, a restart reads the truth.
+    pub async fn shutdown(mut self) -> Result<(), DriverError> {
+        tracing::info!("broker stopping");
+        self.readiness.send_replace(Readiness::NotReady("stopping"));
+        self.grpc.set_serving(false).await;
+        self.signals.stopping.cancel();
+        if tokio::time::timeout(STOP_POLITELY, self.grpc.ended()).await.is_err() {
+            tracing::warn!("connections did not end in time: they are cut");
+        }
+        self.signals.cut.cancel();
+        self.driver.close();
+        let ended = tokio::time::timeout(STOP_ENGINE, self.driver.ended()).await;
+        self.signals.http.cancel();
+        self.http.cut();
+        self.http.ended().await;
+        match ended {
+            Ok(ended) => {
+                ended?;
+                tracing::info!("broker stopped");
+                Ok(())
+            }
+            Err(_) => Err(DriverError::Panicked("its last turn did not end in time".to_owned())),
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.driver.close();
+    }
+}
+
+fn refuse_exposure(config: &BrokerConfig) -> Result<(), StartError> {
+    for address in [config.grpc_listen, config.http_listen] {
+        if !address.ip().is_loopback() {
+            if !config.insecure {
+                return Err(StartError::Exposed(address));
+            }
+            tracing::warn!(%address, "listening beyond loopback without authentication, as --insecure says");
+        }
+    }
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+}
+
+fn report(recovered: &Recovered) {
+    tracing::info!(
+        topics = recovered.topics,
+        groups = recovered.groups,
+        undecided = recovered.undecided,
+        retrying = recovered.retrying,
+        "recovered"
+    );
+    for damaged in &recovered.damaged {
+        tracing::error!(damaged, "damaged record left where it is; `escrow store verify` lists all");
+    }
+}

@@ -1,0 +1,151 @@
+//! Reads what deliveries and questions refer to: bodies, origins, the messages of a transaction. Outside the engine's
+//! thread, for the engine never waits for a body.
+
+use std::sync::Arc;
+
+use escrow_protocol::TransactionId;
+use escrow_storage::{Read, ReadError};
+
+use super::outbox::{Parcel, QUESTION_BODY_BYTES_MAX, Ticket};
+use crate::engine::{CheckQuestion, Delivery, Outcome};
+use crate::records::{DeadLetter, Message, Record, Transaction, keys};
+
+/// A delivery with all it needs.
+#[derive(Debug)]
+pub struct LoadedDelivery {
+    /// What the engine said.
+    pub delivery: Delivery,
+    /// The message.
+    pub message: Message,
+    /// From a dead-letter topic: where it came from.
+    pub dead_letter: Option<DeadLetter>,
+}
+
+/// A question with all it needs.
+#[derive(Debug)]
+pub struct LoadedQuestion {
+    /// What the engine said.
+    pub question: CheckQuestion,
+    /// The transaction.
+    pub transaction: Transaction,
+    /// Its messages.
+    pub messages: Vec<Message>,
+    /// Their bodies were too large together and were left out.
+    pub bodies_omitted: bool,
+}
+
+/// Parcels that are ready to be put into a frame.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Outcomes of commands.
+    pub answers: Vec<(Ticket, Outcome)>,
+    /// Deliveries.
+    pub deliveries: Vec<LoadedDelivery>,
+    /// Questions.
+    pub questions: Vec<LoadedQuestion>,
+    /// Deliveries whose message cannot be read, with the fault: for the engine.
+    pub undeliverable: Vec<(Delivery, String)>,
+}
+
+/// See the module. A clone reads the same store.
+#[derive(Clone)]
+pub struct Loader {
+    reader: Arc<dyn Read>,
+}
+
+impl Loader {
+    /// A loader over this view.
+    pub fn new(reader: Arc<dyn Read>) -> Self {
+        Self { reader }
+    }
+
+    /// What these parcels refer to. Reads on a thread that may block; parcels that need no reading are not sent there.
+    pub async fn load(&self, parcels: Vec<Parcel>) -> Loaded {
+        if parcels.iter().all(|parcel| matches!(parcel, Parcel::Answer(..))) {
+            return load(&*self.reader, parcels);
+        }
+        let reader = self.reader.clone();
+        let loading = tokio::task::spawn_blocking(move || load(&*reader, parcels));
+        // A runtime that shuts down drops the task; nobody takes the frame then.
+        loading.await.unwrap_or_default()
+    }
+}
+
+fn load(view: &dyn Read, parcels: Vec<Parcel>) -> Loaded {
+    let mut loaded = Loaded::default();
+    for parcel in parcels {
+        match parcel {
+            Parcel::Answer(ticket, outcome) => loaded.answers.push((ticket, outcome)),
+            Parcel::Deliver(delivery) => match load_delivery(view, &delivery) {
+                Ok((message, dead_letter)) => {
+                    loaded.deliveries.push(LoadedDelivery { delivery, message, dead_letter });
+                }
+                Err(fault) => loaded.undeliverable.push((delivery, fault)),
+            },
+            Parcel::Ask(question) => loaded.questions.extend(load_question(view, question)),
+        }
+    }
+    loaded
+}
+
+fn load_delivery(view: &dyn Read, delivery: &Delivery) -> Result<(Message, Option<DeadLetter>), String> {
+    let message = match record::<Message>(view, &keys::message(delivery.id)) {
+        Ok(Some(message)) => message,
+        Ok(None) => return Err("the message is missing from the store".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    };
+    if !delivery.dead_letter {
+        return Ok((message, None));
+    }
+    match record::<DeadLetter>(view, &keys::dead_letter(delivery.topic, delivery.offset)) {
+        Ok(dead_letter) => Ok((message, dead_letter)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// `None` if it was decided meanwhile, or cannot be read: an unanswered question is asked again, and the damage is
+/// counted where the engine meets it.
+fn load_question(view: &dyn Read, question: CheckQuestion) -> Option<LoadedQuestion> {
+    let transaction = undecided(view, question.transaction)?;
+    let mut messages = Vec::with_capacity(transaction.messages.len());
+    for message in &transaction.messages {
+        match record::<Message>(view, &keys::message(message.stub.id)) {
+            Ok(Some(message)) => messages.push(message),
+            Ok(None) => return None,
+            Err(error) => {
+                tracing::error!(transaction_id = %question.transaction, %error, "message of a question unreadable");
+                return None;
+            }
+        }
+    }
+    let body_bytes: usize = messages.iter().map(|message| message.body.len()).sum();
+    let bodies_omitted = body_bytes > QUESTION_BODY_BYTES_MAX;
+    if bodies_omitted {
+        messages.iter_mut().for_each(|message| message.body = bytes::Bytes::new());
+    }
+    Some(LoadedQuestion { question, transaction, messages, bodies_omitted })
+}
+
+fn undecided(view: &dyn Read, id: TransactionId) -> Option<Transaction> {
+    match record::<Transaction>(view, &keys::undecided(id.number())) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::error!(transaction_id = %id, %error, "transaction of a question unreadable");
+            None
+        }
+    }
+}
+
+/// The record at `key`; one that does not read is damaged.
+pub fn record<R: Record>(view: &dyn Read, key: &[u8]) -> Result<Option<R>, ReadError> {
+    let Some(bytes) = view.get(key)? else { return Ok(None) };
+    decode(key, bytes).map(Some)
+}
+
+/// The record these bytes at `key` are.
+pub fn decode<R: Record>(key: &[u8], bytes: bytes::Bytes) -> Result<R, ReadError> {
+    R::decode(bytes).map_err(|error| ReadError::Corrupt {
+        key: key.iter().map(|byte| format!("{byte:02x}")).collect(),
+        fault: error.to_string(),
+    })
+}

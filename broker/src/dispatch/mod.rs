@@ -1,0 +1,12 @@
+//! From effects to what a session sends: the outboxes of the live sessions, and the reading of bodies. Everything here
+//! happens after the commit that justifies it.
+
+mod loader;
+mod outbox;
+mod post;
+mod sessions;
+
+pub use loader::{Loaded, LoadedDelivery, LoadedQuestion, Loader, decode, record};
+pub use outbox::{COMMANDS_UNDER_WAY_MAX, Closing, OUTBOX_ENTRIES_MAX, Outbox, Parcel, Ticket};
+pub use post::{ReplyTo, post};
+pub use sessions::Sessions;

@@ -1,0 +1,247 @@
+//! What waits for the engine: a bounded queue, filled from any task, emptied by the engine's thread a turn at a time.
+//! While one turn is being flushed the next one gathers here: group commit falls out.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::dispatch::ReplyTo;
+use crate::engine::Input;
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboxLimits {
+    /// Inputs. Default 32,768.
+    pub inputs_max: usize,
+    /// Bytes of message records. Default 128 MiB. A single input is accepted by an empty inbox whatever its size.
+    pub bytes_max: usize,
+}
+
+impl Default for InboxLimits {
+    fn default() -> Self {
+        Self { inputs_max: 32_768, bytes_max: 128 * 1024 * 1024 }
+    }
+}
+
+/// Room kept for what must not be refused (sessions that end, credit, settlements), inputs.
+const RESERVE_INPUTS: usize = 1_024;
+
+/// An input under way to the engine.
+#[derive(Debug)]
+pub struct Envelope {
+    /// What happened.
+    pub input: Input,
+    /// Who wants to know what became of it.
+    pub reply_to: ReplyTo,
+    /// When it was put in, microseconds of the broker's clock.
+    pub queued_at_us: u64,
+}
+
+impl Envelope {
+    /// Bytes of message records in it.
+    fn bytes(&self) -> usize {
+        match &self.input {
+            Input::Publish(message) => message.record.len(),
+            Input::SendHalf(half) => half.messages.iter().map(|message| message.record.len()).sum(),
+            _ => 0,
+        }
+    }
+}
+
+/// Why an input was not taken in.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// As much waits as may.
+    Full,
+    /// The engine stops or has stopped.
+    Closed,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    envelopes: VecDeque<Envelope>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Inbox {
+    limits: InboxLimits,
+    waiting: Mutex<Waiting>,
+    /// For the engine's thread: something waits, or no more will come.
+    filled: Condvar,
+    /// For tasks: there is room again.
+    emptied: Notify,
+}
+
+impl Inbox {
+    pub(super) fn new(limits: InboxLimits) -> Self {
+        Self { limits, waiting: Mutex::default(), filled: Condvar::new(), emptied: Notify::new() }
+    }
+
+    /// Puts in as many of `envelopes` as there is room for, in order; hands back the rest, and why.
+    pub(super) fn put(&self, envelopes: Vec<Envelope>) -> Result<(), (Vec<Envelope>, NotTaken)> {
+        self.put_within(envelopes, self.limits.inputs_max)
+    }
+
+    fn put_within(
+        &self,
+        envelopes: Vec<Envelope>,
+        inputs_max: usize,
+    ) -> Result<(), (Vec<Envelope>, NotTaken)> {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err((envelopes, NotTaken::Closed));
+        }
+        let mut envelopes = envelopes.into_iter();
+        while let Some(envelope) = envelopes.next() {
+            let bytes = envelope.bytes();
+            let fits = waiting.bytes == 0 || waiting.bytes + bytes <= self.limits.bytes_max;
+            if waiting.envelopes.len() >= inputs_max || (bytes > 0 && !fits) {
+                let rest = std::iter::once(envelope).chain(envelopes).collect();
+                drop(waiting);
+                self.filled.notify_one();
+                return Err((rest, NotTaken::Full));
+            }
+            waiting.bytes += bytes;
+            waiting.envelopes.push_back(envelope);
+        }
+        drop(waiting);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Puts all of `envelopes` in, in order, as there is room, the reserve included; `false` if the engine stops. Not
+    /// cancel-safe: dropped early, some of them are lost.
+    pub(super) async fn put_when_room(&self, mut envelopes: Vec<Envelope>) -> bool {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            // Listens before it looks: room made in between is not missed.
+            emptied.as_mut().enable();
+            match self.put_within(envelopes, self.limits.inputs_max + RESERVE_INPUTS) {
+                Ok(()) => return true,
+                Err((_, NotTaken::Closed)) => return false,
+                Err((rest, NotTaken::Full)) => envelopes = rest,
+            }
+            emptied.await;
+        }
+    }
+
+    /// What waits, at most `inputs_max` and about `bytes_max`. Waits for the first until `wait_ms` have passed (`None`:
+    /// as long as it takes). `None`: nothing waits and nothing more will come.
+    pub(super) fn take(
+        &self,
+        inputs_max: usize,
+        bytes_max: usize,
+        wait_ms: Option<u64>,
+    ) -> Option<Vec<Envelope>> {
+        let waiting = self.lock();
+        let idle = |waiting: &mut Waiting| waiting.envelopes.is_empty() && !waiting.closed;
+        let mut waiting = match wait_ms.map(Duration::from_millis) {
+            None => self.filled.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner),
+            Some(wait) => {
+                let waited = self.filled.wait_timeout_while(waiting, wait, idle);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        if waiting.envelopes.is_empty() && waiting.closed {
+            return None;
+        }
+        let (mut count, mut bytes) = (0, 0);
+        for envelope in waiting.envelopes.iter().take(inputs_max) {
+            if count > 0 && bytes + envelope.bytes() > bytes_max {
+                break;
+            }
+            bytes += envelope.bytes();
+            count += 1;
+        }
+        waiting.bytes -= bytes;
+        let taken = waiting.envelopes.drain(..count).collect();
+        drop(waiting);
+        self.emptied.notify_waiters();
+        Some(taken)
+    }
+
+    /// Lets `pause_ms` pass, or less if the inbox is closed.
+    pub(super) fn pause(&self, pause_ms: u64) {
+        let pause = Duration::from_millis(pause_ms);
+        let waited = self.filled.wait_timeout_while(self.lock(), pause, |waiting| !waiting.closed);
+        drop(waited);
+    }
+
+    /// Takes no more in. What waits may still be taken out.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_all();
+        self.emptied.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Inspect, SessionId};
+
+    fn envelope(session: u64) -> Envelope {
+        let input = Input::SessionClosed(SessionId(session));
+        Envelope { input, reply_to: ReplyTo::Nobody, queued_at_us: 0 }
+    }
+
+    fn inbox(inputs_max: usize) -> Inbox {
+        Inbox::new(InboxLimits { inputs_max, ..InboxLimits::default() })
+    }
+
+    #[test]
+    fn what_does_not_fit_is_handed_back_in_order() {
+        let inbox = inbox(2);
+        let (rest, why) = inbox.put((1..=4).map(envelope).collect()).unwrap_err();
+        assert!(matches!(why, NotTaken::Full));
+        assert!(matches!(rest[0].input, Input::SessionClosed(SessionId(3))));
+        assert_eq!((rest.len(), inbox.take(10, usize::MAX, None).unwrap().len()), (2, 2));
+    }
+
+    #[test]
+    fn a_closed_inbox_is_emptied_and_then_ends() {
+        let inbox = inbox(2);
+        inbox.put(vec![envelope(1)]).unwrap();
+        inbox.close();
+        assert!(matches!(inbox.put(vec![envelope(2)]), Err((_, NotTaken::Closed))));
+        assert_eq!(inbox.take(10, usize::MAX, None).unwrap().len(), 1);
+        assert!(inbox.take(10, usize::MAX, None).is_none());
+    }
+
+    #[test]
+    fn waiting_ends_with_the_time_given() {
+        assert!(inbox(2).take(10, usize::MAX, Some(0)).unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_must_not_be_refused_waits_for_room() {
+        let inbox = std::sync::Arc::new(inbox(0));
+        for session in 0..RESERVE_INPUTS as u64 {
+            assert!(inbox.put_when_room(vec![envelope(session)]).await);
+        }
+        let waiting = tokio::spawn({
+            let inbox = inbox.clone();
+            async move { inbox.put_when_room(vec![envelope(0)]).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        inbox.take(1, usize::MAX, None).unwrap();
+        assert!(waiting.await.unwrap());
+    }
+
+    #[test]
+    fn inspections_weigh_nothing() {
+        let input = Input::Inspect(Inspect::Status);
+        assert_eq!(Envelope { input, reply_to: ReplyTo::Nobody, queued_at_us: 0 }.bytes(), 0);
+    }
+}

@@ -1,0 +1,245 @@
+//! The loop around the pure engine: drain what waits, handle, fire, commit, deliver, let out. One thread per shard.
+//!
+//! Invariant: nothing leaves this thread, no reply, no question, no delivery, before the batch that justifies it is
+//! durable. It owns the engine and the store's writer; it must never wait for a peer or read a body.
+
+mod handle;
+mod inbox;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use escrow_protocol::{Reason, ShardId};
+use escrow_storage::{CommitError, Epoch, ReadError, Store};
+use tokio::sync::oneshot;
+
+use crate::clock::{Chance, Clock};
+use crate::dispatch::{ReplyTo, Sessions, post};
+use crate::engine::{Boot, Engine, Outcome, Recovered, Refusal, Settings, Turn};
+use crate::metrics::{Happening, Metrics};
+
+pub use handle::{EngineHandle, stopping};
+use inbox::{Envelope, Inbox};
+pub use inbox::{InboxLimits, NotTaken};
+
+/// Most inputs of one turn: bounds how long the first waits for the last.
+const TURN_INPUTS_MAX: usize = 1_024;
+/// Most bytes of records in one turn, unless a single input has more: bounds how long a sync takes.
+const TURN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// After a commit that found no room the driver rests this long, milliseconds: what is due would only be refused again.
+const REFUSED_PAUSE_MS: u64 = 250;
+/// When a client that met a full disk should try again, milliseconds.
+const DISK_FULL_RETRY_MS: u64 = 5_000;
+/// When the clients of a rebuilt engine should come back, milliseconds.
+const REBUILT_RETURN_MS: u64 = 500;
+
+/// Why the driver stopped without being told to. The process must end; a restart reads the truth.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DriverError {
+    /// A commit failed: what is on disk is unknown until the next start reads it.
+    #[error("the store failed: {0}")]
+    Commit(#[from] CommitError),
+    /// A read that the engine needs failed.
+    #[error("the store cannot be read: {0}")]
+    Read(#[from] ReadError),
+    /// A law of the engine was broken: stop before it damages data.
+    #[error("the engine broke one of its own laws: {0}")]
+    Panicked(String),
+}
+
+/// What a driver needs.
+#[derive(Debug)]
+pub struct DriverParts<S> {
+    /// The shard it drives.
+    pub shard: ShardId,
+    /// The shard's store.
+    pub store: S,
+    /// What of the engine is configured.
+    pub settings: Settings,
+    /// How much may wait for it.
+    pub inbox: InboxLimits,
+    /// The time.
+    pub clock: Clock,
+    /// For the seed.
+    pub chance: Chance,
+    /// Where answers and effects go.
+    pub sessions: Sessions,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A driver at work.
+#[derive(Debug)]
+pub struct DriverTask {
+    inbox: Arc<Inbox>,
+    ended: oneshot::Receiver<Result<(), DriverError>>,
+}
+
+impl DriverTask {
+    /// Takes no more inputs in; the driver ends when those that wait are done.
+    pub fn close(&self) {
+        self.inbox.close();
+    }
+
+    /// How it ended. The store is closed by then. Cancel-safe.
+    ///
+    /// # Errors
+    /// Why it stopped on its own.
+    pub async fn ended(&mut self) -> Result<(), DriverError> {
+        match (&mut self.ended).await {
+            Ok(end) => end,
+            Err(_) => Err(DriverError::Panicked("its thread is gone".to_owned())),
+        }
+    }
+}
+
+/// Recovers the engine from the store, then drives it on a thread of its own.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn start<S: Store + 'static>(
+    parts: DriverParts<S>,
+) -> Result<(EngineHandle, DriverTask, Recovered), DriverError> {
+    let inbox = Arc::new(Inbox::new(parts.inbox));
+    let handle = EngineHandle { inbox: inbox.clone(), clock: parts.clock.clone() };
+    let (tell_recovered, recovered) = oneshot::channel();
+    let (tell_end, ended) = oneshot::channel();
+    let name = format!("engine-{}", parts.shard.0);
+    let thread_inbox = inbox.clone();
+    let spawned = thread::Builder::new().name(name).spawn(move || {
+        let run = || -> Result<(), DriverError> {
+            let (driver, found) = match Driver::recover(parts, thread_inbox.clone()) {
+                Ok(recovered) => recovered,
+                Err(error) => {
+                    // Whoever waits for the recovery hears it; a start that was given up hears nothing.
+                    let _ = tell_recovered.send(Err(error.clone()));
+                    return Err(error);
+                }
+            };
+            let _ = tell_recovered.send(Ok(found));
+            driver.run()
+        };
+        let end = catch_unwind(AssertUnwindSafe(run))
+            .unwrap_or_else(|panic| Err(DriverError::Panicked(words_of(&*panic))));
+        thread_inbox.close();
+        if let Err(error) = &end {
+            tracing::error!(%error, "engine stopped: the process must end, a restart reads the truth");
+        }
+        let _ = tell_end.send(end);
+    });
+    spawned.map_err(|error| DriverError::Panicked(format!("no thread for the engine: {error}")))?;
+    let recovered = recovered.await.unwrap_or_else(|_| {
+        Err(DriverError::Panicked("the recovery ended without a word; the log has its last".to_owned()))
+    })?;
+    Ok((handle, DriverTask { inbox, ended }, recovered))
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "without words".to_owned())
+}
+
+struct Driver<S: Store> {
+    engine: Engine,
+    reader: S::Reader,
+    parts: DriverParts<S>,
+    inbox: Arc<Inbox>,
+    /// How often the engine was rebuilt since the claim.
+    rebuilt: u64,
+}
+
+impl<S: Store> Driver<S> {
+    fn recover(parts: DriverParts<S>, inbox: Arc<Inbox>) -> Result<(Self, Recovered), DriverError> {
+        let reader = parts.store.reader();
+        let (engine, recovered) = recover(&parts, &reader, 0)?;
+        Ok((Self { engine, reader, parts, inbox, rebuilt: 0 }, recovered))
+    }
+
+    fn run(mut self) -> Result<(), DriverError> {
+        loop {
+            let wait_ms = self.engine.next_wake(self.parts.clock.now());
+            let Some(envelopes) = self.inbox.take(TURN_INPUTS_MAX, TURN_BYTES_MAX, wait_ms) else {
+                return Ok(());
+            };
+            self.turn(envelopes)?;
+        }
+    }
+
+    fn turn(&mut self, envelopes: Vec<Envelope>) -> Result<(), DriverError> {
+        let Self { engine, reader, parts, .. } = self;
+        let now = parts.clock.now();
+        let inputs = envelopes.len();
+        let mut turn = Turn::new(reader, parts.store.room());
+        let mut answers: Vec<(ReplyTo, Outcome)> = Vec::with_capacity(inputs);
+        let mut happenings = Vec::with_capacity(inputs);
+        for envelope in envelopes {
+            let happening = Happening::of(&envelope.input, envelope.queued_at_us);
+            let outcome = engine.handle(now, &mut turn, envelope.input);
+            happenings.push(happening);
+            answers.push((envelope.reply_to, outcome));
+        }
+        engine.fire(now, &mut turn);
+        let finished = engine.finish(now, turn)?;
+
+        let edits = finished.batch.len();
+        if edits > 0 {
+            let begun_us = parts.clock.micros();
+            match parts.store.commit(finished.batch) {
+                Ok(_) => parts.metrics.committed(inputs, parts.clock.micros() - begun_us),
+                Err(CommitError::Refused(fault)) => return self.refuse(answers, &fault),
+                // Failed, fenced or unknown: all memory of the shard is void. Nothing is answered.
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // Invariant: durable from here on; before here nothing has left.
+        let mut effects = finished.effects;
+        let now = parts.clock.now();
+        effects.extend(engine.deliver(now, reader)?);
+        let durable_at_us = parts.clock.micros();
+        for (happening, (_, outcome)) in happenings.iter().zip(&answers) {
+            parts.metrics.handled(happening, outcome, durable_at_us);
+        }
+        parts.metrics.effects(&effects, now.unix_ms);
+        post(&parts.sessions, answers, effects);
+        Ok(())
+    }
+
+    /// There was no room for the turn: every input of it is refused, and the engine forgets it by reading the store
+    /// again. What it knew of sessions is gone too: they are closed, and come back.
+    fn refuse(&mut self, answers: Vec<(ReplyTo, Outcome)>, fault: &str) -> Result<(), DriverError> {
+        tracing::warn!(fault, inputs = answers.len(), "no room for a turn: its inputs are refused");
+        self.rebuilt += 1;
+        self.engine = recover(&self.parts, &self.reader, self.rebuilt)?.0;
+        let refusal = Refusal::new(Reason::DiskFull, "the broker's disk is full; free space, then try again")
+            .retry_after(DISK_FULL_RETRY_MS);
+        self.parts.metrics.turn_refused(answers.len());
+        let refused = answers.into_iter().map(|(reply_to, _)| (reply_to, Err(refusal.clone()))).collect();
+        post(&self.parts.sessions, refused, Vec::new());
+        self.parts.sessions.close_all("the broker had to read its store again", REBUILT_RETURN_MS);
+        self.inbox.pause(REFUSED_PAUSE_MS);
+        Ok(())
+    }
+}
+
+fn recover<S: Store>(
+    parts: &DriverParts<S>,
+    reader: &S::Reader,
+    rebuilt: u64,
+) -> Result<(Engine, Recovered), ReadError> {
+    let boot = Boot {
+        shard: parts.shard,
+        epoch: epoch_of(parts.store.epoch(), rebuilt),
+        seed: parts.chance.seed(),
+        settings: parts.settings.clone(),
+    };
+    Engine::recover(boot, parts.clock.now(), reader)
+}
+
+/// The epoch as the engine sees it: a rebuilt engine counts its lease tokens from the start again, and must not give one
+/// that it gave before.
+fn epoch_of(claim: Epoch, rebuilt: u64) -> Epoch {
+    Epoch(claim.0 + rebuilt)
+}

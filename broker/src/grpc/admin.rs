@@ -1,0 +1,396 @@
+//! The admin service: one arm for each call, thin: check, ask the service, word the answer.
+
+use std::pin::Pin;
+
+use escrow_protocol::v1;
+use escrow_protocol::v1::admin_service_server::AdminService;
+use escrow_protocol::{GroupName, Offset};
+use futures::{Stream, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::status::status_of;
+use super::wire::admin as wire;
+use super::wire::consumer::{group_name, start, subscriptions};
+use super::wire::fields::{Checked, key, name};
+use super::wire::group::{group_settings, group_to_wire, topic_settings, topic_to_wire};
+use super::wire::message::{message_id, stored_to_wire, stored_to_wire_without_body};
+use super::wire::transaction::{decision, transaction_id, transaction_to_wire, which};
+use super::{Edge, answer};
+use crate::engine::{Command, GroupView, Refusal};
+use crate::service::{DeadLetterFilter, Operator, Page, Resolved, Resolving, Service};
+
+/// See the module.
+pub struct Admin {
+    pub(super) edge: Edge,
+    pub(super) service: Service,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Admin {
+    fn group(&self, group: GroupView) -> v1::Group {
+        group_to_wire(group, self.edge.clock.now().unix_ms)
+    }
+
+    async fn set_paused(
+        &self,
+        name: &str,
+        paused: bool,
+        operator: Option<v1::Operator>,
+    ) -> Answer<v1::Group> {
+        let name = self.edge.checked(group_name("name", name))?;
+        let operator = self.edge.checked(wire::operator(operator))?;
+        let command = Command::SetPaused { name, paused };
+        answer(self.service.change_group(command, operator).await.map(|group| self.group(group)))
+    }
+
+    async fn resolve(
+        &self,
+        filter: Option<v1::DeadLetterFilter>,
+        resolving: Resolving,
+        rate: u32,
+        dry_run: bool,
+        operator: Operator,
+    ) -> Answer<Answers<v1::DeadLetterResult>> {
+        let (filter, group) = self.edge.checked(wire::dead_letter_filter(filter).and_then(of_one_group))?;
+        let results = self.service.resolve(filter, group, resolving, rate, dry_run, operator).await;
+        let results: mpsc::Receiver<Result<Resolved, Refusal>> = results.map_err(status_of)?;
+        let results = ReceiverStream::new(results)
+            .map(|resolved| resolved.map(wire::resolved_to_wire).map_err(status_of));
+        Ok(Response::new(Box::pin(results)))
+    }
+}
+
+fn of_one_group(filter: DeadLetterFilter) -> Checked<(DeadLetterFilter, GroupName)> {
+    match filter.group.clone() {
+        Some(group) => Ok((filter, group)),
+        None => Err(Refusal::invalid("filter.group", "it is missing; say whose dead letters")),
+    }
+}
+
+/// What cannot be undone asks for a name and a reason, unless it is only tried.
+fn accountable_unless(dry_run: bool, operator: Option<v1::Operator>) -> Checked<Operator> {
+    if dry_run { wire::operator(operator) } else { wire::accountable(operator) }
+}
+
+/// A page, worded.
+fn paged<T, U>(paged: crate::service::Paged<T>, each: impl FnMut(T) -> U) -> (Vec<U>, String) {
+    let paged = paged.map(each);
+    (paged.items, paged.next.unwrap_or_default())
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    type RedriveDeadLettersStream = Answers<v1::DeadLetterResult>;
+    type DiscardDeadLettersStream = Answers<v1::DeadLetterResult>;
+    type BackupStoreStream = Answers<v1::BackupChunk>;
+
+    async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Answer<v1::GetStatusResponse> {
+        answer(self.service.status().await.map(wire::status_to_wire))
+    }
+
+    async fn create_topic(&self, request: Request<v1::CreateTopicRequest>) -> Answer<v1::Topic> {
+        let request = request.into_inner();
+        let name = self.edge.checked(name("name", &request.name))?;
+        let settings = self.edge.checked(topic_settings(request.settings))?;
+        answer(self.service.create_topic(name, settings).await.map(topic_to_wire))
+    }
+
+    async fn update_topic(&self, request: Request<v1::UpdateTopicRequest>) -> Answer<v1::Topic> {
+        let request = request.into_inner();
+        let name = self.edge.checked(name("name", &request.name))?;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        // Absent settings are not given, and so not replaced.
+        let Some(settings) = request.settings else {
+            return answer(self.service.topic(name).await.map(topic_to_wire));
+        };
+        let settings = self.edge.checked(topic_settings(Some(settings)))?;
+        answer(self.service.update_topic(name, settings, operator).await.map(topic_to_wire))
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<v1::DeleteTopicRequest>,
+    ) -> Answer<v1::DeleteTopicResponse> {
+        let request = request.into_inner();
+        let name = self.edge.checked(name("name", &request.name))?;
+        let operator = self.edge.checked(wire::accountable(request.operator))?;
+        let deleted = self.service.delete_topic(name, request.force, operator).await;
+        answer(deleted.map(|messages| v1::DeleteTopicResponse { messages }))
+    }
+
+    async fn get_topic(&self, request: Request<v1::GetTopicRequest>) -> Answer<v1::Topic> {
+        let name = self.edge.checked(name("name", &request.into_inner().name))?;
+        answer(self.service.topic(name).await.map(topic_to_wire))
+    }
+
+    async fn list_topics(&self, request: Request<v1::ListTopicsRequest>) -> Answer<v1::ListTopicsResponse> {
+        let request = request.into_inner();
+        let page = wire::page(request.page);
+        let topics = self.service.topics(page, request.prefix, request.dead_letter_topics).await;
+        answer(topics.map(|page| {
+            let (topics, next_cursor) = paged(page, topic_to_wire);
+            v1::ListTopicsResponse { topics, next_cursor }
+        }))
+    }
+
+    async fn create_group(&self, request: Request<v1::CreateGroupRequest>) -> Answer<v1::Group> {
+        let request = request.into_inner();
+        let checked = || {
+            Ok(Command::CreateGroup {
+                name: group_name("name", &request.name)?,
+                subscriptions: subscriptions("subscriptions", request.subscriptions)?,
+                settings: group_settings(request.settings)?,
+                start: start(request.start, request.start_time_ms)?,
+            })
+        };
+        let command = self.edge.checked(checked())?;
+        let group = self.service.change_group(command, Operator::default()).await;
+        answer(group.map(|group| self.group(group)))
+    }
+
+    async fn update_group(&self, request: Request<v1::UpdateGroupRequest>) -> Answer<v1::Group> {
+        let request = request.into_inner();
+        let checked = || {
+            let unsubscribe = request.unsubscribe.iter().map(|topic| name("unsubscribe", topic));
+            Ok(Command::UpdateGroup {
+                name: group_name("name", &request.name)?,
+                settings: group_settings(request.settings)?,
+                subscriptions: subscriptions("subscriptions", request.subscriptions)?,
+                unsubscribe: unsubscribe.collect::<Checked<_>>()?,
+                start: start(request.start, request.start_time_ms)?,
+            })
+        };
+        let command = self.edge.checked(checked())?;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        answer(self.service.change_group(command, operator).await.map(|group| self.group(group)))
+    }
+
+    async fn delete_group(
+        &self,
+        request: Request<v1::DeleteGroupRequest>,
+    ) -> Answer<v1::DeleteGroupResponse> {
+        let request = request.into_inner();
+        let name = self.edge.checked(group_name("name", &request.name))?;
+        let operator = self.edge.checked(wire::accountable(request.operator))?;
+        let deleted = self.service.delete_group(name, request.force, operator).await;
+        answer(deleted.map(|(retries, dead_letters)| v1::DeleteGroupResponse { retries, dead_letters }))
+    }
+
+    async fn get_group(&self, request: Request<v1::GetGroupRequest>) -> Answer<v1::Group> {
+        let name = self.edge.checked(group_name("name", &request.into_inner().name))?;
+        answer(self.service.group(name).await.map(|group| self.group(group)))
+    }
+
+    async fn list_groups(&self, request: Request<v1::ListGroupsRequest>) -> Answer<v1::ListGroupsResponse> {
+        let request = request.into_inner();
+        let groups = self.service.groups(wire::page(request.page), request.prefix).await;
+        answer(groups.map(|page| {
+            let (groups, next_cursor) = paged(page, |group| self.group(group));
+            v1::ListGroupsResponse { groups, next_cursor }
+        }))
+    }
+
+    async fn pause_group(&self, request: Request<v1::PauseGroupRequest>) -> Answer<v1::Group> {
+        let request = request.into_inner();
+        self.set_paused(&request.name, true, request.operator).await
+    }
+
+    async fn resume_group(&self, request: Request<v1::ResumeGroupRequest>) -> Answer<v1::Group> {
+        let request = request.into_inner();
+        self.set_paused(&request.name, false, request.operator).await
+    }
+
+    async fn seek_group(&self, request: Request<v1::SeekGroupRequest>) -> Answer<v1::SeekGroupResponse> {
+        let request = request.into_inner();
+        let group = self.edge.checked(group_name("group", &request.group))?;
+        let topic = self.edge.checked(name("topic", &request.topic))?;
+        let to = self.edge.checked(wire::seek_to(request.to))?;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        let sought = self.service.seek(group, topic, to, request.dry_run, operator).await;
+        answer(sought.map(|sought| v1::SeekGroupResponse {
+            from_offset: sought.from.0,
+            to_offset: sought.to.0,
+            replayed: sought.replayed,
+            skipped: sought.skipped,
+            dry_run: request.dry_run,
+        }))
+    }
+
+    async fn list_transactions(
+        &self,
+        request: Request<v1::ListTransactionsRequest>,
+    ) -> Answer<v1::ListTransactionsResponse> {
+        let request = request.into_inner();
+        let which = self.edge.checked(which(request.filter))?;
+        let transactions = self.service.transactions(which, wire::page(request.page)).await;
+        answer(transactions.map(|page| {
+            let (transactions, next_cursor) = paged(page, transaction_to_wire);
+            v1::ListTransactionsResponse { transactions, next_cursor }
+        }))
+    }
+
+    async fn get_transaction(&self, request: Request<v1::GetTransactionRequest>) -> Answer<v1::Transaction> {
+        let id = self.edge.checked(transaction_id(request.into_inner().transaction_id))?;
+        answer(self.service.transaction(id).await.map(transaction_to_wire))
+    }
+
+    async fn check_transaction(
+        &self,
+        request: Request<v1::CheckTransactionRequest>,
+    ) -> Answer<v1::Transaction> {
+        let request = request.into_inner();
+        let id = self.edge.checked(transaction_id(request.transaction_id))?;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        answer(self.service.check_now(id, operator).await.map(transaction_to_wire))
+    }
+
+    async fn decide_transaction(
+        &self,
+        request: Request<v1::DecideTransactionRequest>,
+    ) -> Answer<v1::Transaction> {
+        let request = request.into_inner();
+        let id = self.edge.checked(transaction_id(request.transaction_id))?;
+        let decision = self.edge.checked(decision(request.decision))?;
+        let operator = self.edge.checked(wire::accountable(request.operator))?;
+        answer(self.service.decide_by_hand(id, decision, operator).await.map(transaction_to_wire))
+    }
+
+    async fn resume_transaction(
+        &self,
+        request: Request<v1::ResumeTransactionRequest>,
+    ) -> Answer<v1::Transaction> {
+        let request = request.into_inner();
+        let id = self.edge.checked(transaction_id(request.transaction_id))?;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        answer(self.service.resume_transaction(id, operator).await.map(transaction_to_wire))
+    }
+
+    async fn list_retries(
+        &self,
+        request: Request<v1::ListRetriesRequest>,
+    ) -> Answer<v1::ListRetriesResponse> {
+        let request = request.into_inner();
+        let group = self.edge.checked(group_name("group", &request.group))?;
+        answer(self.service.retries(group, wire::page(request.page)).await.map(|page| {
+            let (retries, next_cursor) = paged(page, wire::retry_to_wire);
+            v1::ListRetriesResponse { retries, next_cursor }
+        }))
+    }
+
+    async fn list_scheduled(
+        &self,
+        request: Request<v1::ListScheduledRequest>,
+    ) -> Answer<v1::ListScheduledResponse> {
+        let page: Page = wire::page(request.into_inner().page);
+        answer(self.service.scheduled(page).await.map(|page| {
+            let (scheduled, next_cursor) = paged(page, wire::scheduled_to_wire);
+            v1::ListScheduledResponse { scheduled, next_cursor }
+        }))
+    }
+
+    async fn cancel_scheduled(
+        &self,
+        request: Request<v1::CancelScheduledRequest>,
+    ) -> Answer<v1::CancelScheduledResponse> {
+        let request = request.into_inner();
+        let id = self.edge.checked(message_id("message_id", &request.message_id))?;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        answer(self.service.cancel_scheduled(id, operator).await.map(wire::cancelled_to_wire))
+    }
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<v1::ListDeadLettersRequest>,
+    ) -> Answer<v1::ListDeadLettersResponse> {
+        let request = request.into_inner();
+        let filter = self.edge.checked(wire::dead_letter_filter(request.filter))?;
+        answer(self.service.dead_letters(filter, wire::page(request.page)).await.map(|page| {
+            let (dead_letters, next_cursor) = paged(page, wire::dead_letter_to_wire);
+            v1::ListDeadLettersResponse { dead_letters, next_cursor }
+        }))
+    }
+
+    async fn get_dead_letter(&self, request: Request<v1::GetDeadLetterRequest>) -> Answer<v1::DeadLetter> {
+        let request = request.into_inner();
+        let group = self.edge.checked(group_name("group", &request.group))?;
+        answer(self.service.dead_letter(group, Offset(request.offset)).await.map(wire::dead_letter_to_wire))
+    }
+
+    async fn redrive_dead_letters(
+        &self,
+        request: Request<v1::RedriveDeadLettersRequest>,
+    ) -> Answer<Self::RedriveDeadLettersStream> {
+        let request = request.into_inner();
+        let to = self.edge.checked(super::wire::fields::name_option("to_topic", &request.to_topic))?;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        self.resolve(request.filter, Resolving::Redrive(to), request.rate, request.dry_run, operator).await
+    }
+
+    async fn discard_dead_letters(
+        &self,
+        request: Request<v1::DiscardDeadLettersRequest>,
+    ) -> Answer<Self::DiscardDeadLettersStream> {
+        let request = request.into_inner();
+        let operator = self.edge.checked(accountable_unless(request.dry_run, request.operator))?;
+        self.resolve(request.filter, Resolving::Discard, 0, request.dry_run, operator).await
+    }
+
+    async fn get_message(&self, request: Request<v1::GetMessageRequest>) -> Answer<v1::StoredMessage> {
+        let id = self.edge.checked(message_id("message_id", &request.into_inner().message_id))?;
+        answer(self.service.message(id).await.map(stored_to_wire))
+    }
+
+    async fn find_messages(
+        &self,
+        request: Request<v1::FindMessagesRequest>,
+    ) -> Answer<v1::FindMessagesResponse> {
+        let request = request.into_inner();
+        let missing = || Refusal::invalid("key", "it is missing; say which business key");
+        let key = self.edge.checked(key("key", request.key).and_then(|key| key.ok_or_else(missing)))?;
+        answer(self.service.find_messages(key, wire::page(request.page)).await.map(|page| {
+            let (messages, next_cursor) = paged(page, stored_to_wire_without_body);
+            v1::FindMessagesResponse { messages, next_cursor }
+        }))
+    }
+
+    async fn trace_message(
+        &self,
+        request: Request<v1::TraceMessageRequest>,
+    ) -> Answer<v1::TraceMessageResponse> {
+        let id = self.edge.checked(message_id("message_id", &request.into_inner().message_id))?;
+        answer(self.service.trace(id).await.map(wire::trace_to_wire))
+    }
+
+    async fn list_clients(
+        &self,
+        request: Request<v1::ListClientsRequest>,
+    ) -> Answer<v1::ListClientsResponse> {
+        let page = wire::page(request.into_inner().page);
+        answer(self.service.clients(page).await.map(|page| {
+            let (clients, next_cursor) = paged(page, wire::client_to_wire);
+            v1::ListClientsResponse { clients, next_cursor }
+        }))
+    }
+
+    async fn get_store_stats(&self, _: Request<v1::GetStoreStatsRequest>) -> Answer<v1::StoreStats> {
+        answer(self.service.store_numbers().await.map(wire::store_to_wire))
+    }
+
+    async fn verify_store(&self, _: Request<v1::VerifyStoreRequest>) -> Answer<v1::VerifyStoreResponse> {
+        answer(self.service.verify_store().await.map(|found| v1::VerifyStoreResponse {
+            sound: found.faults.is_empty(),
+            records: found.records,
+            faults: found.faults,
+        }))
+    }
+
+    async fn backup_store(&self, _: Request<v1::BackupStoreRequest>) -> Answer<Self::BackupStoreStream> {
+        let pieces = ReceiverStream::new(self.service.backup_store())
+            .map(|piece| piece.map(|data| v1::BackupChunk { data }).map_err(status_of));
+        Ok(Response::new(Box::pin(pieces)))
+    }
+}

@@ -1,0 +1,124 @@
+//! Deliveries by a unary call: a consumer that joins, takes what is ready, and leaves; its leases outlive it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use escrow_protocol::limits::{CREDIT_BYTES_MAX, RECEIVE_MESSAGES_MAX, RECEIVE_WAIT_MS_MAX};
+use escrow_protocol::v1;
+
+use crate::dispatch::{Loaded, LoadedDelivery, Outbox};
+use crate::engine::{ConsumerConnected, Credit, Input, Refusal, Settle, Verb};
+use crate::grpc::Edge;
+use crate::grpc::wire::{consumer, fields};
+
+/// Bytes when the caller does not say.
+const BYTES_DEFAULT: u64 = 1 << 20;
+/// Most bytes of one answer: it is one gRPC message.
+const BYTES_MAX: u64 = 16 << 20;
+
+/// Takes what is ready, waiting for the first message as long as asked.
+///
+/// # Errors
+/// `InvalidField`, `UnknownTopic`, `SubscriptionMismatch`, `Overloaded`, `ShuttingDown`.
+pub async fn receive(
+    edge: Edge,
+    address: String,
+    request: v1::ReceiveRequest,
+) -> Result<v1::ReceiveResponse, Refusal> {
+    let wanted = edge.counted(wanted(&request))?;
+    let outbox = edge.sessions.open();
+    let connected = match edge.counted(consumer::receiver(outbox.id(), address, request)) {
+        Ok(connected) => connected,
+        Err(refusal) => {
+            edge.sessions.forget(outbox.id());
+            return Err(refusal);
+        }
+    };
+    // A task of its own: if the caller goes away meanwhile, what it was given still goes back.
+    let (hand_over, taken) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let received = take(&edge, &outbox, connected, wanted).await;
+        edge.sessions.forget(outbox.id());
+        if let Err(Ok(unwanted)) = hand_over.send(received) {
+            release(&edge, unwanted).await;
+        }
+    });
+    match taken.await {
+        Ok(received) => {
+            let deliveries = received?.into_iter().map(consumer::delivery_to_wire).collect();
+            Ok(v1::ReceiveResponse { deliveries })
+        }
+        Err(_) => Err(crate::driver::stopping()),
+    }
+}
+
+/// What the caller may be given, and how long it waits.
+#[derive(Debug, Clone, Copy)]
+struct WantedDeliveries {
+    messages: u32,
+    bytes: u64,
+    wait: Duration,
+}
+
+fn wanted(request: &v1::ReceiveRequest) -> fields::Checked<WantedDeliveries> {
+    if request.max_messages > RECEIVE_MESSAGES_MAX {
+        let fault = format!("it is {}, at most {RECEIVE_MESSAGES_MAX} are allowed", request.max_messages);
+        return Err(Refusal::invalid("max_messages", fault).with("limit", RECEIVE_MESSAGES_MAX));
+    }
+    if request.max_bytes > CREDIT_BYTES_MAX {
+        let fault = format!("it is {}, at most {CREDIT_BYTES_MAX} are allowed", request.max_bytes);
+        return Err(Refusal::invalid("max_bytes", fault).with("limit", CREDIT_BYTES_MAX));
+    }
+    let wait_ms = fields::within("wait_ms", request.wait_ms, 0, RECEIVE_WAIT_MS_MAX)?;
+    Ok(WantedDeliveries {
+        messages: request.max_messages.max(1),
+        bytes: if request.max_bytes == 0 { BYTES_DEFAULT } else { request.max_bytes.min(BYTES_MAX) },
+        wait: Duration::from_millis(wait_ms),
+    })
+}
+
+async fn take(
+    edge: &Edge,
+    outbox: &Arc<Outbox>,
+    connected: ConsumerConnected,
+    wanted: WantedDeliveries,
+) -> Result<Vec<LoadedDelivery>, Refusal> {
+    let session = outbox.id();
+    edge.engine.ask(Input::ConsumerConnected(connected)).await?;
+    let credit = Credit { session, messages: wanted.messages, bytes: wanted.bytes };
+    // The answer comes with the deliveries of its turn: what is ready is there when it comes.
+    let mut outcome = edge.engine.insist(Input::Credit(credit)).await.map(drop);
+    let mut parcels = Vec::new();
+    if outcome.is_ok() && !wanted.wait.is_zero() {
+        // Cancel-safe: nothing is taken from the outbox unless its arm wins.
+        tokio::select! {
+            () = edge.stopping.cancelled() => {}
+            () = tokio::time::sleep(wanted.wait) => {}
+            taken = outbox.take(usize::MAX, usize::MAX) => parcels = taken.unwrap_or_default(),
+        }
+    }
+    // Behind this answer nothing more is delivered to the session: what came before it is in the outbox.
+    let left = edge.engine.insist(Input::SessionClosed(session)).await.map(drop);
+    if outcome.is_ok() {
+        outcome = left;
+    }
+    parcels.extend(outbox.take_all());
+    let Loaded { deliveries, undeliverable, .. } = edge.loader.load(parcels).await;
+    for (delivery, fault) in undeliverable {
+        tracing::error!(message_id = %delivery.id, group = %delivery.group, fault, "message cannot be delivered");
+        edge.engine.tell(Input::Undeliverable(delivery.token, fault)).await;
+    }
+    match outcome {
+        Ok(()) => Ok(deliveries),
+        // What was given is given: the stop of the broker does not take it back.
+        Err(_) if !deliveries.is_empty() => Ok(deliveries),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+async fn release(edge: &Edge, unwanted: Vec<LoadedDelivery>) {
+    for LoadedDelivery { delivery, .. } in unwanted {
+        let settle = Settle { group: delivery.group, token: delivery.token, verb: Verb::Release };
+        edge.engine.tell(Input::Settle(settle)).await;
+    }
+}

@@ -1,0 +1,84 @@
+//! gRPC: sessions, their unary twins, the admin service. Checks what comes in, words what goes out; decides nothing and
+//! never touches the store.
+
+mod admin;
+mod consumer;
+mod frames;
+mod producer;
+mod server;
+mod session;
+mod socket;
+mod status;
+mod wire;
+
+use std::sync::Arc;
+
+use escrow_protocol::Reason;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::clock::Clock;
+use crate::dispatch::{Loader, Sessions};
+use crate::driver::EngineHandle;
+use crate::engine::Refusal;
+use crate::metrics::Metrics;
+use wire::message::MessageChecks;
+
+pub use server::{GrpcParts, GrpcServer, serve};
+
+/// What every gRPC service works with. A clone is the same edge.
+#[derive(Clone)]
+struct Edge {
+    engine: EngineHandle,
+    sessions: Sessions,
+    loader: Loader,
+    checks: MessageChecks,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    /// Cancelled when the broker begins to stop: sessions take nothing more in, and say goodbye.
+    stopping: CancellationToken,
+}
+
+impl Edge {
+    /// What was checked; a refusal at the edge is counted, for the engine will not see it.
+    fn counted<T>(&self, checked: Result<T, Refusal>) -> Result<T, Refusal> {
+        if let Err(refusal) = &checked {
+            self.metrics.refused(refusal.reason);
+        }
+        checked
+    }
+
+    /// As [`Edge::counted`], for a unary call.
+    fn checked<T>(&self, checked: Result<T, Refusal>) -> Result<T, Status> {
+        self.counted(checked).map_err(status::status_of)
+    }
+}
+
+/// An answer, or its refusal, as a unary call has it.
+fn answer<T>(outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
+    outcome.map(Response::new).map_err(status::status_of)
+}
+
+/// Where a call came from, for lists.
+fn address_of<T>(request: &Request<T>) -> String {
+    request.remote_addr().map_or_else(|| "unknown".to_owned(), |address| address.to_string())
+}
+
+/// The refusal of a session whose first frame is no hello, or whose later one is.
+fn hello_expected(fault: &str) -> Refusal {
+    Refusal::new(
+        Reason::HelloExpected,
+        format!("{fault}; the first frame of a session, and no other, is a hello"),
+    )
+}
+
+/// The version both sides speak: the lower of the two.
+fn protocol_version(offered: u32) -> Result<u32, Refusal> {
+    match offered {
+        0 => Err(Refusal::invalid(
+            "protocol_version",
+            "it is missing; send the newest version the client speaks",
+        )),
+        offered => Ok(offered.min(escrow_protocol::PROTOCOL_VERSION)),
+    }
+}

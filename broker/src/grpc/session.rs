@@ -1,0 +1,128 @@
+//! What every session does, whoever its peer: reads and writes side by side, ends in good order. A session is one task;
+//! its stream down is fed by this task alone.
+
+use std::sync::Arc;
+
+use escrow_protocol::limits::{FRAME_BYTES_SOFT, FRAME_ENTRIES_MAX};
+use escrow_protocol::{Reason, v1};
+
+use super::Edge;
+use super::frames::{FLUSH, FrameSender, Gone};
+use crate::dispatch::{Closing, Loaded, Outbox, Parcel};
+use crate::engine::{Input, Refusal, Settle, Verb};
+
+/// When the clients of a stopping broker should come back, milliseconds.
+const RETURN_AFTER_STOP_MS: u64 = 1_000;
+
+/// Why a session's reader ended.
+#[derive(Debug)]
+pub enum ReadEnd {
+    /// The client has said all it wanted.
+    Finished,
+    /// The broker stops.
+    Stopping,
+    /// A frame broke the rules of the stream.
+    Refused(Refusal),
+    /// The connection is gone.
+    Gone,
+}
+
+/// The two forms a peer's frames take.
+pub struct Wording<T> {
+    /// The frame for what was loaded; `None` if there is nothing to say.
+    pub frame: fn(Loaded) -> Option<T>,
+    /// The frame that says goodbye.
+    pub goodbye: fn(v1::Goodbye) -> T,
+}
+
+/// Carries a session from its welcome to its end: `reading` runs beside the writer; when it ends, what is still owed goes
+/// out first.
+pub async fn conduct<T>(
+    edge: &Edge,
+    outbox: &Arc<Outbox>,
+    frames: &FrameSender<T>,
+    wording: Wording<T>,
+    reading: impl Future<Output = ReadEnd>,
+) {
+    let writing = write(edge, outbox, frames, wording.frame);
+    tokio::pin!(writing);
+    // Whichever arm wins ends the session: nothing that the others lose is wanted afterwards, except the writer, which
+    // is not dropped while answers are owed.
+    let last_word = tokio::select! {
+        written = &mut writing => match written {
+            Ok(Closing::Ordered(reason, retry_after_ms)) => LastWord::Goodbye(reason, retry_after_ms),
+            Ok(Closing::Overrun) => LastWord::Refusal(overrun()),
+            Ok(Closing::Settled) | Err(Gone) => LastWord::Nothing,
+        },
+        end = reading => {
+            outbox.finish();
+            // A peer that does not take its answers now loses them: it resends after it came back.
+            let _ = tokio::time::timeout(FLUSH, &mut writing).await;
+            match end {
+                ReadEnd::Finished | ReadEnd::Gone => LastWord::Nothing,
+                ReadEnd::Stopping => LastWord::Goodbye("the broker is stopping".to_owned(), RETURN_AFTER_STOP_MS),
+                ReadEnd::Refused(refusal) => LastWord::Refusal(refusal),
+            }
+        },
+        () = frames.gone() => LastWord::Nothing,
+    };
+    match last_word {
+        LastWord::Nothing => {}
+        LastWord::Goodbye(reason, retry_after_ms) => {
+            let goodbye = v1::Goodbye { reason, retry_after_ms: retry_after_ms as i64 };
+            // The session ends either way.
+            let _ = tokio::time::timeout(FLUSH, frames.send((wording.goodbye)(goodbye))).await;
+        }
+        LastWord::Refusal(refusal) => frames.fail(refusal).await,
+    }
+}
+
+enum LastWord {
+    Nothing,
+    Goodbye(String, u64),
+    Refusal(Refusal),
+}
+
+fn overrun() -> Refusal {
+    let text =
+        "more waits for this session than the broker keeps: its client reads too slowly; ask for less credit";
+    Refusal::new(Reason::Overloaded, text).retry_after(RETURN_AFTER_STOP_MS)
+}
+
+/// Turns what waits into frames until nothing more will come.
+async fn write<T>(
+    edge: &Edge,
+    outbox: &Outbox,
+    frames: &FrameSender<T>,
+    frame: fn(Loaded) -> Option<T>,
+) -> Result<Closing, Gone> {
+    loop {
+        let parcels = match outbox.take(FRAME_ENTRIES_MAX, FRAME_BYTES_SOFT).await {
+            Ok(parcels) => parcels,
+            Err(closing) => return Ok(closing),
+        };
+        let mut loaded = edge.loader.load(parcels).await;
+        for (delivery, fault) in std::mem::take(&mut loaded.undeliverable) {
+            tracing::error!(message_id = %delivery.id, group = %delivery.group, fault, "message cannot be delivered");
+            edge.engine.tell(Input::Undeliverable(delivery.token, fault)).await;
+        }
+        if let Some(frame) = frame(loaded) {
+            frames.send(frame).await?;
+        }
+    }
+}
+
+/// The session is over: what was never sent goes back without counting, and the engine hears of the end. A broker that
+/// stops says nothing: its leases end with its memory, and no attempt is counted for that.
+pub async fn leave(edge: &Edge, outbox: &Outbox) {
+    if !edge.stopping.is_cancelled() {
+        for parcel in outbox.take_all() {
+            if let Parcel::Deliver(delivery) = parcel {
+                let settle = Settle { group: delivery.group, token: delivery.token, verb: Verb::Release };
+                edge.engine.tell(Input::Settle(settle)).await;
+            }
+        }
+        edge.engine.tell(Input::SessionClosed(outbox.id())).await;
+    }
+    edge.sessions.forget(outbox.id());
+}

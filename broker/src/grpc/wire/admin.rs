@@ -1,0 +1,248 @@
+//! What the admin service says: pages, operators and filters from the wire, checked; everything else to the wire.
+
+use escrow_protocol::limits::{KEY_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX};
+use escrow_protocol::{Offset, v1};
+
+use super::consumer::{group_name, origin_to_wire};
+use super::fields::{Checked, key, ms, name_option, reason, time};
+use super::message::{id_to_wire, message_to_wire, stored_to_wire};
+use super::transaction::transaction_to_wire;
+use crate::engine::{Cancelled, ClientView, Refusal, SeekTo};
+use crate::grpc::status::fault_of;
+use crate::records::Attempt;
+use crate::service::{
+    DeadLetterFilter, DeadLetterView, Operator, Page, Resolved, RetryView, ScheduledView, Status,
+    StoreNumbers, Trace,
+};
+
+/// Which page.
+pub fn page(page: Option<v1::Page>) -> Page {
+    let page = page.unwrap_or_default();
+    Page {
+        limit: if page.limit == 0 { PAGE_DEFAULT } else { (page.limit as usize).min(PAGE_MAX) },
+        cursor: Some(page.cursor).filter(|cursor| !cursor.is_empty()),
+    }
+}
+
+/// Who orders something that can be undone.
+///
+/// # Errors
+/// If the name is too long.
+pub fn operator(operator: Option<v1::Operator>) -> Checked<Operator> {
+    let operator = operator.unwrap_or_default();
+    Ok(Operator {
+        name: key("operator.name", operator.name)?.unwrap_or_else(|| "operator".to_owned()),
+        reason: reason(operator.reason),
+    })
+}
+
+/// Who orders something that cannot be undone: says who and why.
+///
+/// # Errors
+/// If name or reason is missing.
+pub fn accountable(given: Option<v1::Operator>) -> Checked<Operator> {
+    let named = given.as_ref().is_some_and(|operator| !operator.name.trim().is_empty());
+    if !named {
+        return Err(Refusal::invalid("operator.name", "it is missing; say who does this"));
+    }
+    let operator = operator(given)?;
+    if operator.reason.trim().is_empty() {
+        return Err(Refusal::invalid("operator.reason", "it is missing; this cannot be undone: say why"));
+    }
+    Ok(operator)
+}
+
+/// Where a group shall be moved.
+///
+/// # Errors
+/// If it is not said, or said in a way that means nothing.
+pub fn seek_to(to: Option<v1::seek_group_request::To>) -> Checked<SeekTo> {
+    use v1::seek_group_request::To;
+    match to {
+        Some(To::Oldest(true)) => Ok(SeekTo::Oldest),
+        Some(To::Newest(true)) => Ok(SeekTo::Newest),
+        Some(To::Offset(offset)) => Ok(SeekTo::Offset(Offset(offset))),
+        Some(To::TimeMs(time_ms)) => time("time_ms", time_ms).map(SeekTo::Time),
+        Some(To::Oldest(false) | To::Newest(false)) | None => {
+            Err(Refusal::invalid("to", "it is missing; say oldest, newest, an offset or a time"))
+        }
+    }
+}
+
+/// Which dead letters.
+///
+/// # Errors
+/// `InvalidField`.
+pub fn dead_letter_filter(filter: Option<v1::DeadLetterFilter>) -> Checked<DeadLetterFilter> {
+    let filter = filter.unwrap_or_default();
+    let group = if filter.group.is_empty() { None } else { Some(group_name("filter.group", &filter.group)?) };
+    if filter.offsets.len() > PAGE_MAX {
+        let fault = format!("there are {}, at most {PAGE_MAX} are allowed at a time", filter.offsets.len());
+        return Err(Refusal::invalid("filter.offsets", fault).with("limit", PAGE_MAX));
+    }
+    if group.is_none() && !filter.offsets.is_empty() {
+        return Err(Refusal::invalid(
+            "filter.group",
+            "it is missing; offsets belong to the dead letters of a group",
+        ));
+    }
+    Ok(DeadLetterFilter {
+        group,
+        offsets: filter.offsets.into_iter().map(Offset).collect(),
+        reason: Some(filter.reason).filter(|reason| !reason.is_empty()),
+        key: key("filter.key", filter.key)?,
+        topic: name_option("filter.topic", &filter.topic)?,
+        from_ms: time("filter.from_ms", filter.from_ms)?,
+        until_ms: time("filter.until_ms", filter.until_ms)?,
+        error_contains: match filter.error_contains.len() {
+            0 => None,
+            bytes if bytes > KEY_BYTES_MAX => {
+                let fault = format!("it has {bytes} bytes, at most {KEY_BYTES_MAX} are allowed");
+                return Err(Refusal::invalid("filter.error_contains", fault).with("limit", KEY_BYTES_MAX));
+            }
+            _ => Some(filter.error_contains),
+        },
+    })
+}
+
+/// The broker at a glance, as the wire has it.
+pub fn status_to_wire(status: Status) -> v1::GetStatusResponse {
+    let engine = status.engine;
+    v1::GetStatusResponse {
+        version: status.version.to_owned(),
+        started_at_ms: ms(status.started_at_ms),
+        now_ms: ms(status.now_ms),
+        shard: status.shard.0.into(),
+        epoch: status.epoch.0,
+        topics: engine.topics,
+        groups: engine.groups,
+        undecided: engine.undecided,
+        waiting_for_checker: engine.waiting_for_checker,
+        parked: engine.parked,
+        oldest_undecided_at_ms: ms(engine.oldest_undecided_at_ms.unwrap_or(0)),
+        retrying: engine.retrying,
+        scheduled: engine.scheduled,
+        leased: engine.leased,
+        dead_letters: engine.dead_letters,
+        lag: engine.lag,
+        producers: engine.producers,
+        consumers: engine.consumers,
+        accepting: engine.accepting,
+        store: Some(store_to_wire(status.store)),
+    }
+}
+
+/// The store's numbers as the wire has them.
+pub fn store_to_wire(store: StoreNumbers) -> v1::StoreStats {
+    v1::StoreStats {
+        last_sequence: store.last_sequence,
+        spilled_sequence: store.spilled_sequence,
+        journal_files: store.journal_files,
+        journal_bytes: store.journal_bytes,
+        overlay_bytes: store.overlay_bytes,
+        table_bytes: store.table_bytes,
+        syncs: store.syncs,
+        last_sync_us: store.last_sync_us,
+        corrupt_records: store.corrupt_records,
+        disk_free_bytes: store.disk_free_bytes,
+        data_dir: store.data_dir,
+        format: store.format,
+    }
+}
+
+fn attempt_to_wire(attempt: Attempt) -> v1::Attempt {
+    v1::Attempt {
+        number: attempt.number,
+        at_ms: ms(attempt.at_ms),
+        kind: attempt.kind.as_str().to_owned(),
+        error: attempt.error,
+        client_id: attempt.client.map_or(String::new(), |client| client.to_string()),
+    }
+}
+
+/// A retry as the wire has it.
+pub fn retry_to_wire(retry: RetryView) -> v1::Retry {
+    v1::Retry {
+        group: retry.group.to_string(),
+        topic: retry.topic.map_or(String::new(), |topic| topic.to_string()),
+        offset: retry.offset.0,
+        message_id: id_to_wire(retry.record.entry.id),
+        next_attempt: retry.record.attempts_made + 1,
+        max_attempts: retry.max_attempts,
+        due_at_ms: ms(retry.record.due_at_ms),
+        attempts: retry.record.attempts.into_iter().map(attempt_to_wire).collect(),
+    }
+}
+
+/// A scheduled message as the wire has it.
+pub fn scheduled_to_wire(scheduled: ScheduledView) -> v1::Scheduled {
+    v1::Scheduled {
+        message_id: id_to_wire(scheduled.id),
+        topic: scheduled.topic.map_or(String::new(), |topic| topic.to_string()),
+        key: scheduled.key.unwrap_or_default(),
+        deliver_at_ms: ms(scheduled.due_ms),
+    }
+}
+
+/// What became of a cancel, as the wire has it.
+pub fn cancelled_to_wire(outcome: Cancelled) -> v1::CancelScheduledResponse {
+    use v1::cancel_scheduled_response::Outcome;
+    let outcome = match outcome {
+        Cancelled::Cancelled => Outcome::Cancelled,
+        Cancelled::TooLate => Outcome::TooLate,
+        Cancelled::NotKnown => Outcome::NotKnown,
+    };
+    v1::CancelScheduledResponse { outcome: outcome.into() }
+}
+
+/// A dead letter as the wire has it.
+pub fn dead_letter_to_wire(dead: DeadLetterView) -> v1::DeadLetter {
+    let origin = origin_to_wire(&dead.record);
+    v1::DeadLetter {
+        group: dead.record.group.to_string(),
+        offset: dead.offset.0,
+        origin: Some(origin),
+        message: dead.message.map(message_to_wire),
+        redrives: dead.record.redrives,
+        attempts_made: dead.record.attempts_made,
+        attempts: dead.record.attempts.into_iter().map(attempt_to_wire).collect(),
+    }
+}
+
+/// What a job did with one dead letter, as the wire has it.
+pub fn resolved_to_wire(resolved: Resolved) -> v1::DeadLetterResult {
+    v1::DeadLetterResult {
+        offset: resolved.offset.0,
+        message_id: resolved.message.map(id_to_wire).unwrap_or_default(),
+        fault: resolved.refusal.map(fault_of),
+    }
+}
+
+/// The life of a message as the wire has it.
+pub fn trace_to_wire(trace: Trace) -> v1::TraceMessageResponse {
+    let events = trace.events.into_iter().map(|event| v1::TraceEvent {
+        at_ms: ms(event.at_ms),
+        event: event.event.to_owned(),
+        group: event.group.map_or(String::new(), |group| group.to_string()),
+        text: event.text,
+    });
+    v1::TraceMessageResponse {
+        message: Some(stored_to_wire(trace.message)),
+        transaction: trace.transaction.map(transaction_to_wire),
+        events: events.collect(),
+    }
+}
+
+/// A client as the wire has it.
+pub fn client_to_wire(client: ClientView) -> v1::ClientConnection {
+    v1::ClientConnection {
+        client_id: client.client.to_string(),
+        role: if client.consumer { "consumer" } else { "producer" }.to_owned(),
+        group: client.group.to_string(),
+        check_kinds: client.kinds.iter().map(ToString::to_string).collect(),
+        connected_at_ms: ms(client.connected_at_ms),
+        address: client.address,
+        leased: client.leased,
+        credit_messages: client.credit_messages,
+    }
+}

@@ -1,0 +1,128 @@
+//! The name of every metric, with what it says; units last. Labels are few and closed: topics, groups, kinds of events;
+//! never an id or a key.
+
+/// A metric: its name and what it says.
+pub type Named = (&'static str, &'static str);
+
+/// Messages published on their own.
+pub const PUBLISHED: Named =
+    ("escrow_messages_published_total", "Messages published on their own, duplicates included");
+/// Half messages.
+pub const PREPARED: Named =
+    ("escrow_transactions_prepared_total", "Transactions put in escrow, duplicates included");
+/// Decisions to commit.
+pub const COMMITTED: Named = ("escrow_transactions_committed_total", "Decisions to commit, by role");
+/// Decisions to roll back.
+pub const ROLLED_BACK: Named = ("escrow_transactions_rolled_back_total", "Decisions to roll back, by role");
+/// Contradicting decisions.
+pub const CONFLICTS: Named =
+    ("escrow_transaction_conflicts_total", "Contradicting decisions that were refused");
+/// Questions to checkers.
+pub const CHECKS_ASKED: Named = ("escrow_checks_asked_total", "Questions sent to checkers");
+/// Answers of checkers.
+pub const CHECKS_ANSWERED: Named = ("escrow_checks_answered_total", "Answers of checkers, by verdict");
+/// Deliveries.
+pub const DELIVERED: Named =
+    ("escrow_deliveries_total", "Messages handed to consumers, redeliveries included");
+/// Redeliveries.
+pub const REDELIVERED: Named = ("escrow_redeliveries_total", "Messages handed to consumers again");
+/// Settlements.
+pub const SETTLED: Named = ("escrow_settlements_total", "Settlements that counted, by verb");
+/// Redrives.
+pub const REDRIVEN: Named = ("escrow_dead_letters_redriven_total", "Dead letters sent again");
+/// Discards.
+pub const DISCARDED: Named = ("escrow_dead_letters_discarded_total", "Dead letters given up");
+/// Refusals.
+pub const REFUSED: Named = ("escrow_refused_total", "Inputs that were refused, by reason");
+/// Turns.
+pub const TURNS: Named = ("escrow_turns_total", "Batches made durable");
+
+/// Inputs of a turn.
+pub const TURN_INPUTS: Named = ("escrow_turn_inputs", "Inputs that became durable together");
+/// The sync.
+pub const COMMIT_SECONDS: Named = ("escrow_commit_seconds", "Append and fdatasync of a batch");
+/// Publishing.
+pub const PUBLISH_SECONDS: Named =
+    ("escrow_publish_seconds", "From receiving a message or half message to durable");
+/// Deciding.
+pub const DECISION_SECONDS: Named = ("escrow_decision_seconds", "From receiving a decision to durable");
+/// Delivering.
+pub const DELIVERY_DELAY_SECONDS: Named =
+    ("escrow_delivery_delay_seconds", "From visible to the first delivery to a group");
+
+/// Gauges of the broker as a whole.
+pub const TOPICS: Named = ("escrow_topics", "Topics, dead-letter topics not counted");
+/// Groups.
+pub const GROUPS: Named = ("escrow_groups", "Groups");
+/// Undecided.
+pub const UNDECIDED: Named = ("escrow_transactions_undecided", "Transactions undecided and not parked");
+/// Waiting.
+pub const WAITING_FOR_CHECKER: Named =
+    ("escrow_transactions_waiting_for_checker", "Transactions due for a check with nobody to ask");
+/// Parked.
+pub const PARKED: Named = ("escrow_transactions_parked", "Transactions that wait for a person");
+/// The oldest.
+pub const OLDEST_UNDECIDED_SECONDS: Named =
+    ("escrow_oldest_undecided_age_seconds", "Age of the oldest undecided transaction; 0: none");
+/// Retrying.
+pub const RETRYING: Named = ("escrow_messages_retrying", "Messages that wait for their next attempt");
+/// Scheduled.
+pub const SCHEDULED: Named = ("escrow_messages_scheduled", "Messages that wait for their time");
+/// Leased.
+pub const LEASED: Named = ("escrow_messages_leased", "Messages with a consumer");
+/// Dead letters.
+pub const DEAD_LETTERS: Named = ("escrow_dead_letters", "Dead letters");
+/// Lag.
+pub const LAG: Named = ("escrow_lag_messages", "Messages that groups have yet to finish, summed over groups");
+/// Producers.
+pub const PRODUCERS: Named = ("escrow_producers_connected", "Producers connected");
+/// Consumers.
+pub const CONSUMERS: Named = ("escrow_consumers_connected", "Consumers connected");
+/// Room.
+pub const ACCEPTING: Named =
+    ("escrow_accepting", "1 while new messages are accepted, 0 while space is short");
+/// Damage.
+pub const DAMAGED: Named = ("escrow_damaged_records", "Records that could not be read since the start");
+
+/// Of a topic.
+pub const TOPIC_MESSAGES: Named = ("escrow_topic_messages", "Messages that a topic keeps");
+/// Of a topic.
+pub const TOPIC_BODY_BYTES: Named = ("escrow_topic_body_bytes", "Bytes of the bodies that a topic keeps");
+/// Of a topic.
+pub const TOPIC_NEXT_OFFSET: Named =
+    ("escrow_topic_next_offset", "Messages that ever became visible in a topic");
+/// Of a group.
+pub const GROUP_LAG: Named =
+    ("escrow_group_lag_messages", "Messages of a topic that a group has yet to finish");
+/// Of a group.
+pub const GROUP_LAG_SECONDS: Named = ("escrow_group_lag_seconds", "Age of the oldest of them");
+/// Of a group.
+pub const GROUP_LEASED: Named = ("escrow_group_leased_messages", "Messages of a group with a consumer");
+/// Of a group.
+pub const GROUP_RETRYING: Named =
+    ("escrow_group_retrying_messages", "Messages of a group that wait for their next attempt");
+/// Of a group.
+pub const GROUP_DEAD: Named = ("escrow_group_dead_letters", "Dead letters of a group");
+/// Of a group.
+pub const GROUP_MEMBERS: Named = ("escrow_group_members", "Consumers of a group that are connected");
+
+/// Of the store.
+pub const STORE_SEQUENCE: Named = ("escrow_store_last_sequence", "Number of the last durable batch");
+/// Of the store.
+pub const STORE_JOURNAL_BYTES: Named = ("escrow_store_journal_bytes", "Bytes of the journal");
+/// Of the store.
+pub const STORE_OVERLAY_BYTES: Named = ("escrow_store_overlay_bytes", "Bytes of the overlay in memory");
+/// Of the store.
+pub const STORE_TABLE_BYTES: Named = ("escrow_store_table_bytes", "Bytes of the table on disk");
+/// Of the store.
+pub const STORE_FREE_BYTES: Named = ("escrow_store_disk_free_bytes", "Free bytes on the disk of the store");
+/// Of the store.
+pub const STORE_CORRUPT: Named = ("escrow_store_corrupt_records", "Records the store found damaged");
+
+/// Upper bounds of histograms of durations, seconds: from a fast sync to a slow disk.
+pub const SECONDS_BUCKETS: &[f64] = &[
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+    60.0,
+];
+/// Upper bounds of histograms of counts.
+pub const COUNT_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];

@@ -1,0 +1,132 @@
+//! The text of one scrape: counters and histograms as they stand, and gauges made from what the scrape saw. Gauges of
+//! topics and groups that are gone are gone with them.
+
+use std::fmt::Write as _;
+
+use super::Metrics;
+use super::names::{self, Named};
+use crate::engine::{GroupView, StatusView, TopicView};
+use crate::service::StoreNumbers;
+
+/// What a scrape looks at.
+#[derive(Debug, Default)]
+pub struct Scrape {
+    /// The broker at a glance.
+    pub status: StatusView,
+    /// The topics, the first few thousand.
+    pub topics: Vec<TopicView>,
+    /// The groups, the first few thousand.
+    pub groups: Vec<GroupView>,
+    /// The store.
+    pub store: StoreNumbers,
+    /// Unix milliseconds.
+    pub now_ms: u64,
+}
+
+impl Metrics {
+    /// The text for Prometheus.
+    pub fn render(&self, scrape: &Scrape) -> String {
+        self.handle.run_upkeep();
+        let mut text = self.handle.render();
+        let gauges = &mut Gauges { text: &mut text };
+        status(gauges, scrape);
+        topics(gauges, &scrape.topics);
+        groups(gauges, scrape);
+        store(gauges, &scrape.store);
+        text
+    }
+}
+
+struct Gauges<'a> {
+    text: &'a mut String,
+}
+
+impl Gauges<'_> {
+    /// One gauge without labels.
+    fn one(&mut self, named: Named, value: f64) {
+        self.many(named, std::iter::once((String::new(), value)));
+    }
+
+    /// One gauge with a value for each set of labels. Names of topics and groups need no escaping.
+    fn many(&mut self, (name, text): Named, values: impl Iterator<Item = (String, f64)>) {
+        let mut values = values.peekable();
+        if values.peek().is_none() {
+            return;
+        }
+        let _ = writeln!(self.text, "# HELP {name} {text}\n# TYPE {name} gauge");
+        for (labels, value) in values {
+            let _ = writeln!(self.text, "{name}{labels} {value}");
+        }
+    }
+}
+
+fn status(gauges: &mut Gauges<'_>, scrape: &Scrape) {
+    let status = &scrape.status;
+    for (named, value) in [
+        (names::TOPICS, status.topics),
+        (names::GROUPS, status.groups),
+        (names::UNDECIDED, status.undecided),
+        (names::WAITING_FOR_CHECKER, status.waiting_for_checker),
+        (names::PARKED, status.parked),
+        (names::RETRYING, status.retrying),
+        (names::SCHEDULED, status.scheduled),
+        (names::LEASED, status.leased),
+        (names::DEAD_LETTERS, status.dead_letters),
+        (names::LAG, status.lag),
+        (names::PRODUCERS, status.producers),
+        (names::CONSUMERS, status.consumers),
+        (names::ACCEPTING, u64::from(status.accepting)),
+        (names::DAMAGED, status.damaged),
+    ] {
+        gauges.one(named, value as f64);
+    }
+    let age = status.oldest_undecided_at_ms.map_or(0, |at_ms| scrape.now_ms.saturating_sub(at_ms));
+    gauges.one(names::OLDEST_UNDECIDED_SECONDS, age as f64 / 1e3);
+}
+
+fn topics(gauges: &mut Gauges<'_>, topics: &[TopicView]) {
+    let of = |value: fn(&TopicView) -> u64| {
+        topics.iter().map(move |topic| (format!("{{topic=\"{}\"}}", topic.name), value(topic) as f64))
+    };
+    gauges.many(names::TOPIC_MESSAGES, of(|topic| topic.next.0 - topic.head.0));
+    gauges.many(names::TOPIC_BODY_BYTES, of(|topic| topic.bytes));
+    gauges.many(names::TOPIC_NEXT_OFFSET, of(|topic| topic.next.0));
+}
+
+fn groups(gauges: &mut Gauges<'_>, scrape: &Scrape) {
+    let of = |value: fn(&GroupView) -> u64| {
+        scrape.groups.iter().map(move |group| (format!("{{group=\"{}\"}}", group.name), value(group) as f64))
+    };
+    gauges.many(names::GROUP_LEASED, of(|group| group.leased));
+    gauges.many(names::GROUP_RETRYING, of(|group| group.retrying));
+    gauges.many(names::GROUP_DEAD, of(|group| group.dead_letters));
+    gauges.many(names::GROUP_MEMBERS, of(|group| group.members.len() as u64));
+    let positions = || {
+        scrape.groups.iter().flat_map(|group| {
+            group.positions.iter().map(move |position| {
+                (format!("{{group=\"{}\",topic=\"{}\"}}", group.name, position.topic), position)
+            })
+        })
+    };
+    gauges.many(names::GROUP_LAG, positions().map(|(labels, position)| (labels, position.lag as f64)));
+    gauges.many(
+        names::GROUP_LAG_SECONDS,
+        positions().map(|(labels, position)| {
+            let age = position.oldest_at_ms.map_or(0, |at_ms| scrape.now_ms.saturating_sub(at_ms));
+            (labels, age as f64 / 1e3)
+        }),
+    );
+}
+
+fn store(gauges: &mut Gauges<'_>, store: &StoreNumbers) {
+    for (named, value) in [
+        (names::STORE_SEQUENCE, store.last_sequence),
+        (names::STORE_JOURNAL_BYTES, store.journal_bytes),
+        (names::STORE_OVERLAY_BYTES, store.overlay_bytes),
+        (names::STORE_TABLE_BYTES, store.table_bytes),
+        (names::STORE_FREE_BYTES, store.disk_free_bytes),
+        (names::STORE_CORRUPT, store.corrupt_records),
+    ] {
+        gauges.one(named, value as f64);
+    }
+}

@@ -1,0 +1,102 @@
+//! Messages: by id, and by business key.
+
+use escrow_protocol::{MessageId, Reason};
+use escrow_storage::{KeyRange, Read, ReadError};
+
+use super::transactions::Labels;
+use super::{Page, Paged, Service};
+use crate::dispatch::record;
+use crate::engine::Refusal;
+use crate::records::{Message, Place, Standing, keys};
+
+/// Index entries that one page of a search looks at, at most: keys with equal hashes are skipped.
+const EXAMINED_MAX: usize = 2_000;
+
+/// A message and where it is.
+#[derive(Debug, Clone)]
+pub struct StoredMessage {
+    /// The message.
+    pub message: Message,
+    /// Where it is.
+    pub place: Place,
+    /// The name of the topic it is queued in; `None`: not queued, or the topic is gone.
+    pub topic: Option<escrow_protocol::TopicName>,
+}
+
+impl Service {
+    /// The message with this id.
+    ///
+    /// # Errors
+    /// `UnknownMessage`; `Damaged`.
+    pub async fn message(&self, id: MessageId) -> Result<StoredMessage, Refusal> {
+        let found = self.read(move |view| stored(view, &mut Labels::new(view), id)).await?;
+        found.ok_or_else(|| unknown(id))
+    }
+
+    /// The messages with this business key, newest first.
+    ///
+    /// # Errors
+    /// `InvalidField` for a cursor of another list; `Damaged`.
+    pub async fn find_messages(&self, key: String, page: Page) -> Result<Paged<StoredMessage>, Refusal> {
+        let before = page.after(|cursor| cursor.parse::<MessageId>().ok())?;
+        self.read(move |view| find(view, &key, before, page.limit)).await
+    }
+}
+
+/// The refusal for a message that is not there.
+pub(super) fn unknown(id: MessageId) -> Refusal {
+    Refusal::new(
+        Reason::UnknownMessage,
+        format!("message {id} is not stored: it never was, was rolled back, or every group has finished it"),
+    )
+}
+
+pub(super) fn stored(
+    view: &dyn Read,
+    labels: &mut Labels<'_>,
+    id: MessageId,
+) -> Result<Option<StoredMessage>, ReadError> {
+    let (Some(message), Some(place)) =
+        (record::<Message>(view, &keys::message(id))?, record::<Place>(view, &keys::place(id))?)
+    else {
+        return Ok(None);
+    };
+    let topic = match place.standing {
+        Standing::Queued { topic, .. } => labels.topic(topic)?,
+        Standing::Undecided | Standing::Scheduled { .. } => None,
+    };
+    Ok(Some(StoredMessage { message, place, topic }))
+}
+
+/// Ids of one key ascend with the time they were made, so the index read backwards is newest first.
+fn find(
+    view: &dyn Read,
+    key: &str,
+    before: Option<MessageId>,
+    limit: usize,
+) -> Result<Paged<StoredMessage>, ReadError> {
+    let hash = keys::hash_of(key);
+    let mut range = keys::business_key_range(hash);
+    if let Some(before) = before {
+        range = KeyRange::new(range.start, keys::business_key(hash, before));
+    }
+    let mut labels = Labels::new(view);
+    let mut items = Vec::new();
+    let entries = view.scan_back(&range, EXAMINED_MAX)?;
+    let examined = entries.len();
+    let mut last = None;
+    for (index_key, _) in entries {
+        let Some((_, id)) = keys::business_key_of(&index_key) else { continue };
+        last = Some(id);
+        let Some(found) = stored(view, &mut labels, id)? else { continue };
+        // The index files by hash: the key itself decides.
+        if found.message.key.as_deref() == Some(key) {
+            items.push(found);
+        }
+        if items.len() == limit {
+            break;
+        }
+    }
+    let more = items.len() == limit || examined == EXAMINED_MAX;
+    Ok(Paged { items, next: last.filter(|_| more).map(|id| id.to_string()) })
+}

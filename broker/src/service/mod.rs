@@ -1,0 +1,125 @@
+//! What people and their tools ask for, whatever they ask through: gRPC, HTTP, the console. Combines what the engine has
+//! in memory with records read from the store. Every list is a page by cursor and costs a page; nothing here decides,
+//! and nothing writes: orders go to the engine.
+
+mod clients;
+mod dead_letters;
+mod groups;
+mod messages;
+mod pages;
+mod retries;
+mod scheduled;
+mod status;
+mod store;
+mod topics;
+mod trace;
+mod transactions;
+
+use std::fmt;
+use std::sync::Arc;
+
+use escrow_protocol::{Reason, ShardId};
+use escrow_storage::{Epoch, Read, ReadError};
+
+use crate::clock::Clock;
+use crate::driver::EngineHandle;
+use crate::engine::{Command, Input, Inspect, Refusal, Reply, Seen};
+
+pub use dead_letters::{DeadLetterFilter, DeadLetterView, Resolved, Resolving};
+pub use groups::Sought;
+pub use messages::StoredMessage;
+pub use pages::{Page, Paged};
+pub use retries::RetryView;
+pub use scheduled::ScheduledView;
+pub use status::Status;
+pub use store::{Administered, StoreAdmin, StoreNumbers, Verification};
+pub use trace::{Trace, TraceEvent};
+pub use transactions::{MessageLabel, TransactionView, Which};
+
+/// Who orders something by hand, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Operator {
+    /// The person.
+    pub name: String,
+    /// The reason.
+    pub reason: String,
+}
+
+/// What a service is made of.
+pub struct ServiceParts {
+    /// The way to the engine.
+    pub engine: EngineHandle,
+    /// The records.
+    pub reader: Arc<dyn Read>,
+    /// The store's own answers.
+    pub store: Arc<dyn StoreAdmin>,
+    /// The time.
+    pub clock: Clock,
+    /// The shard.
+    pub shard: ShardId,
+    /// Its claim.
+    pub epoch: Epoch,
+    /// When the broker was started, Unix milliseconds.
+    pub started_at_ms: u64,
+}
+
+/// See the module. A clone is the same service.
+#[derive(Clone)]
+pub struct Service {
+    parts: Arc<ServiceParts>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("shard", &self.parts.shard).finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// A service of these parts.
+    pub fn new(parts: ServiceParts) -> Self {
+        Self { parts: Arc::new(parts) }
+    }
+
+    /// Asks the engine what it has in memory.
+    async fn see(&self, question: Inspect) -> Result<Seen, Refusal> {
+        match self.parts.engine.ask(Input::Inspect(question)).await? {
+            Reply::Seen(seen) => Ok(seen),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// Has the engine carry out an order.
+    async fn command(&self, command: Command) -> Result<Reply, Refusal> {
+        self.parts.engine.ask(Input::Command(command)).await
+    }
+
+    /// Reads records, on a thread that may wait for the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Read) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let reader = self.parts.reader.clone();
+        let reading = tokio::task::spawn_blocking(move || read(&*reader));
+        match reading.await {
+            Ok(outcome) => outcome.map_err(unreadable),
+            Err(error) => Err(Refusal::new(Reason::Internal, format!("reading ended early: {error}"))),
+        }
+    }
+}
+
+/// What a caller is told when the store cannot be read.
+fn unreadable(error: ReadError) -> Refusal {
+    match error {
+        ReadError::Corrupt { .. } => Refusal::new(
+            Reason::Damaged,
+            format!("{error}; `escrow store verify` lists all damage, a backup has the record"),
+        ),
+        ReadError::Failed(_) => Refusal::new(Reason::Internal, error.to_string()),
+    }
+}
+
+/// The engine answered an input with what belongs to another: a fault of the broker.
+fn mismatch() -> Refusal {
+    Refusal::new(Reason::Internal, "the engine's answer does not belong to the question; please report this")
+}

@@ -1,0 +1,66 @@
+//! Pages: how many, from where, and where the next one starts.
+
+use escrow_protocol::limits;
+
+/// Which page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// At most this many, 1 to `limits::PAGE_MAX`.
+    pub limit: usize,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { limit: limits::PAGE_DEFAULT, cursor: None }
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Paged<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Where the next one starts; `None` behind the last.
+    pub next: Option<String>,
+}
+
+impl<T> Paged<T> {
+    /// A page of what a source gave that was asked for `limit` items: a full page may be followed by another.
+    pub(super) fn of(items: Vec<T>, limit: usize, cursor_of: impl FnOnce(&T) -> String) -> Self {
+        let next = (items.len() >= limit).then(|| items.last().map(cursor_of)).flatten();
+        Self { items, next }
+    }
+
+    /// The same page with each item turned into something else.
+    pub fn map<U>(self, each: impl FnMut(T) -> U) -> Paged<U> {
+        Paged { items: self.items.into_iter().map(each).collect(), next: self.next }
+    }
+}
+
+impl Page {
+    /// What the cursor says, by `parse`.
+    pub(super) fn after<T>(
+        &self,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, crate::engine::Refusal> {
+        let Some(cursor) = &self.cursor else { return Ok(None) };
+        parse(cursor).map(Some).ok_or_else(|| {
+            let remedy =
+                "it is not a cursor of this list; pass the next_cursor of the answer before, or none";
+            crate::engine::Refusal::invalid("page.cursor", remedy)
+        })
+    }
+}
+
+/// Two numbers as a cursor.
+pub(super) fn pair_cursor(one: u64, two: u64) -> String {
+    format!("{one}.{two}")
+}
+
+/// What [`pair_cursor`] wrote.
+pub(super) fn parse_pair(cursor: &str) -> Option<(u64, u64)> {
+    let (one, two) = cursor.split_once('.')?;
+    Some((one.parse().ok()?, two.parse().ok()?))
+}
