@@ -15,7 +15,7 @@ pub const OUTBOX_ENTRIES_MAX: usize = 131_072;
 /// Most commands of one session that may be without an answer: beyond that its next frame is not read.
 pub const COMMANDS_UNDER_WAY_MAX: usize = 16_384;
 /// What a question is taken for when a frame is filled, bytes: its bodies are at most this much together.
-pub const QUESTION_BODY_BYTES_MAX: usize = 64 * 1024;
+pub(super) const QUESTION_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// What the edge must remember of a command to word its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,7 +30,7 @@ const RESERVE_INPUTS: usize = 1_024;
 
 /// An input under way to the engine.
 #[derive(Debug)]
-pub struct Envelope {
+pub(super) struct Envelope {
     /// What happened.
     pub input: Input,
     /// Who wants to know what became of it.
@@ -68,7 +68,7 @@ struct Waiting {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Inbox {
+pub(super) struct Inbox {
     limits: InboxLimits,
     waiting: Mutex<Waiting>,
     /// For the engine's thread: something waits, or no more will come.

@@ -22,7 +22,7 @@ use crate::engine::{Command, GroupView, Refusal};
 use crate::service::{DeadLetterFilter, Operator, Page, Resolved, Resolving, Service};
 
 /// See the module.
-pub struct Admin {
+pub(super) struct Admin {
     pub(super) edge: Edge,
     pub(super) service: Service,
 }

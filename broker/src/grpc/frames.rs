@@ -13,27 +13,27 @@ use crate::engine::Refusal;
 /// Frames that wait for HTTP/2 to take them. Each is at most about 1 MiB, or one message.
 const FRAMES_WAITING_MAX: usize = 4;
 /// How long a peer may take no frame.
-pub const STALL: Duration = Duration::from_secs(30);
+pub(super) const STALL: Duration = Duration::from_secs(30);
 /// How long a session that ends may take to hand out what it still owes.
-pub const FLUSH: Duration = Duration::from_secs(5);
+pub(super) const FLUSH: Duration = Duration::from_secs(5);
 /// How long a client may take to say hello.
-pub const HELLO_WAIT: Duration = Duration::from_secs(10);
+pub(super) const HELLO_WAIT: Duration = Duration::from_secs(10);
 
 /// What a session's stream is made of.
-pub type Frames<T> = ReceiverStream<Result<T, Status>>;
+pub(super) type Frames<T> = ReceiverStream<Result<T, Status>>;
 
 /// Where a session puts its frames.
 #[derive(Debug)]
-pub struct FrameSender<T> {
+pub(super) struct FrameSender<T> {
     frames: mpsc::Sender<Result<T, Status>>,
 }
 
 /// The peer is gone, or takes nothing any more.
 #[derive(Debug)]
-pub struct Gone;
+pub(super) struct Gone;
 
 /// A new way of frames.
-pub fn channel<T>() -> (FrameSender<T>, Frames<T>) {
+pub(super) fn channel<T>() -> (FrameSender<T>, Frames<T>) {
     let (frames, receiver) = mpsc::channel(FRAMES_WAITING_MAX);
     (FrameSender { frames }, ReceiverStream::new(receiver))
 }
@@ -43,7 +43,7 @@ impl<T> FrameSender<T> {
     ///
     /// # Errors
     /// If the peer is gone or has stalled.
-    pub async fn send(&self, frame: T) -> Result<(), Gone> {
+    pub(super) async fn send(&self, frame: T) -> Result<(), Gone> {
         match tokio::time::timeout(STALL, self.frames.send(Ok(frame))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Gone),
@@ -58,20 +58,20 @@ impl<T> FrameSender<T> {
     }
 
     /// Ends the stream with a refusal, if the peer still takes it.
-    pub async fn fail(&self, refusal: Refusal) {
+    pub(super) async fn fail(&self, refusal: Refusal) {
         let status = super::status::status_of(refusal);
         // The session ends either way.
         let _ = tokio::time::timeout(FLUSH, self.frames.send(Err(status))).await;
     }
 
     /// Waits until the peer is gone. Cancel-safe.
-    pub async fn gone(&self) {
+    pub(super) async fn gone(&self) {
         self.frames.closed().await;
     }
 }
 
 /// Refuses a frame with more entries than fit: a client cuts its frames.
-pub fn check_entries(field: &'static str, entries: usize) -> Result<(), Refusal> {
+pub(super) fn check_entries(field: &'static str, entries: usize) -> Result<(), Refusal> {
     if entries <= FRAME_ENTRIES_MAX {
         return Ok(());
     }

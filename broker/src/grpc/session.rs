@@ -16,7 +16,7 @@ const RETURN_AFTER_STOP_MS: u64 = 1_000;
 
 /// Why a session's reader ended.
 #[derive(Debug)]
-pub enum ReadEnd {
+pub(super) enum ReadEnd {
     /// The client has said all it wanted.
     Finished,
     /// The broker stops.
@@ -28,7 +28,7 @@ pub enum ReadEnd {
 }
 
 /// The two forms a peer's frames take.
-pub struct Wording<T> {
+pub(super) struct Wording<T> {
     /// The frame for what was loaded; `None` if there is nothing to say.
     pub frame: fn(Loaded) -> Option<T>,
     /// The frame that says goodbye.
@@ -37,7 +37,7 @@ pub struct Wording<T> {
 
 /// Carries a session from its welcome to its end: `reading` runs beside the writer; when it ends, what is still owed goes
 /// out first.
-pub async fn conduct<T>(
+pub(super) async fn conduct<T>(
     edge: &Edge,
     outbox: &Arc<Outbox>,
     frames: &FrameSender<T>,
@@ -114,7 +114,7 @@ async fn write<T>(
 
 /// The session is over: what was never sent goes back without counting, and the engine hears of the end. A broker that
 /// stops says nothing: its leases end with its memory, and no attempt is counted for that.
-pub async fn leave(edge: &Edge, outbox: &Outbox) {
+pub(super) async fn leave(edge: &Edge, outbox: &Outbox) {
     if !edge.stopping.is_cancelled() {
         for parcel in outbox.take_all() {
             if let Parcel::Deliver(delivery) = parcel {

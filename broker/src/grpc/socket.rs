@@ -15,13 +15,13 @@ use tonic::transport::server::Connected;
 const ACCEPT_PAUSE_MS: u64 = 100;
 
 /// A connection that can be cut.
-pub struct Socket {
+pub(super) struct Socket {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// Accepts connections until dropped; `cut` ends all of them at once.
-pub fn accept(listener: TcpListener, cut: CancellationToken) -> impl Stream<Item = io::Result<Socket>> {
+pub(super) fn accept(listener: TcpListener, cut: CancellationToken) -> impl Stream<Item = io::Result<Socket>> {
     futures::stream::unfold((listener, cut), |(listener, cut)| async {
         loop {
             match listener.accept().await {

@@ -14,7 +14,7 @@ use crate::engine::Refusal;
 const DOMAIN: &str = "escrow";
 
 /// The code for a reason.
-pub fn code_of(reason: Reason) -> Code {
+pub(super) fn code_of(reason: Reason) -> Code {
     match reason {
         Reason::InvalidField | Reason::HelloExpected => Code::InvalidArgument,
         Reason::UnknownTopic
@@ -47,7 +47,7 @@ pub fn code_of(reason: Reason) -> Code {
 }
 
 /// A refusal as the status of a call.
-pub fn status_of(refusal: Refusal) -> Status {
+pub(super) fn status_of(refusal: Refusal) -> Status {
     let metadata: HashMap<String, String> =
         refusal.details.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     let mut details = ErrorDetails::new();
@@ -59,7 +59,7 @@ pub fn status_of(refusal: Refusal) -> Status {
 }
 
 /// A refusal as a fault in a frame.
-pub fn fault_of(refusal: Refusal) -> v1::Fault {
+pub(super) fn fault_of(refusal: Refusal) -> v1::Fault {
     v1::Fault {
         code: code_of(refusal.reason) as i32,
         reason: refusal.reason.as_str().to_owned(),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::service::Status;
 
 /// The page.
-pub fn front(status: &Status) -> String {
+pub(super) fn front(status: &Status) -> String {
     let mut rows = String::new();
     let engine = &status.engine;
     for (name, value) in [

@@ -13,7 +13,7 @@ use super::{Edge, address_of, answer, frames};
 use crate::engine::{Input, Refusal, Settle};
 
 /// See the module.
-pub struct Consumer {
+pub(super) struct Consumer {
     pub(super) edge: Edge,
 }
 

@@ -20,7 +20,7 @@ const BYTES_MAX: u64 = 16 << 20;
 ///
 /// # Errors
 /// `InvalidField`, `UnknownTopic`, `SubscriptionMismatch`, `Overloaded`, `ShuttingDown`.
-pub async fn receive(
+pub(super) async fn receive(
     edge: Edge,
     address: String,
     request: v1::ReceiveRequest,

@@ -15,7 +15,7 @@ use crate::grpc::wire::{consumer, fields, results};
 use crate::grpc::{Edge, hello_expected, protocol_version};
 
 /// Runs a session from its hello to its end.
-pub async fn run(
+pub(super) async fn run(
     edge: Edge,
     address: String,
     mut requests: Streaming<v1::ConsumerRequest>,

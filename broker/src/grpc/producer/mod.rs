@@ -11,7 +11,7 @@ use super::{Edge, address_of, answer, frames};
 use crate::engine::Input;
 
 /// See the module.
-pub struct Producer {
+pub(super) struct Producer {
     pub(super) edge: Edge,
 }
 

@@ -20,7 +20,7 @@ use crate::grpc::{Edge, hello_expected, protocol_version};
 const FRAME_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Runs a session from its hello to its end.
-pub async fn run(
+pub(super) async fn run(
     edge: Edge,
     address: String,
     mut requests: Streaming<v1::ProducerRequest>,

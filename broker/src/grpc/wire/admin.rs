@@ -16,7 +16,7 @@ use crate::service::{
 };
 
 /// Which page.
-pub fn page(page: Option<v1::Page>) -> Page {
+pub(crate) fn page(page: Option<v1::Page>) -> Page {
     let page = page.unwrap_or_default();
     Page {
         limit: if page.limit == 0 { PAGE_DEFAULT } else { (page.limit as usize).min(PAGE_MAX) },
@@ -28,7 +28,7 @@ pub fn page(page: Option<v1::Page>) -> Page {
 ///
 /// # Errors
 /// If the name is too long.
-pub fn operator(operator: Option<v1::Operator>) -> Checked<Operator> {
+pub(crate) fn operator(operator: Option<v1::Operator>) -> Checked<Operator> {
     let operator = operator.unwrap_or_default();
     Ok(Operator {
         name: key("operator.name", operator.name)?.unwrap_or_else(|| "operator".to_owned()),
@@ -40,7 +40,7 @@ pub fn operator(operator: Option<v1::Operator>) -> Checked<Operator> {
 ///
 /// # Errors
 /// If name or reason is missing.
-pub fn accountable(given: Option<v1::Operator>) -> Checked<Operator> {
+pub(crate) fn accountable(given: Option<v1::Operator>) -> Checked<Operator> {
     let named = given.as_ref().is_some_and(|operator| !operator.name.trim().is_empty());
     if !named {
         return Err(Refusal::invalid("operator.name", "it is missing; say who does this"));
@@ -56,7 +56,7 @@ pub fn accountable(given: Option<v1::Operator>) -> Checked<Operator> {
 ///
 /// # Errors
 /// If it is not said, or said in a way that means nothing.
-pub fn seek_to(to: Option<v1::seek_group_request::To>) -> Checked<SeekTo> {
+pub(crate) fn seek_to(to: Option<v1::seek_group_request::To>) -> Checked<SeekTo> {
     use v1::seek_group_request::To;
     match to {
         Some(To::Oldest(true)) => Ok(SeekTo::Oldest),
@@ -73,7 +73,7 @@ pub fn seek_to(to: Option<v1::seek_group_request::To>) -> Checked<SeekTo> {
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn dead_letter_filter(filter: Option<v1::DeadLetterFilter>) -> Checked<DeadLetterFilter> {
+pub(crate) fn dead_letter_filter(filter: Option<v1::DeadLetterFilter>) -> Checked<DeadLetterFilter> {
     let filter = filter.unwrap_or_default();
     let group = if filter.group.is_empty() { None } else { Some(group_name("filter.group", &filter.group)?) };
     if filter.offsets.len() > PAGE_MAX {
@@ -106,7 +106,7 @@ pub fn dead_letter_filter(filter: Option<v1::DeadLetterFilter>) -> Checked<DeadL
 }
 
 /// The broker at a glance, as the wire has it.
-pub fn status_to_wire(status: Status) -> v1::GetStatusResponse {
+pub(crate) fn status_to_wire(status: Status) -> v1::GetStatusResponse {
     let engine = status.engine;
     v1::GetStatusResponse {
         version: status.version.to_owned(),
@@ -133,7 +133,7 @@ pub fn status_to_wire(status: Status) -> v1::GetStatusResponse {
 }
 
 /// The store's numbers as the wire has them.
-pub fn store_to_wire(store: StoreNumbers) -> v1::StoreStats {
+pub(crate) fn store_to_wire(store: StoreNumbers) -> v1::StoreStats {
     v1::StoreStats {
         last_sequence: store.last_sequence,
         spilled_sequence: store.spilled_sequence,
@@ -161,7 +161,7 @@ fn attempt_to_wire(attempt: Attempt) -> v1::Attempt {
 }
 
 /// A retry as the wire has it.
-pub fn retry_to_wire(retry: RetryView) -> v1::Retry {
+pub(crate) fn retry_to_wire(retry: RetryView) -> v1::Retry {
     v1::Retry {
         group: retry.group.to_string(),
         topic: retry.topic.map_or(String::new(), |topic| topic.to_string()),
@@ -175,7 +175,7 @@ pub fn retry_to_wire(retry: RetryView) -> v1::Retry {
 }
 
 /// A scheduled message as the wire has it.
-pub fn scheduled_to_wire(scheduled: ScheduledView) -> v1::Scheduled {
+pub(crate) fn scheduled_to_wire(scheduled: ScheduledView) -> v1::Scheduled {
     v1::Scheduled {
         message_id: id_to_wire(scheduled.id),
         topic: scheduled.topic.map_or(String::new(), |topic| topic.to_string()),
@@ -185,7 +185,7 @@ pub fn scheduled_to_wire(scheduled: ScheduledView) -> v1::Scheduled {
 }
 
 /// What became of a cancel, as the wire has it.
-pub fn cancelled_to_wire(outcome: Cancelled) -> v1::CancelScheduledResponse {
+pub(crate) fn cancelled_to_wire(outcome: Cancelled) -> v1::CancelScheduledResponse {
     use v1::cancel_scheduled_response::Outcome;
     let outcome = match outcome {
         Cancelled::Cancelled => Outcome::Cancelled,
@@ -196,7 +196,7 @@ pub fn cancelled_to_wire(outcome: Cancelled) -> v1::CancelScheduledResponse {
 }
 
 /// A dead letter as the wire has it.
-pub fn dead_letter_to_wire(dead: DeadLetterView) -> v1::DeadLetter {
+pub(crate) fn dead_letter_to_wire(dead: DeadLetterView) -> v1::DeadLetter {
     let origin = origin_to_wire(&dead.record);
     v1::DeadLetter {
         group: dead.record.group.to_string(),
@@ -210,7 +210,7 @@ pub fn dead_letter_to_wire(dead: DeadLetterView) -> v1::DeadLetter {
 }
 
 /// What a job did with one dead letter, as the wire has it.
-pub fn resolved_to_wire(resolved: Resolved) -> v1::DeadLetterResult {
+pub(crate) fn resolved_to_wire(resolved: Resolved) -> v1::DeadLetterResult {
     v1::DeadLetterResult {
         offset: resolved.offset.0,
         message_id: resolved.message.map(id_to_wire).unwrap_or_default(),
@@ -219,7 +219,7 @@ pub fn resolved_to_wire(resolved: Resolved) -> v1::DeadLetterResult {
 }
 
 /// The life of a message as the wire has it.
-pub fn trace_to_wire(trace: Trace) -> v1::TraceMessageResponse {
+pub(crate) fn trace_to_wire(trace: Trace) -> v1::TraceMessageResponse {
     let events = trace.events.into_iter().map(|event| v1::TraceEvent {
         at_ms: ms(event.at_ms),
         event: event.event.to_owned(),
@@ -234,7 +234,7 @@ pub fn trace_to_wire(trace: Trace) -> v1::TraceMessageResponse {
 }
 
 /// A client as the wire has it.
-pub fn client_to_wire(client: ClientView) -> v1::ClientConnection {
+pub(crate) fn client_to_wire(client: ClientView) -> v1::ClientConnection {
     v1::ClientConnection {
         client_id: client.client.to_string(),
         role: if client.consumer { "consumer" } else { "producer" }.to_owned(),

@@ -16,7 +16,7 @@ use crate::records::DeadLetter;
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn consumer_hello(
+pub(crate) fn consumer_hello(
     session: SessionId,
     address: String,
     hello: v1::ConsumerHello,
@@ -43,7 +43,7 @@ pub fn consumer_hello(
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn receiver(
+pub(crate) fn receiver(
     session: SessionId,
     address: String,
     request: v1::ReceiveRequest,
@@ -64,7 +64,7 @@ pub fn receiver(
 ///
 /// # Errors
 /// If it is illegal or too long.
-pub fn group_name(field: &'static str, text: &str) -> Checked<GroupName> {
+pub(crate) fn group_name(field: &'static str, text: &str) -> Checked<GroupName> {
     let group: GroupName = name(field, text)?;
     match group.dead_letter_topic() {
         Ok(_) => Ok(group),
@@ -79,7 +79,7 @@ pub fn group_name(field: &'static str, text: &str) -> Checked<GroupName> {
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn subscriptions(field: &'static str, wire: Vec<v1::Subscription>) -> Checked<Vec<Wanted>> {
+pub(crate) fn subscriptions(field: &'static str, wire: Vec<v1::Subscription>) -> Checked<Vec<Wanted>> {
     if wire.len() > SUBSCRIPTIONS_MAX {
         let fault = format!("there are {}, at most {SUBSCRIPTIONS_MAX} are allowed", wire.len());
         return Err(Refusal::invalid(field, fault).with("limit", SUBSCRIPTIONS_MAX));
@@ -113,7 +113,7 @@ pub fn subscriptions(field: &'static str, wire: Vec<v1::Subscription>) -> Checke
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn start(position: i32, time_ms: i64) -> Checked<Start> {
+pub(crate) fn start(position: i32, time_ms: i64) -> Checked<Start> {
     Ok(match known("start", position)? {
         v1::StartPosition::Oldest => Start::Oldest,
         v1::StartPosition::Newest => Start::Newest,
@@ -122,7 +122,7 @@ pub fn start(position: i32, time_ms: i64) -> Checked<Start> {
 }
 
 /// More credit, never more than may be held.
-pub fn credit(session: SessionId, credit: v1::Credit) -> Credit {
+pub(crate) fn credit(session: SessionId, credit: v1::Credit) -> Credit {
     Credit {
         session,
         messages: credit.messages.min(CREDIT_MESSAGES_MAX),
@@ -134,7 +134,7 @@ pub fn credit(session: SessionId, credit: v1::Credit) -> Credit {
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn settlement(settlement: v1::Settlement) -> Checked<(LeaseToken, Verb)> {
+pub(crate) fn settlement(settlement: v1::Settlement) -> Checked<(LeaseToken, Verb)> {
     use v1::settlement::Verb as Wire;
     let verb = match settlement.verb {
         Some(Wire::Ack(_)) => Verb::Ack,
@@ -162,7 +162,7 @@ pub fn settlement(settlement: v1::Settlement) -> Checked<(LeaseToken, Verb)> {
 }
 
 /// A delivery as the wire has it.
-pub fn delivery_to_wire(loaded: LoadedDelivery) -> v1::Delivery {
+pub(crate) fn delivery_to_wire(loaded: LoadedDelivery) -> v1::Delivery {
     let delivery = loaded.delivery;
     v1::Delivery {
         message: Some(message_to_wire(loaded.message)),
@@ -178,7 +178,7 @@ pub fn delivery_to_wire(loaded: LoadedDelivery) -> v1::Delivery {
 }
 
 /// Where a dead letter came from, as the wire has it.
-pub fn origin_to_wire(dead: &DeadLetter) -> v1::DeadLetterOrigin {
+pub(crate) fn origin_to_wire(dead: &DeadLetter) -> v1::DeadLetterOrigin {
     v1::DeadLetterOrigin {
         topic: dead.topic_name.to_string(),
         offset: dead.offset.0,

@@ -5,15 +5,15 @@ use escrow_protocol::limits::{KEY_BYTES_MAX, REASON_BYTES_MAX};
 use crate::engine::Refusal;
 
 /// What a check gives.
-pub type Checked<T> = Result<T, Refusal>;
+pub(crate) type Checked<T> = Result<T, Refusal>;
 
 /// A name.
-pub fn name<T: std::str::FromStr<Err: std::fmt::Display>>(field: &'static str, text: &str) -> Checked<T> {
+pub(crate) fn name<T: std::str::FromStr<Err: std::fmt::Display>>(field: &'static str, text: &str) -> Checked<T> {
     text.parse().map_err(|error: T::Err| Refusal::invalid(field, error.to_string()))
 }
 
 /// A name that may be missing.
-pub fn name_option<T: std::str::FromStr<Err: std::fmt::Display>>(
+pub(crate) fn name_option<T: std::str::FromStr<Err: std::fmt::Display>>(
     field: &'static str,
     text: &str,
 ) -> Checked<Option<T>> {
@@ -21,7 +21,7 @@ pub fn name_option<T: std::str::FromStr<Err: std::fmt::Display>>(
 }
 
 /// A business, ordering or transaction key; empty: none.
-pub fn key(field: &'static str, text: String) -> Checked<Option<String>> {
+pub(crate) fn key(field: &'static str, text: String) -> Checked<Option<String>> {
     if text.len() > KEY_BYTES_MAX {
         let fault = format!("it has {} bytes, at most {KEY_BYTES_MAX} are allowed", text.len());
         return Err(Refusal::invalid(field, fault).with("limit", KEY_BYTES_MAX));
@@ -30,7 +30,7 @@ pub fn key(field: &'static str, text: String) -> Checked<Option<String>> {
 }
 
 /// A number within bounds.
-pub fn within(field: &'static str, value: i64, min: u64, max: u64) -> Checked<u64> {
+pub(crate) fn within(field: &'static str, value: i64, min: u64, max: u64) -> Checked<u64> {
     match u64::try_from(value) {
         Ok(value) if (min..=max).contains(&value) => Ok(value),
         _ => {
@@ -41,19 +41,19 @@ pub fn within(field: &'static str, value: i64, min: u64, max: u64) -> Checked<u6
 }
 
 /// A number within bounds, or zero for the default.
-pub fn within_or(field: &'static str, value: i64, min: u64, max: u64, default: u64) -> Checked<u64> {
+pub(crate) fn within_or(field: &'static str, value: i64, min: u64, max: u64, default: u64) -> Checked<u64> {
     if value == 0 { Ok(default) } else { within(field, value, min, max) }
 }
 
 /// A Unix time in milliseconds; 0 has the meaning the field gives it.
-pub fn time(field: &'static str, value: i64) -> Checked<u64> {
+pub(crate) fn time(field: &'static str, value: i64) -> Checked<u64> {
     u64::try_from(value).map_err(|_| {
         Refusal::invalid(field, format!("it is {value}, a time is not negative (Unix milliseconds)"))
     })
 }
 
 /// The value of an enumeration that this release knows.
-pub fn known<T: TryFrom<i32>>(field: &'static str, value: i32) -> Checked<T> {
+pub(crate) fn known<T: TryFrom<i32>>(field: &'static str, value: i32) -> Checked<T> {
     T::try_from(value).map_err(|_| {
         Refusal::invalid(
             field,
@@ -63,7 +63,7 @@ pub fn known<T: TryFrom<i32>>(field: &'static str, value: i32) -> Checked<T> {
 }
 
 /// A reason as it is kept: longer ones are cut between characters.
-pub fn reason(mut text: String) -> String {
+pub(crate) fn reason(mut text: String) -> String {
     if text.len() > REASON_BYTES_MAX {
         let mut end = REASON_BYTES_MAX;
         while !text.is_char_boundary(end) {
@@ -75,7 +75,7 @@ pub fn reason(mut text: String) -> String {
 }
 
 /// Milliseconds as the wire has them.
-pub fn ms(value: u64) -> i64 {
+pub(crate) fn ms(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

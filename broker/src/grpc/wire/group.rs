@@ -22,7 +22,7 @@ const MULTIPLIER_PERMILLE: std::ops::RangeInclusive<u32> = 1_000..=100_000;
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn topic_settings(settings: Option<v1::TopicSettings>) -> Checked<TopicSettings> {
+pub(crate) fn topic_settings(settings: Option<v1::TopicSettings>) -> Checked<TopicSettings> {
     let settings = settings.unwrap_or_default();
     Ok(TopicSettings {
         keep_finished_ms: time("settings.keep_finished_ms", settings.keep_finished_ms)?,
@@ -34,7 +34,7 @@ pub fn topic_settings(settings: Option<v1::TopicSettings>) -> Checked<TopicSetti
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn group_settings(settings: Option<v1::GroupSettings>) -> Checked<Option<GroupSettings>> {
+pub(crate) fn group_settings(settings: Option<v1::GroupSettings>) -> Checked<Option<GroupSettings>> {
     let Some(settings) = settings else { return Ok(None) };
     Ok(Some(GroupSettings {
         ordering: match known("settings.ordering", settings.ordering)? {
@@ -112,7 +112,7 @@ fn delays(delays: Option<v1::retry_policy::Delays>) -> Checked<RetryDelays> {
 }
 
 /// A topic as the wire has it.
-pub fn topic_to_wire(topic: TopicView) -> v1::Topic {
+pub(crate) fn topic_to_wire(topic: TopicView) -> v1::Topic {
     v1::Topic {
         name: topic.name.to_string(),
         settings: Some(v1::TopicSettings {
@@ -129,7 +129,7 @@ pub fn topic_to_wire(topic: TopicView) -> v1::Topic {
 }
 
 /// A group as the wire has it, at this time.
-pub fn group_to_wire(group: GroupView, now_ms: u64) -> v1::Group {
+pub(crate) fn group_to_wire(group: GroupView, now_ms: u64) -> v1::Group {
     v1::Group {
         name: group.name.to_string(),
         settings: Some(settings_to_wire(group.settings)),

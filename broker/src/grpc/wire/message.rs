@@ -18,7 +18,7 @@ const RESERVED_HEADER_PREFIX: &str = "escrow-";
 
 /// What messages are checked by.
 #[derive(Debug, Clone)]
-pub struct MessageChecks {
+pub(crate) struct MessageChecks {
     /// Largest body, bytes.
     pub body_bytes_max: usize,
     /// For `deliver_at`.
@@ -32,7 +32,7 @@ impl MessageChecks {
     ///
     /// # Errors
     /// `InvalidField` names the field, the fault and the remedy.
-    pub fn message(&self, message: Option<v1::Message>) -> Checked<NewMessage> {
+    pub(crate) fn message(&self, message: Option<v1::Message>) -> Checked<NewMessage> {
         let message = message
             .ok_or_else(|| Refusal::invalid("message", "it is missing; send a message with a topic"))?;
         self.one(message).map(NewMessage::from)
@@ -42,7 +42,7 @@ impl MessageChecks {
     ///
     /// # Errors
     /// As [`MessageChecks::message`].
-    pub fn messages(&self, messages: Vec<v1::Message>) -> Checked<Vec<NewMessage>> {
+    pub(crate) fn messages(&self, messages: Vec<v1::Message>) -> Checked<Vec<NewMessage>> {
         if !(1..=TRANSACTION_MESSAGES_MAX).contains(&messages.len()) {
             let fault =
                 format!("there are {}, a transaction has 1 to {TRANSACTION_MESSAGES_MAX}", messages.len());
@@ -100,7 +100,7 @@ impl MessageChecks {
 ///
 /// # Errors
 /// If it is not the 16 bytes of a UUID.
-pub fn message_id(field: &'static str, bytes: &[u8]) -> Checked<MessageId> {
+pub(crate) fn message_id(field: &'static str, bytes: &[u8]) -> Checked<MessageId> {
     MessageId::from_slice(bytes).map_err(|error| Refusal::invalid(field, error.to_string()))
 }
 
@@ -142,7 +142,7 @@ fn deliver_at(value: i64, now_ms: u64) -> Checked<u64> {
 }
 
 /// A message as the wire has it.
-pub fn message_to_wire(message: Message) -> v1::Message {
+pub(crate) fn message_to_wire(message: Message) -> v1::Message {
     v1::Message {
         id: id_to_wire(message.id),
         topic: message.topic.to_string(),
@@ -157,12 +157,12 @@ pub fn message_to_wire(message: Message) -> v1::Message {
 }
 
 /// A message id as the wire has it.
-pub fn id_to_wire(id: MessageId) -> bytes::Bytes {
+pub(crate) fn id_to_wire(id: MessageId) -> bytes::Bytes {
     bytes::Bytes::copy_from_slice(id.as_bytes())
 }
 
 /// A stored message as the wire has it.
-pub fn stored_to_wire(stored: StoredMessage) -> v1::StoredMessage {
+pub(crate) fn stored_to_wire(stored: StoredMessage) -> v1::StoredMessage {
     let place = stored.place;
     let (state, offset, committed_at_ms) = match place.standing {
         Standing::Undecided => ("UNDECIDED", None, 0),
@@ -182,7 +182,7 @@ pub fn stored_to_wire(stored: StoredMessage) -> v1::StoredMessage {
 }
 
 /// As [`stored_to_wire`], without the body.
-pub fn stored_to_wire_without_body(stored: StoredMessage) -> v1::StoredMessage {
+pub(crate) fn stored_to_wire_without_body(stored: StoredMessage) -> v1::StoredMessage {
     let mut stored = stored;
     stored.message.body = bytes::Bytes::new();
     stored_to_wire(stored)

@@ -9,7 +9,7 @@ use crate::engine::{Outcome, Refusal, Reply};
 use crate::grpc::status::fault_of;
 
 /// What a call that ought to have this reply gets for another one.
-pub fn mismatch() -> Refusal {
+pub(crate) fn mismatch() -> Refusal {
     let text = "the engine's answer does not belong to the command; please report this";
     Refusal::new(escrow_protocol::Reason::Internal, text)
 }
@@ -18,7 +18,7 @@ pub fn mismatch() -> Refusal {
 ///
 /// # Errors
 /// The refusal.
-pub fn published(id: MessageId, outcome: Outcome) -> Result<v1::PublishResponse, Refusal> {
+pub(crate) fn published(id: MessageId, outcome: Outcome) -> Result<v1::PublishResponse, Refusal> {
     match outcome? {
         Reply::Published { offset, duplicate } => Ok(v1::PublishResponse {
             message_id: id_to_wire(id),
@@ -33,7 +33,7 @@ pub fn published(id: MessageId, outcome: Outcome) -> Result<v1::PublishResponse,
 ///
 /// # Errors
 /// The refusal.
-pub fn prepared(outcome: Outcome) -> Result<v1::SendHalfResponse, Refusal> {
+pub(crate) fn prepared(outcome: Outcome) -> Result<v1::SendHalfResponse, Refusal> {
     match outcome? {
         Reply::Prepared { transaction, messages, state, duplicate } => Ok(v1::SendHalfResponse {
             transaction_id: transaction.as_u64(),
@@ -49,7 +49,7 @@ pub fn prepared(outcome: Outcome) -> Result<v1::SendHalfResponse, Refusal> {
 ///
 /// # Errors
 /// The refusal.
-pub fn decided(transaction: TransactionId, outcome: Outcome) -> Result<v1::DecideResponse, Refusal> {
+pub(crate) fn decided(transaction: TransactionId, outcome: Outcome) -> Result<v1::DecideResponse, Refusal> {
     match outcome? {
         Reply::Decided { state, decider, duplicate } => Ok(v1::DecideResponse {
             transaction_id: transaction.as_u64(),
@@ -62,7 +62,7 @@ pub fn decided(transaction: TransactionId, outcome: Outcome) -> Result<v1::Decid
 }
 
 /// The outcome of a producer's command; `None` for a ticket of a consumer.
-pub fn producer_result(ticket: Ticket, outcome: Outcome) -> Option<v1::ProducerResult> {
+pub(crate) fn producer_result(ticket: Ticket, outcome: Outcome) -> Option<v1::ProducerResult> {
     use v1::producer_result::Result as Wire;
     let (correlation, result) = match ticket {
         Ticket::Publish(correlation, id) => (correlation, published(id, outcome).map(Wire::Published)),
@@ -75,6 +75,6 @@ pub fn producer_result(ticket: Ticket, outcome: Outcome) -> Option<v1::ProducerR
 }
 
 /// The outcome of a settlement.
-pub fn settle_result(correlation: u64, lease_token: u64, outcome: Outcome) -> v1::SettleResult {
+pub(crate) fn settle_result(correlation: u64, lease_token: u64, outcome: Outcome) -> v1::SettleResult {
     v1::SettleResult { correlation, lease_token, fault: outcome.err().map(fault_of) }
 }

@@ -12,7 +12,7 @@ use crate::service::{TransactionView, Which};
 
 /// Who a producer said it is.
 #[derive(Debug, Clone)]
-pub struct ProducerName {
+pub(crate) struct ProducerName {
     /// Its group.
     pub group: GroupName,
     /// Its instance.
@@ -23,7 +23,7 @@ pub struct ProducerName {
 ///
 /// # Errors
 /// If a name is illegal.
-pub fn producer_name(group: &str, client: &str) -> Checked<ProducerName> {
+pub(crate) fn producer_name(group: &str, client: &str) -> Checked<ProducerName> {
     Ok(ProducerName { group: name("group", group)?, client: name("client_id", client)? })
 }
 
@@ -31,7 +31,7 @@ pub fn producer_name(group: &str, client: &str) -> Checked<ProducerName> {
 ///
 /// # Errors
 /// If one is illegal, or there are too many.
-pub fn check_kinds(kinds: &[String]) -> Checked<Vec<Kind>> {
+pub(crate) fn check_kinds(kinds: &[String]) -> Checked<Vec<Kind>> {
     if kinds.len() > CHECK_KINDS_MAX {
         let fault = format!("there are {}, at most {CHECK_KINDS_MAX} are allowed", kinds.len());
         return Err(Refusal::invalid("check_kinds", fault).with("limit", CHECK_KINDS_MAX));
@@ -46,7 +46,7 @@ pub fn check_kinds(kinds: &[String]) -> Checked<Vec<Kind>> {
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn send_half(
+pub(crate) fn send_half(
     checks: &MessageChecks,
     producer: ProducerName,
     request: v1::SendHalfRequest,
@@ -92,7 +92,7 @@ fn check_policy(policy: Option<v1::CheckPolicy>) -> Checked<CheckOverrides> {
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn decide(producer: ProducerName, request: &v1::DecideRequest) -> Checked<Decide> {
+pub(crate) fn decide(producer: ProducerName, request: &v1::DecideRequest) -> Checked<Decide> {
     Ok(Decide {
         transaction: transaction_id(request.transaction_id)?,
         decision: decision(request.decision)?,
@@ -107,7 +107,7 @@ pub fn decide(producer: ProducerName, request: &v1::DecideRequest) -> Checked<De
 ///
 /// # Errors
 /// If it is none.
-pub fn decision(value: i32) -> Checked<Decision> {
+pub(crate) fn decision(value: i32) -> Checked<Decision> {
     match known("decision", value)? {
         v1::Decision::Commit => Ok(Decision::Commit),
         v1::Decision::Rollback => Ok(Decision::Rollback),
@@ -121,7 +121,7 @@ pub fn decision(value: i32) -> Checked<Decision> {
 ///
 /// # Errors
 /// If it is zero.
-pub fn transaction_id(value: u64) -> Checked<TransactionId> {
+pub(crate) fn transaction_id(value: u64) -> Checked<TransactionId> {
     let id = TransactionId::from_u64(value);
     if id.number() == 0 {
         return Err(Refusal::invalid("transaction_id", "it is missing; send the id that SendHalf gave"));
@@ -130,7 +130,7 @@ pub fn transaction_id(value: u64) -> Checked<TransactionId> {
 }
 
 /// A checker's answer. Whatever is not a clear word is "unknown".
-pub fn check_answer(session: SessionId, answer: &v1::CheckAnswer) -> CheckAnswered {
+pub(crate) fn check_answer(session: SessionId, answer: &v1::CheckAnswer) -> CheckAnswered {
     CheckAnswered {
         session,
         transaction: TransactionId::from_u64(answer.transaction_id),
@@ -147,7 +147,7 @@ pub fn check_answer(session: SessionId, answer: &v1::CheckAnswer) -> CheckAnswer
 ///
 /// # Errors
 /// If the filter is not known.
-pub fn which(filter: i32) -> Checked<Which> {
+pub(crate) fn which(filter: i32) -> Checked<Which> {
     Ok(match known("filter", filter)? {
         v1::TransactionFilter::Undecided => Which::Live(TransactionFilter::Undecided),
         v1::TransactionFilter::WaitingForChecker => Which::Live(TransactionFilter::WaitingForChecker),
@@ -157,7 +157,7 @@ pub fn which(filter: i32) -> Checked<Which> {
 }
 
 /// A state as the wire has it.
-pub fn state_to_wire(state: TransactionState) -> v1::TransactionState {
+pub(crate) fn state_to_wire(state: TransactionState) -> v1::TransactionState {
     match state {
         TransactionState::Prepared => v1::TransactionState::Prepared,
         TransactionState::Parked => v1::TransactionState::Parked,
@@ -167,7 +167,7 @@ pub fn state_to_wire(state: TransactionState) -> v1::TransactionState {
 }
 
 /// Who decided, as the wire has it.
-pub fn decider_to_wire(decider: Decider) -> v1::Decider {
+pub(crate) fn decider_to_wire(decider: Decider) -> v1::Decider {
     v1::Decider {
         role: decider.role.as_str().to_owned(),
         name: decider.name,
@@ -177,7 +177,7 @@ pub fn decider_to_wire(decider: Decider) -> v1::Decider {
 }
 
 /// A question as the wire has it.
-pub fn question_to_wire(loaded: LoadedQuestion) -> v1::CheckQuestion {
+pub(crate) fn question_to_wire(loaded: LoadedQuestion) -> v1::CheckQuestion {
     let transaction = loaded.transaction;
     v1::CheckQuestion {
         transaction_id: loaded.question.transaction.as_u64(),
@@ -192,7 +192,7 @@ pub fn question_to_wire(loaded: LoadedQuestion) -> v1::CheckQuestion {
 }
 
 /// A transaction as the wire has it.
-pub fn transaction_to_wire(view: TransactionView) -> v1::Transaction {
+pub(crate) fn transaction_to_wire(view: TransactionView) -> v1::Transaction {
     let TransactionView { id, record, live, labels } = view;
     let undecided = record.state == TransactionState::Prepared;
     let messages = record.messages.into_iter().zip(labels).map(|(message, label)| v1::TransactionMessage {
