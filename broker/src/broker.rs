@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Chance, Clock};
+use crate::config::Config;
 use crate::dispatch::{Loader, Sessions};
 use crate::driver::{self, DriverError, DriverParts, DriverTask, InboxLimits};
 use crate::engine::{Recovered, Settings};
@@ -45,6 +47,25 @@ pub struct BrokerConfig {
     pub body_bytes_max: usize,
     /// How much may wait for the engine.
     pub inbox: InboxLimits,
+    /// Whether `/metrics` is served. Default true.
+    pub metrics: bool,
+    /// Where the store lies, for showing it. Default none.
+    pub data_dir: Option<PathBuf>,
+}
+
+impl From<&Config> for BrokerConfig {
+    fn from(config: &Config) -> Self {
+        Self {
+            grpc_listen: config.grpc.listen,
+            http_listen: config.http.listen,
+            insecure: config.insecure,
+            settings: config.settings(),
+            body_bytes_max: config.limits.body_bytes_max as usize,
+            inbox: InboxLimits::default(),
+            metrics: config.metrics.enabled,
+            data_dir: Some(config.data_dir.clone()),
+        }
+    }
 }
 
 impl Default for BrokerConfig {
@@ -56,6 +77,8 @@ impl Default for BrokerConfig {
             settings: Settings::default(),
             body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT,
             inbox: InboxLimits::default(),
+            metrics: true,
+            data_dir: None,
         }
     }
 }
@@ -136,7 +159,8 @@ impl Broker {
         let signals = Signals::default();
 
         let http_listener = listen(config.http_listen).await?;
-        let http = http::serve(http_listener, readable, metrics.clone(), signals.http.clone())
+        let scraped = config.metrics.then(|| metrics.clone());
+        let http = http::serve(http_listener, readable, scraped, signals.http.clone())
             .map_err(|source| StartError::Listen { address: config.http_listen, source })?;
 
         let (shard, sessions) = (ShardId::default(), Sessions::default());
@@ -162,6 +186,7 @@ impl Broker {
             shard,
             epoch,
             started_at_ms,
+            data_dir: config.data_dir,
         });
 
         let grpc_listener = listen(config.grpc_listen).await?;

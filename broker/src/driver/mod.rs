@@ -29,7 +29,11 @@ const TURN_INPUTS_MAX: usize = 1_024;
 /// Most bytes of records in one turn, unless a single input has more: bounds how long a sync takes.
 const TURN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// After a commit that found no room the driver rests this long, milliseconds: what is due would only be refused again.
-const REFUSED_PAUSE_MS: u64 = 250;
+const REFUSED_PAUSE_MS: u64 = 1_000;
+/// How often an engine may be rebuilt in one process: its lease tokens must stay apart from those of later claims.
+const REBUILT_MAX: u64 = 200;
+/// The epochs of rebuilt engines lie this far apart.
+const REBUILT_EPOCHS_APART: u64 = 256;
 /// When a client that met a full disk should try again, milliseconds.
 const DISK_FULL_RETRY_MS: u64 = 5_000;
 /// When the clients of a rebuilt engine should come back, milliseconds.
@@ -203,6 +207,10 @@ impl<S: Store> Driver<S> {
             parts.metrics.handled(happening, outcome, durable_at_us);
         }
         parts.metrics.effects(&effects, now.unix_ms);
+        parts.metrics.set_counts(*engine.counts());
+        for report in engine.take_reports() {
+            tracing::error!(report, "damaged record met and left alone");
+        }
         post(&parts.sessions, answers, effects);
         Ok(())
     }
@@ -211,11 +219,14 @@ impl<S: Store> Driver<S> {
     /// again. What it knew of sessions is gone too: they are closed, and come back.
     fn refuse(&mut self, answers: Vec<(ReplyTo, Outcome)>, fault: &str) -> Result<(), DriverError> {
         tracing::warn!(fault, inputs = answers.len(), "no room for a turn: its inputs are refused");
+        if self.rebuilt == REBUILT_MAX {
+            return Err(CommitError::Refused(fault.to_owned()).into());
+        }
         self.rebuilt += 1;
         self.engine = recover(&self.parts, &self.reader, self.rebuilt)?.0;
         let refusal = Refusal::new(Reason::DiskFull, "the broker's disk is full; free space, then try again")
             .retry_after(DISK_FULL_RETRY_MS);
-        self.parts.metrics.turn_refused(answers.len());
+        self.parts.metrics.refused(Reason::DiskFull, answers.len());
         let refused = answers.into_iter().map(|(reply_to, _)| (reply_to, Err(refusal.clone()))).collect();
         post(&self.parts.sessions, refused, Vec::new());
         self.parts.sessions.close_all("the broker had to read its store again", REBUILT_RETURN_MS);
@@ -239,7 +250,7 @@ fn recover<S: Store>(
 }
 
 /// The epoch as the engine sees it: a rebuilt engine counts its lease tokens from the start again, and must not give one
-/// that it gave before.
+/// that it gave before. Claims count up by one at each start: those far enough ahead to meet are out of reach of a lease.
 fn epoch_of(claim: Epoch, rebuilt: u64) -> Epoch {
-    Epoch(claim.0 + rebuilt)
+    Epoch(claim.0 + rebuilt * REBUILT_EPOCHS_APART)
 }

@@ -43,7 +43,7 @@ impl Edge {
     /// What was checked; a refusal at the edge is counted, for the engine will not see it.
     fn counted<T>(&self, checked: Result<T, Refusal>) -> Result<T, Refusal> {
         if let Err(refusal) = &checked {
-            self.metrics.refused(refusal.reason);
+            self.metrics.refused(refusal.reason, 1);
         }
         checked
     }

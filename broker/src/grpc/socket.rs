@@ -21,7 +21,10 @@ pub(super) struct Socket {
 }
 
 /// Accepts connections until dropped; `cut` ends all of them at once.
-pub(super) fn accept(listener: TcpListener, cut: CancellationToken) -> impl Stream<Item = io::Result<Socket>> {
+pub(super) fn accept(
+    listener: TcpListener,
+    cut: CancellationToken,
+) -> impl Stream<Item = io::Result<Socket>> {
     futures::stream::unfold((listener, cut), |(listener, cut)| async {
         loop {
             match listener.accept().await {

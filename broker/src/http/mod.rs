@@ -64,7 +64,8 @@ impl HttpServer {
 #[derive(Clone)]
 struct Shared {
     readiness: watch::Receiver<Readiness>,
-    metrics: Arc<Metrics>,
+    /// `None`: not served.
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Shared {
@@ -91,14 +92,14 @@ impl IntoResponse for NotReady {
     }
 }
 
-/// Serves on `listener` until `stop` is cancelled.
+/// Serves on `listener` until `stop` is cancelled; without `metrics` there are none to see.
 ///
 /// # Errors
 /// If the listener has no address.
 pub fn serve(
     listener: TcpListener,
     readiness: watch::Receiver<Readiness>,
-    metrics: Arc<Metrics>,
+    metrics: Option<Arc<Metrics>>,
     stop: CancellationToken,
 ) -> io::Result<HttpServer> {
     let address = listener.local_addr()?;
@@ -117,8 +118,8 @@ async fn ready(State(shared): State<Shared>) -> Result<&'static str, NotReady> {
 }
 
 async fn scrape(State(shared): State<Shared>) -> Result<Response, NotReady> {
-    let scrape = shared.service()?.scrape().await?;
-    let text = shared.metrics.render(&scrape);
+    let Some(metrics) = &shared.metrics else { return Ok(StatusCode::NOT_FOUND.into_response()) };
+    let text = metrics.render(&shared.service()?.scrape().await?);
     Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response())
 }
 

@@ -4,20 +4,20 @@ pub mod names;
 mod scrape;
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use escrow_protocol::Reason;
 use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::engine::{Command, Effect, Input, Outcome, Reply, Verb};
-use crate::records::{Decision, Role};
+use crate::engine::{Counts, Delivery, Effect, Input, Outcome};
 use names::Named;
 
 pub use scrape::Scrape;
 
 const METADATA: Metadata<'static> = Metadata::new("escrow", Level::INFO, None);
 
-/// What an input was, for counting it once its outcome is known.
+/// What of an input is measured once its outcome is known.
 #[derive(Debug, Clone, Copy)]
 pub struct Happening {
     what: What,
@@ -26,13 +26,8 @@ pub struct Happening {
 
 #[derive(Debug, Clone, Copy)]
 enum What {
-    Published,
-    Prepared,
-    Decided(Decision, Role),
-    Answered(Option<Decision>),
-    Settled(&'static str),
-    Redriven { dry_run: bool },
-    Discarded { dry_run: bool },
+    Stored,
+    Decided,
     Other,
 }
 
@@ -40,19 +35,8 @@ impl Happening {
     /// What `input` is; it was queued at this time, microseconds of the broker's clock.
     pub fn of(input: &Input, queued_at_us: u64) -> Self {
         let what = match input {
-            Input::Publish(_) => What::Published,
-            Input::SendHalf(_) => What::Prepared,
-            Input::Decide(decide) => What::Decided(decide.decision, decide.role),
-            Input::CheckAnswered(answered) => What::Answered(answered.verdict),
-            Input::Settle(settle) => What::Settled(match settle.verb {
-                Verb::Ack => "ack",
-                Verb::Nack { .. } => "nack",
-                Verb::Reject { .. } => "reject",
-                Verb::Extend { .. } => "extend",
-                Verb::Release => "release",
-            }),
-            Input::Command(Command::Redrive { dry_run, .. }) => What::Redriven { dry_run: *dry_run },
-            Input::Command(Command::Discard { dry_run, .. }) => What::Discarded { dry_run: *dry_run },
+            Input::Publish(_) | Input::SendHalf(_) => What::Stored,
+            Input::Decide(_) => What::Decided,
             _ => What::Other,
         };
         Self { what, queued_at_us }
@@ -63,15 +47,8 @@ impl Happening {
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
-    published: Counter,
-    prepared: Counter,
-    checks_asked: Counter,
-    delivered: Counter,
-    redelivered: Counter,
-    conflicts: Counter,
-    redriven: Counter,
-    discarded: Counter,
-    acked: Counter,
+    /// The engine's own, as of its last turn.
+    counts: Mutex<Counts>,
     turns: Counter,
     turn_inputs: Histogram,
     commit_seconds: Histogram,
@@ -98,22 +75,17 @@ impl Metrics {
             .expect("the buckets are not empty")
             .build_recorder();
         let handle = recorder.handle();
-        let counter = |named| counter(&recorder, named, Vec::new());
         let histogram = |(name, text): Named| {
             recorder.describe_histogram(name.into(), None, text.into());
             recorder.register_histogram(&Key::from_static_name(name), &METADATA)
         };
+        let (name, text) = names::REFUSED;
+        recorder.describe_counter(name.into(), None, text.into());
+        let (name, text) = names::TURNS;
+        recorder.describe_counter(name.into(), None, text.into());
         Self {
-            published: counter(names::PUBLISHED),
-            prepared: counter(names::PREPARED),
-            checks_asked: counter(names::CHECKS_ASKED),
-            delivered: counter(names::DELIVERED),
-            redelivered: counter(names::REDELIVERED),
-            conflicts: counter(names::CONFLICTS),
-            redriven: counter(names::REDRIVEN),
-            discarded: counter(names::DISCARDED),
-            acked: self::counter(&recorder, names::SETTLED, vec![Label::from_static_parts("verb", "ack")]),
-            turns: counter(names::TURNS),
+            counts: Mutex::default(),
+            turns: recorder.register_counter(&Key::from_static_name(name), &METADATA),
             turn_inputs: histogram(names::TURN_INPUTS),
             commit_seconds: histogram(names::COMMIT_SECONDS),
             publish_seconds: histogram(names::PUBLISH_SECONDS),
@@ -131,87 +103,42 @@ impl Metrics {
         self.commit_seconds.record(seconds(took_us));
     }
 
+    /// The engine's counts at the end of a turn.
+    pub fn set_counts(&self, counts: Counts) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+    }
+
+    fn counts(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// An input was handled, and what became of it is durable since `durable_at_us`.
     pub fn handled(&self, happening: &Happening, outcome: &Outcome, durable_at_us: u64) {
-        let reply = match outcome {
-            Ok(reply) => reply,
-            Err(refusal) => return self.refused(refusal.reason),
-        };
+        if let Err(refusal) = outcome {
+            return self.refused(refusal.reason, 1);
+        }
         let took = seconds(durable_at_us.saturating_sub(happening.queued_at_us));
         match happening.what {
-            What::Published => {
-                self.published.increment(1);
-                self.publish_seconds.record(took);
-            }
-            What::Prepared => {
-                self.prepared.increment(1);
-                self.publish_seconds.record(took);
-            }
-            What::Decided(decision, role) => {
-                if !matches!(reply, Reply::Decided { duplicate: true, .. }) {
-                    self.decided(decision, role);
-                }
-                self.decision_seconds.record(took);
-            }
-            What::Answered(verdict) => {
-                let word = match verdict {
-                    Some(Decision::Commit) => "commit",
-                    Some(Decision::Rollback) => "rollback",
-                    None => "unknown",
-                };
-                self.labelled(names::CHECKS_ANSWERED, "verdict", word);
-            }
-            What::Settled("ack") => self.acked.increment(1),
-            What::Settled(verb) => self.labelled(names::SETTLED, "verb", verb),
-            What::Redriven { dry_run: false } => self.redriven.increment(1),
-            What::Discarded { dry_run: false } => self.discarded.increment(1),
-            What::Redriven { .. } | What::Discarded { .. } | What::Other => {}
+            What::Stored => self.publish_seconds.record(took),
+            What::Decided => self.decision_seconds.record(took),
+            What::Other => {}
         }
     }
 
     /// These go out.
     pub fn effects(&self, effects: &[Effect], unix_ms: u64) {
         for effect in effects {
-            match effect {
-                Effect::AskCheck(_) => self.checks_asked.increment(1),
-                Effect::Deliver(delivery) => {
-                    self.delivered.increment(1);
-                    if delivery.attempt > 1 {
-                        self.redelivered.increment(1);
-                    } else {
-                        let delay_ms = unix_ms.saturating_sub(delivery.at_ms);
-                        self.delivery_delay_seconds.record(delay_ms as f64 / 1e3);
-                    }
-                }
-                Effect::Close(..) => {}
+            if let Effect::Deliver(Delivery { attempt: 1, at_ms, .. }) = effect {
+                self.delivery_delay_seconds.record(unix_ms.saturating_sub(*at_ms) as f64 / 1e3);
             }
         }
     }
 
-    /// A whole turn found no room on disk.
-    pub fn turn_refused(&self, inputs: usize) {
-        let labels = vec![Label::new("reason", Reason::DiskFull.as_str())];
-        counter(&self.recorder, names::REFUSED, labels).increment(inputs as u64);
-    }
-
-    /// An input was refused, by the engine or at the edge.
-    pub fn refused(&self, reason: Reason) {
-        if reason == Reason::AlreadyDecided {
-            self.conflicts.increment(1);
-        }
-        self.labelled(names::REFUSED, "reason", reason.as_str());
-    }
-
-    fn decided(&self, decision: Decision, role: Role) {
-        let named = match decision {
-            Decision::Commit => names::COMMITTED,
-            Decision::Rollback => names::ROLLED_BACK,
-        };
-        self.labelled(named, "role", role.as_str());
-    }
-
-    fn labelled(&self, named: Named, label: &'static str, value: &'static str) {
-        counter(&self.recorder, named, vec![Label::from_static_parts(label, value)]).increment(1);
+    /// So many inputs were refused, by the engine, the driver or at the edge.
+    pub fn refused(&self, reason: Reason, inputs: usize) {
+        let labels = vec![Label::from_static_parts("reason", reason.as_str())];
+        let key = Key::from_parts(names::REFUSED.0, labels);
+        self.recorder.register_counter(&key, &METADATA).increment(inputs as u64);
     }
 }
 
@@ -219,13 +146,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn counter(recorder: &PrometheusRecorder, (name, text): Named, labels: Vec<Label>) -> Counter {
-    if labels.is_empty() {
-        recorder.describe_counter(name.into(), None, text.into());
-    }
-    recorder.register_counter(&Key::from_parts(name, labels), &METADATA)
 }
 
 fn seconds(micros: u64) -> f64 {

@@ -1,37 +1,57 @@
 //! The name of every metric, with what it says; units last. Labels are few and closed: topics, groups, kinds of events;
 //! never an id or a key.
 
+use crate::engine::Counts;
+
 /// A metric: its name and what it says.
 pub type Named = (&'static str, &'static str);
 
-/// Messages published on their own.
-pub const PUBLISHED: Named =
-    ("escrow_messages_published_total", "Messages published on their own, duplicates included");
-/// Half messages.
-pub const PREPARED: Named =
-    ("escrow_transactions_prepared_total", "Transactions put in escrow, duplicates included");
-/// Decisions to commit.
-pub const COMMITTED: Named = ("escrow_transactions_committed_total", "Decisions to commit, by role");
-/// Decisions to roll back.
-pub const ROLLED_BACK: Named = ("escrow_transactions_rolled_back_total", "Decisions to roll back, by role");
-/// Contradicting decisions.
-pub const CONFLICTS: Named =
-    ("escrow_transaction_conflicts_total", "Contradicting decisions that were refused");
-/// Questions to checkers.
-pub const CHECKS_ASKED: Named = ("escrow_checks_asked_total", "Questions sent to checkers");
-/// Answers of checkers.
-pub const CHECKS_ANSWERED: Named = ("escrow_checks_answered_total", "Answers of checkers, by verdict");
-/// Deliveries.
-pub const DELIVERED: Named =
-    ("escrow_deliveries_total", "Messages handed to consumers, redeliveries included");
-/// Redeliveries.
-pub const REDELIVERED: Named = ("escrow_redeliveries_total", "Messages handed to consumers again");
-/// Settlements.
-pub const SETTLED: Named = ("escrow_settlements_total", "Settlements that counted, by verb");
-/// Redrives.
-pub const REDRIVEN: Named = ("escrow_dead_letters_redriven_total", "Dead letters sent again");
-/// Discards.
-pub const DISCARDED: Named = ("escrow_dead_letters_discarded_total", "Dead letters given up");
+/// Counters that the engine keeps: since the start, or since the engine was last rebuilt.
+pub const ENGINE_COUNTERS: &[(Named, fn(&Counts) -> u64)] = &[
+    (("escrow_messages_published_total", "Messages stored on their own"), |c| c.messages_published),
+    (("escrow_messages_deduplicated_total", "Messages that had been stored before"), |c| {
+        c.messages_deduplicated
+    }),
+    (("escrow_transactions_prepared_total", "Transactions put in escrow"), |c| c.transactions_prepared),
+    (("escrow_transactions_committed_total", "Transactions committed"), |c| c.transactions_committed),
+    (("escrow_transactions_rolled_back_total", "Transactions rolled back"), |c| c.transactions_rolled_back),
+    (("escrow_transactions_parked_total", "Transactions that began to wait for a person"), |c| {
+        c.transactions_parked
+    }),
+    (("escrow_transactions_resumed_total", "Parked transactions that are checked again"), |c| {
+        c.transactions_resumed
+    }),
+    (("escrow_decisions_by_policy_total", "Decisions by an in-doubt policy"), |c| c.decisions_by_policy),
+    (("escrow_decisions_repeated_total", "Decisions that had been taken before"), |c| c.decisions_repeated),
+    (("escrow_decision_conflicts_total", "Contradicting decisions that were refused"), |c| {
+        c.decision_conflicts
+    }),
+    (("escrow_checks_asked_total", "Questions sent to checkers"), |c| c.checks_asked),
+    (("escrow_checks_delivered_total", "Checks that reached a checker"), |c| c.checks_delivered),
+    (("escrow_checks_unknown_total", "Checks answered with unknown"), |c| c.checks_unknown),
+    (("escrow_checks_timed_out_total", "Checks not answered in time"), |c| c.checks_timed_out),
+    (("escrow_checks_without_checker_total", "Checks due with nobody to ask"), |c| c.checks_without_checker),
+    (("escrow_deliveries_total", "Messages handed to consumers"), |c| c.deliveries),
+    (("escrow_redeliveries_total", "Of these, handed out again"), |c| c.redeliveries),
+    (("escrow_acks_total", "Deliveries acknowledged"), |c| c.acks),
+    (("escrow_nacks_total", "Deliveries that failed by the consumer's word"), |c| c.nacks),
+    (("escrow_rejects_total", "Deliveries that cannot succeed by the consumer's word"), |c| c.rejects),
+    (("escrow_releases_total", "Deliveries given back untouched"), |c| c.releases),
+    (("escrow_lease_extensions_total", "Leases begun again"), |c| c.extends),
+    (("escrow_stale_settlements_total", "Settlements that came after their lease"), |c| c.stale_settlements),
+    (("escrow_leases_expired_total", "Leases that ran out"), |c| c.leases_expired),
+    (("escrow_leases_lost_total", "Leases whose consumer was gone"), |c| c.leases_lost),
+    (("escrow_dead_letters_total", "Messages moved to the dead letters"), |c| c.dead_letters),
+    (("escrow_dead_letters_redriven_total", "Dead letters sent again"), |c| c.redrives),
+    (("escrow_dead_letters_discarded_total", "Dead letters given up"), |c| c.discards),
+    (("escrow_messages_scheduled_total", "Messages stored for later"), |c| c.scheduled),
+    (("escrow_scheduled_released_total", "Scheduled messages whose time came"), |c| c.scheduled_released),
+    (("escrow_scheduled_cancelled_total", "Scheduled messages withdrawn"), |c| c.scheduled_cancelled),
+    (("escrow_messages_expired_total", "Messages that outlived their time to live"), |c| c.messages_expired),
+    (("escrow_messages_removed_total", "Finished messages removed"), |c| c.messages_removed),
+    (("escrow_damaged_records_total", "Damaged records met"), |c| c.records_damaged),
+];
+
 /// Refusals.
 pub const REFUSED: Named = ("escrow_refused_total", "Inputs that were refused, by reason");
 /// Turns.
@@ -81,8 +101,6 @@ pub const CONSUMERS: Named = ("escrow_consumers_connected", "Consumers connected
 /// Room.
 pub const ACCEPTING: Named =
     ("escrow_accepting", "1 while new messages are accepted, 0 while space is short");
-/// Damage.
-pub const DAMAGED: Named = ("escrow_damaged_records", "Records that could not be read since the start");
 
 /// Of a topic.
 pub const TOPIC_MESSAGES: Named = ("escrow_topic_messages", "Messages that a topic keeps");
@@ -116,6 +134,10 @@ pub const STORE_OVERLAY_BYTES: Named = ("escrow_store_overlay_bytes", "Bytes of 
 pub const STORE_TABLE_BYTES: Named = ("escrow_store_table_bytes", "Bytes of the table on disk");
 /// Of the store.
 pub const STORE_FREE_BYTES: Named = ("escrow_store_disk_free_bytes", "Free bytes on the disk of the store");
+/// Of the store.
+pub const STORE_SYNCS: Named = ("escrow_store_syncs", "Syncs of the journal since the start");
+/// Of the store.
+pub const STORE_LAST_SYNC_SECONDS: Named = ("escrow_store_last_sync_seconds", "How long the last sync took");
 /// Of the store.
 pub const STORE_CORRUPT: Named = ("escrow_store_corrupt_records", "Records the store found damaged");
 

@@ -28,6 +28,11 @@ impl Metrics {
     pub fn render(&self, scrape: &Scrape) -> String {
         self.handle.run_upkeep();
         let mut text = self.handle.render();
+        let counts = self.counts();
+        for ((name, help), value) in names::ENGINE_COUNTERS {
+            let value = value(&counts);
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
+        }
         let gauges = &mut Gauges { text: &mut text };
         status(gauges, scrape);
         topics(gauges, &scrape.topics);
@@ -76,7 +81,6 @@ fn status(gauges: &mut Gauges<'_>, scrape: &Scrape) {
         (names::PRODUCERS, status.producers),
         (names::CONSUMERS, status.consumers),
         (names::ACCEPTING, u64::from(status.accepting)),
-        (names::DAMAGED, status.damaged),
     ] {
         gauges.one(named, value as f64);
     }
@@ -126,7 +130,9 @@ fn store(gauges: &mut Gauges<'_>, store: &StoreNumbers) {
         (names::STORE_TABLE_BYTES, store.table_bytes),
         (names::STORE_FREE_BYTES, store.disk_free_bytes),
         (names::STORE_CORRUPT, store.corrupt_records),
+        (names::STORE_SYNCS, store.syncs),
     ] {
         gauges.one(named, value as f64);
     }
+    gauges.one(names::STORE_LAST_SYNC_SECONDS, store.last_sync_us as f64 / 1e6);
 }

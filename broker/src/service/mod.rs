@@ -16,6 +16,7 @@ mod trace;
 mod transactions;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use escrow_protocol::{Reason, ShardId};
@@ -61,6 +62,8 @@ pub struct ServiceParts {
     pub epoch: Epoch,
     /// When the broker was started, Unix milliseconds.
     pub started_at_ms: u64,
+    /// Where the store lies, if on disk.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// See the module. A clone is the same service.

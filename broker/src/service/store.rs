@@ -1,11 +1,12 @@
 //! What the store says of itself, whichever it is.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use escrow_protocol::Reason;
-use escrow_storage::{MemStore, ReadError, Store};
+use escrow_storage::{BackupError, DiskReader, DiskStore, MemStore, ReadError, Store};
 use tokio::sync::mpsc;
 
 use super::{Service, unreadable};
@@ -84,7 +85,13 @@ impl Service {
     pub async fn store_numbers(&self) -> Result<StoreNumbers, Refusal> {
         let store = self.parts.store.clone();
         let asking = tokio::task::spawn_blocking(move || store.numbers());
-        asking.await.map_err(|error| Refusal::new(Reason::Internal, format!("asking ended early: {error}")))
+        let numbers = asking.await;
+        let numbers = numbers
+            .map_err(|error| Refusal::new(Reason::Internal, format!("asking ended early: {error}")))?;
+        Ok(match &self.parts.data_dir {
+            Some(data_dir) => StoreNumbers { data_dir: data_dir.display().to_string(), ..numbers },
+            None => numbers,
+        })
     }
 
     /// Reads every record of the store.
@@ -115,6 +122,84 @@ impl Service {
             }
         });
         receiver
+    }
+}
+
+/// The store on disk.
+struct DiskAdmin {
+    reader: DiskReader,
+}
+
+/// The format of the directories that `escrow_storage` writes.
+const DIRECTORY_FORMAT: u32 = 1;
+
+impl StoreAdmin for DiskAdmin {
+    fn numbers(&self) -> StoreNumbers {
+        let stats = self.reader.stats();
+        StoreNumbers {
+            last_sequence: stats.last_sequence.0,
+            spilled_sequence: stats.spilled_sequence.0,
+            journal_files: stats.journal_files,
+            journal_bytes: stats.journal_bytes,
+            overlay_bytes: stats.overlay_bytes + stats.frozen_bytes,
+            table_bytes: stats.table_bytes,
+            syncs: stats.syncs.count,
+            last_sync_us: stats.syncs.last.as_micros() as u64,
+            corrupt_records: stats.corrupt_records,
+            disk_free_bytes: stats.free_bytes,
+            data_dir: String::new(),
+            format: DIRECTORY_FORMAT,
+        }
+    }
+
+    fn verify(&self) -> Result<Verification, ReadError> {
+        let report = self.reader.verify()?;
+        let mut faults: Vec<_> = report
+            .findings
+            .into_iter()
+            .map(|finding| format!("{}: {}; {}", finding.file.display(), finding.fault, finding.remedy))
+            .collect();
+        if report.findings_left_out > 0 {
+            faults.push(format!("and {} more", report.findings_left_out));
+        }
+        Ok(Verification { records: report.table_records, faults })
+    }
+
+    fn backup(&self, take: &mut dyn FnMut(Bytes) -> ControlFlow<()>) -> Result<(), ReadError> {
+        let mut pieces = Pieces { take };
+        match escrow_storage::backup(&self.reader.snapshot(), &mut pieces) {
+            Ok(report) => {
+                tracing::info!(records = report.records, bytes = report.bytes, "backup taken");
+                Ok(())
+            }
+            Err(BackupError::Read(error)) => Err(error),
+            // Whoever took the pieces went away.
+            Err(BackupError::Write(_)) => Ok(()),
+        }
+    }
+}
+
+/// Hands what is written on, piece by piece.
+struct Pieces<'a> {
+    take: &'a mut dyn FnMut(Bytes) -> ControlFlow<()>,
+}
+
+impl io::Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match (self.take)(Bytes::copy_from_slice(bytes)) {
+            ControlFlow::Continue(()) => Ok(bytes.len()),
+            ControlFlow::Break(()) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Administered for DiskStore {
+    fn admin(&self) -> Arc<dyn StoreAdmin> {
+        Arc::new(DiskAdmin { reader: self.reader() })
     }
 }
 

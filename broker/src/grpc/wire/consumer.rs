@@ -164,9 +164,11 @@ pub(crate) fn settlement(settlement: v1::Settlement) -> Checked<(LeaseToken, Ver
 /// A delivery as the wire has it.
 pub(crate) fn delivery_to_wire(loaded: LoadedDelivery) -> v1::Delivery {
     let delivery = loaded.delivery;
+    // A topic that is gone lives on in its messages.
+    let topic = delivery.topic_name.unwrap_or_else(|| loaded.message.topic.clone());
     v1::Delivery {
         message: Some(message_to_wire(loaded.message)),
-        topic: delivery.topic_name.to_string(),
+        topic: topic.to_string(),
         offset: delivery.offset.0,
         attempt: delivery.attempt,
         lease_token: delivery.token.0,

@@ -8,7 +8,10 @@ use crate::engine::Refusal;
 pub(crate) type Checked<T> = Result<T, Refusal>;
 
 /// A name.
-pub(crate) fn name<T: std::str::FromStr<Err: std::fmt::Display>>(field: &'static str, text: &str) -> Checked<T> {
+pub(crate) fn name<T: std::str::FromStr<Err: std::fmt::Display>>(
+    field: &'static str,
+    text: &str,
+) -> Checked<T> {
     text.parse().map_err(|error: T::Err| Refusal::invalid(field, error.to_string()))
 }
 
