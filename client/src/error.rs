@@ -65,10 +65,8 @@ type Source = Box<dyn StdError + Send + Sync>;
 /// [`kind`](Self::kind) says how to react, [`reason`](Self::reason) is the broker's exact word,
 /// [`is_retryable`](Self::is_retryable) and [`retry_after`](Self::retry_after) say whether and when the same call may
 /// succeed, and [`outcome_unknown`](Self::outcome_unknown) says whether it may have taken effect all the same.
-#[derive(Debug)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     kind: ErrorKind,
     reason: Option<Reason>,
@@ -171,6 +169,27 @@ impl Error {
             ErrorKind::Internal => self.0.reason.is_none_or(|reason| reason == Reason::Internal),
             _ => false,
         }
+    }
+}
+
+impl fmt::Debug for Error {
+    /// What a program shows that returns it from `main`: everything known, without what is not set.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Error");
+        shown.field("kind", &self.0.kind).field("message", &self.0.message);
+        if let Some(reason) = &self.0.reason {
+            shown.field("reason", reason);
+        }
+        if !self.0.details.is_empty() {
+            shown.field("details", &self.0.details);
+        }
+        if let Some(retry_after) = &self.0.retry_after {
+            shown.field("retry_after", retry_after);
+        }
+        if let Some(source) = &self.0.source {
+            shown.field("source", &source.to_string());
+        }
+        shown.field("outcome_unknown", &self.0.outcome_unknown).finish()
     }
 }
 

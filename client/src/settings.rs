@@ -9,7 +9,7 @@ pub(crate) const OPERATIONS_QUEUED_MAX: usize = 1024;
 /// Frames written whose entries are not all answered. More are not written: what waits is gathered into larger frames.
 /// An h2 peer that does not read gives up on a connection after some thousands of small DATA frames, so this stays well
 /// below.
-pub(crate) const FRAMES_UNANSWERED_MAX: usize = 1_000_000;
+pub(crate) const FRAMES_UNANSWERED_MAX: usize = 256;
 /// Frames waiting for the transport. One: whatever comes meanwhile joins the next frame.
 pub(crate) const FRAMES_QUEUED_MAX: usize = 1;
 /// Checks running at once in one producer.

@@ -63,8 +63,8 @@ pub(crate) struct ConsumerSession {
 enum StreamEnd {
     /// As this side wanted, with everything settled.
     Closed,
-    /// Without this side wanting it; the broker may have asked to stay away for a while.
-    Lost { error: Error, stay_away: Duration },
+    /// Without this side wanting it; the broker may have asked to stay away for a while: the error's `retry_after`.
+    Lost(Error),
 }
 
 /// Tells the reader that nothing more comes, however the session ends.
@@ -107,10 +107,11 @@ impl ConsumerSession {
         let _said = SayEnded(Arc::clone(&self.state));
         loop {
             let opened_at = clock::now();
-            let (error, stay_away) = match self.converse(stream).await {
+            let error = match self.converse(stream).await {
                 StreamEnd::Closed => return,
-                StreamEnd::Lost { error, stay_away } => (error, stay_away),
+                StreamEnd::Lost(error) => error,
             };
+            let stay_away = error.retry_after().unwrap_or_default();
             self.session_lost();
             if self.closing {
                 return self.settlements.fail_all(&error);
@@ -154,7 +155,7 @@ impl ConsumerSession {
                     }
                     Ok(Some(response)) => self.take(response),
                     Ok(None) => return lost("the broker ended the stream"),
-                    Err(status) => return StreamEnd::Lost { error: status.into(), stay_away: Duration::ZERO },
+                    Err(status) => return StreamEnd::Lost(status.into()),
                 },
                 permit = stream.outbound.reserve(), if wants_to_send => match permit {
                     Ok(permit) => permit.send(self.next_frame()),
@@ -308,8 +309,7 @@ impl ConsumerSession {
             }
         })
         .await;
-        let error = Error::from(goodbye);
-        StreamEnd::Lost { stay_away: error.retry_after().unwrap_or_default(), error }
+        StreamEnd::Lost(goodbye.into())
     }
 
     /// Ends this side of the stream and waits a while for the broker to end the other, so that what was written last
@@ -328,5 +328,5 @@ fn release(token: u64) -> Settle {
 }
 
 fn lost(what: &str) -> StreamEnd {
-    StreamEnd::Lost { error: Error::new(ErrorKind::Unavailable, what), stay_away: Duration::ZERO }
+    StreamEnd::Lost(Error::new(ErrorKind::Unavailable, what))
 }

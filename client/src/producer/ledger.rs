@@ -120,7 +120,8 @@ impl Ledger {
                 self.under_way.remove(&correlation);
                 continue;
             }
-            if bytes > 0 && bytes + entry.operation.bytes > FRAME_BYTES_SOFT {
+            // A large one goes alone: of several, the broker takes no more than a few MiB together.
+            if !commands.is_empty() && bytes + entry.operation.bytes > FRAME_BYTES_SOFT {
                 self.to_send.push_front(correlation);
                 break;
             }
@@ -304,6 +305,16 @@ mod tests {
         assert_eq!(frame(&mut ledger), [3, 4]);
         assert_eq!(frame(&mut ledger), [5]);
         assert!(!ledger.wants_to_send());
+    }
+
+    #[test]
+    fn what_is_larger_than_a_frame_should_be_goes_alone() {
+        let (mut ledger, later) = (ledger(), clock::now() + Duration::from_secs(30));
+        let _answer = publish(&mut ledger, 2 * FRAME_BYTES_SOFT, later);
+        let mut commands = vec![ProducerCommand::default()];
+        ledger.fill_frame(&mut commands);
+        assert_eq!(commands.len(), 1, "not behind a check's answer");
+        assert_eq!(frame(&mut ledger), [1]);
     }
 
     #[test]

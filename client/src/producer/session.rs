@@ -40,8 +40,8 @@ pub(crate) struct ProducerSession {
 enum StreamEnd {
     /// As this side wanted, with everything answered.
     Closed,
-    /// Without this side wanting it; the broker may have asked to stay away for a while.
-    Lost { error: Error, stay_away: Duration },
+    /// Without this side wanting it; the broker may have asked to stay away for a while: the error's `retry_after`.
+    Lost(Error),
 }
 
 /// Says that the session has ended, however it ends.
@@ -81,10 +81,11 @@ impl ProducerSession {
         loop {
             let opened_at = clock::now();
             self.state.take_limits(&stream.welcome);
-            let (error, stay_away) = match self.converse(stream).await {
+            let error = match self.converse(stream).await {
                 StreamEnd::Closed => return,
-                StreamEnd::Lost { error, stay_away } => (error, stay_away),
+                StreamEnd::Lost(error) => error,
             };
+            let stay_away = error.retry_after().unwrap_or_default();
             tracing::warn!(group = self.link.hello.group, error = %error, "producer session lost, reconnecting");
             self.ledger.session_lost();
             self.checks.session_lost();
@@ -120,7 +121,7 @@ impl ProducerSession {
                         self.take(response, heard_at);
                     }
                     Ok(None) => return lost("the broker ended the stream"),
-                    Err(status) => return StreamEnd::Lost { error: status.into(), stay_away: Duration::ZERO },
+                    Err(status) => return StreamEnd::Lost(status.into()),
                 },
                 permit = stream.outbound.reserve(), if wants_to_send => match permit {
                     Ok(permit) => permit.send(self.next_frame()),
@@ -233,8 +234,7 @@ impl ProducerSession {
             }
         })
         .await;
-        let error = Error::from(goodbye);
-        StreamEnd::Lost { stay_away: error.retry_after().unwrap_or_default(), error }
+        StreamEnd::Lost(goodbye.into())
     }
 
     /// Ends this side of the stream and waits a while for the broker to end the other, so that what was written last
@@ -260,5 +260,5 @@ impl ProducerSession {
 }
 
 fn lost(what: &str) -> StreamEnd {
-    StreamEnd::Lost { error: Error::new(ErrorKind::Unavailable, what), stay_away: Duration::ZERO }
+    StreamEnd::Lost(Error::new(ErrorKind::Unavailable, what))
 }
