@@ -60,13 +60,19 @@ impl Engine {
             retrying: groups().map(|group| group.retries.len() as u64).sum(),
             scheduled: self.counters.scheduled,
             leased: self.groups.leases.len() as u64,
-            dead_letters: self.topics.by_number.values().map(|topic| topic.tail.dead_letters).sum(),
+            dead_letters: self.dead_letters(),
             lag: groups().map(|group| self.lag_of(group)).sum(),
             producers: self.sessions.producers.len() as u64,
             consumers: self.sessions.consumers.len() as u64,
             accepting: self.accepting,
             damaged: self.counts.records_damaged,
         }
+    }
+
+    /// Those of a deleted group are no longer anyone's, although it takes some turns to remove them.
+    fn dead_letters(&self) -> u64 {
+        let topics = self.topics.by_number.values().filter(|topic| !topic.record.deleted);
+        topics.map(|topic| topic.tail.dead_letters).sum()
     }
 
     fn waiting_for_checker(&self) -> u64 {

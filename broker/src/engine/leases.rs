@@ -284,13 +284,7 @@ impl Engine {
         let Some(lease) = self.take_lease(token.0) else { return Ok(Reply::Done) };
         let (number, candidate) = (lease.group, lease.candidate);
         self.report_damaged(&keys::message(candidate.entry.id), &fault);
-        let retry = Retry {
-            entry: candidate.entry.as_ref().clone(),
-            due_at_ms: 0,
-            attempts_made: candidate.attempts_made,
-            attempts: Vec::new(),
-            redrives: 0,
-        };
+        let retry = self.retry_of(turn, number, &candidate)?;
         self.bury(now, turn, number, &candidate, retry, DeadReason::Damaged, cut(fault))?;
         Ok(Reply::Done)
     }
