@@ -1,3 +1,4 @@
 //! What the suites of Escrow share: the simulator, and what starts, loads and kills real brokers.
 
 pub mod rig;
+pub mod simulator;

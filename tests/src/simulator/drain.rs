@@ -1,0 +1,56 @@
+//! The end of a run: nothing fails any more, consumers ack, checkers know, people settle what is parked. Then
+//! everything that was committed must have come to every group, or lie in its dead letters; and when all retention is
+//! over, the disk must be clean.
+
+use escrow_broker::engine::Command;
+use escrow_broker::records::{Decision, TransactionState};
+use escrow_protocol::TransactionId;
+
+use super::agenda::Act;
+use super::model::Verdict;
+use super::persons::PersonAct;
+use super::world::World;
+
+/// How often people look whether something is left to do, milliseconds.
+const LOOK_MS: u64 = 20_000;
+/// Looks until the broker must be quiet: four hours.
+const LOOKS_MAX: u64 = 720;
+/// Longer than any retention, and than any jump of the clock.
+const RETENTION_MS: u64 = 3 * 3_600_000;
+
+impl World {
+    pub(super) fn drain(&mut self) -> Verdict {
+        self.is_draining = true;
+        self.broker.set_room(false);
+        let names: Vec<_> = self.model.groups.values().map(|group| group.name.clone()).collect();
+        for name in names {
+            let resume = Command::SetPaused { name, paused: false };
+            self.later(1, Act::Person(PersonAct::Order(Box::new(resume))));
+        }
+        self.be_quiet()?;
+        self.compare_with_twin()?;
+        self.run_until(self.clock.elapsed_ms() + RETENTION_MS)?;
+        self.be_quiet()?;
+        self.compare_with_twin()?;
+        self.audit_disk()
+    }
+
+    fn be_quiet(&mut self) -> Verdict {
+        for _ in 0..LOOKS_MAX {
+            self.run_until(self.clock.elapsed_ms() + LOOK_MS)?;
+            if self.model.unrest().is_none() && self.broker.is_running() {
+                return Ok(());
+            }
+            self.settle_parked();
+        }
+        let unrest = self.model.unrest().unwrap_or_else(|| "it does not run".into());
+        Err(format!("all are healthy, and after hours the broker has not come to rest: {unrest}"))
+    }
+
+    fn settle_parked(&mut self) {
+        let parked = self.model.transactions.iter().filter(|(_, it)| it.state == TransactionState::Parked);
+        for id in parked.map(|(id, _)| *id).collect::<Vec<TransactionId>>() {
+            self.later(1, Act::Person(PersonAct::Decide(id, Decision::Commit)));
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Runs the simulator over many seeds. A seed that fails prints the command that replays it; those that found faults
+//! once are kept in `seeds/` and run always.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use escrow_tests::simulator::{Report, replay_command, run, story_of};
+
+/// Seeds run when nobody says how many.
+const SEEDS_DEFAULT: u64 = 300;
+/// Threads they are spread over.
+const THREADS: u64 = 2;
+/// Seeds that are run twice, to see that a seed is a run.
+const TWICE: u64 = 10;
+
+fn number_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, which is not a number")))
+}
+
+/// Runs `count` seeds from `first` on; the report of the first that fails.
+fn first_failure(first: u64, count: u64) -> Option<Report> {
+    let next = AtomicU64::new(0);
+    let search = || {
+        loop {
+            let seed = first + next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count {
+                return None;
+            }
+            let report = run(seed, false);
+            if report.fault.is_some() {
+                next.store(count, Ordering::Relaxed);
+                return Some(report);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(search)).collect();
+        let failed = threads.into_iter().filter_map(|thread| thread.join().expect("a run does not panic"));
+        failed.min_by_key(|report| report.seed)
+    })
+}
+
+/// Seeds with a line why, one a line: `1234  why`.
+fn kept_seeds() -> Vec<(u64, String)> {
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/seeds")).expect("seeds/ is there");
+    let mut seeds = Vec::new();
+    for file in files {
+        let path = file.expect("a directory lists its files").path();
+        let text = std::fs::read_to_string(&path).expect("a list of seeds is text");
+        for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
+            let (seed, why) = line.split_once(char::is_whitespace).expect("a seed has a line why");
+            seeds.push((seed.parse().expect("a seed is a number"), why.trim().to_owned()));
+        }
+    }
+    seeds
+}
+
+#[test]
+fn every_promise_holds_over_many_seeds() {
+    let count = number_from("ESCROW_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT);
+    if let Some(report) = first_failure(0, count) {
+        panic!("{}", story_of(report.seed));
+    }
+}
+
+#[test]
+fn seeds_that_found_faults_stay_good() {
+    for (seed, why) in kept_seeds() {
+        if run(seed, false).fault.is_some() {
+            panic!("{}kept because: {why}\n", story_of(seed));
+        }
+    }
+}
+
+#[test]
+fn a_seed_is_a_run() {
+    for seed in 0..TWICE {
+        let (once, again) = (run(seed, false), run(seed, true));
+        assert_eq!(once.digest, again.digest, "two runs of one seed differ: {}", replay_command(seed));
+    }
+}
+
+/// With `ESCROW_SIM_SEED`: that seed, and its last events if it fails.
+#[test]
+fn replay() {
+    let Some(seed) = number_from("ESCROW_SIM_SEED") else { return };
+    let report = run(seed, true);
+    println!("{:#?}", report.tally);
+    if let Some(fault) = report.fault {
+        panic!("seed {seed}: {fault}\n\nlast events:\n{}", report.trace);
+    }
+}
