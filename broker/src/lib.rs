@@ -1,8 +1,10 @@
 //! The Escrow broker, as a library. `ARCHITECTURE.md` has the map.
 
 pub mod broker;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dev;
 pub mod dispatch;
 pub mod driver;
 pub mod engine;

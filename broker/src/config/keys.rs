@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use escrow_protocol::limits;
+use escrow_storage::COMMIT_DELAY_MAX;
 
 use super::section::{Choice, Config, LogFormat, RetryStrategy};
 use super::shape::{Shape, Value, words};
@@ -229,7 +230,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     number!(
         "store.commit_delay",
-        Shape::Duration(0, 100),
+        Shape::Duration(0, COMMIT_DELAY_MAX.as_millis() as u64),
         store.commit_delay_max_ms,
         "The longest that a commit is slowed down while the table catches up."
     ),
@@ -411,6 +412,18 @@ pub(super) const KEYS: &[Key] = &[
         Shape::Size(1, limits::BODY_BYTES_MAX_CEILING as u64),
         limits.body_bytes_max,
         "The largest body of a message."
+    ),
+    number!(
+        "limits.queue",
+        Shape::Count(1_025, 10_000_000),
+        limits.queue_inputs_max,
+        "Requests that wait for the engine; beyond that, clients are told to come back later."
+    ),
+    number!(
+        "limits.queue_size",
+        Shape::Size(MIB, u64::MAX),
+        limits.queue_bytes_max,
+        "Bytes of the messages among them."
     ),
     number!(
         "limits.topics",

@@ -2,8 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use escrow_protocol::limits;
+use escrow_storage::Options;
 
 use crate::engine::{
     EngineLimits, GroupDefaults, RetentionSettings, Settings, TopicDefaults, TransactionSettings,
@@ -146,6 +148,10 @@ pub struct GroupsSection {
 pub struct LimitsSection {
     /// The largest body, bytes.
     pub body_bytes_max: u64,
+    /// What may wait for the engine, inputs.
+    pub queue_inputs_max: u64,
+    /// … and bytes of messages.
+    pub queue_bytes_max: u64,
     /// Of the engine.
     pub engine: EngineLimits,
 }
@@ -200,6 +206,8 @@ impl Default for Config {
             retention: settings.retention,
             limits: LimitsSection {
                 body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT as u64,
+                queue_inputs_max: 32_768,
+                queue_bytes_max: 128 << 20,
                 engine: settings.limits,
             },
             log: LogSection { level: "info".to_owned(), format: LogFormat::Text },
@@ -211,18 +219,41 @@ impl Default for Config {
 
 impl Default for StoreSection {
     fn default() -> Self {
-        const MIB: u64 = 1 << 20;
+        let options = Options::default();
         Self {
-            overlay_bytes_max: 64 * MIB,
-            overlay_bytes_hard: 0,
-            journal_file_bytes_max: 64 * MIB,
-            journal_bytes_max: 256 * MIB,
-            journal_ahead_bytes: MIB,
-            table_cache_bytes: 64 * MIB,
-            table_open_limit_ms: 30_000,
-            free_floor_bytes: 128 * MIB,
-            ballast_bytes: 16 * MIB,
-            commit_delay_max_ms: 100,
+            overlay_bytes_max: options.overlay_bytes_max,
+            overlay_bytes_hard: options.overlay_bytes_hard.unwrap_or(0),
+            journal_file_bytes_max: options.journal_file_bytes_max,
+            journal_bytes_max: options.journal_bytes_max,
+            journal_ahead_bytes: options.journal_ahead_bytes,
+            table_cache_bytes: options.table_cache_bytes,
+            table_open_limit_ms: whole_ms(options.table_open_limit),
+            free_floor_bytes: options.free_floor_bytes,
+            ballast_bytes: options.ballast_bytes,
+            commit_delay_max_ms: whole_ms(options.commit_delay_max),
+        }
+    }
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl StoreSection {
+    /// How the store is opened. Its observer and fail points are not a matter of configuration.
+    pub fn options(&self) -> Options {
+        Options {
+            overlay_bytes_max: self.overlay_bytes_max,
+            overlay_bytes_hard: Some(self.overlay_bytes_hard).filter(|bytes| *bytes > 0),
+            journal_file_bytes_max: self.journal_file_bytes_max,
+            journal_bytes_max: self.journal_bytes_max,
+            journal_ahead_bytes: self.journal_ahead_bytes,
+            table_cache_bytes: self.table_cache_bytes,
+            table_open_limit: Duration::from_millis(self.table_open_limit_ms),
+            free_floor_bytes: self.free_floor_bytes,
+            ballast_bytes: self.ballast_bytes,
+            commit_delay_max: Duration::from_millis(self.commit_delay_max_ms),
+            ..Options::default()
         }
     }
 }

@@ -1,0 +1,74 @@
+//! What every verb has at hand: the broker's address, the output, and who is asking.
+
+use std::time::Duration;
+
+use escrow::{Admin, Client};
+use escrow_protocol::v1;
+
+use super::error::CliError;
+use super::output::{Format, Printer};
+
+/// A command line answers soon or says why not.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What can be said with every verb.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The broker's gRPC address.
+    #[arg(
+        long,
+        global = true,
+        env = "ESCROW_URL",
+        default_value = "http://127.0.0.1:7800",
+        hide_env_values = true,
+        display_order = 900
+    )]
+    pub(crate) url: String,
+    /// table, json (one document) or jsonl (an object per line). A table in a pipe is columns separated by tabs.
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_enum,
+        default_value_t = Format::Table,
+        hide_possible_values = true,
+        value_name = "FORMAT",
+        display_order = 901
+    )]
+    pub(crate) output: Format,
+    /// Who is asking, for the records of what was done by hand. Default: the name of the user.
+    #[arg(
+        long = "as",
+        global = true,
+        env = "ESCROW_OPERATOR",
+        value_name = "NAME",
+        hide_env_values = true,
+        display_order = 902
+    )]
+    pub(crate) operator: Option<String>,
+}
+
+impl Global {
+    /// Connects to the broker.
+    pub(crate) async fn client(&self) -> Result<Client, CliError> {
+        Ok(Client::builder(&self.url).connect_timeout(CONNECT_TIMEOUT).connect().await?)
+    }
+
+    /// Connects to the broker's administration.
+    pub(crate) async fn admin(&self) -> Result<Admin, CliError> {
+        Ok(self.client().await?.admin())
+    }
+
+    /// Prints the way that was asked for.
+    pub(crate) fn printer(&self) -> Printer {
+        Printer::stdout(self.output)
+    }
+
+    /// Who is asking, and why.
+    pub(crate) fn operator(&self, reason: Option<&str>) -> Option<v1::Operator> {
+        let user = || std::env::var("USER").ok().filter(|name| !name.is_empty());
+        let name = self.operator.clone().or_else(user).unwrap_or_else(|| "unknown".to_owned());
+        Some(v1::Operator { name, reason: reason.unwrap_or_default().to_owned() })
+    }
+}

@@ -1,0 +1,123 @@
+//! What a command fails with: the line people read, and the exit status programs read.
+
+use std::io;
+use std::process::ExitCode;
+
+use escrow::{ErrorKind, Reason};
+
+/// Everything that ends a command early.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The broker refused, or something failed. Status 1.
+    #[error("{0}")]
+    Failed(String),
+    /// The broker, or the client on its behalf, refused. Status 1, or 3 if it could not be reached.
+    #[error("{0}{hint}", hint = hint(.0))]
+    Broker(#[from] escrow::Error),
+    /// The command does not make sense as it was given. Status 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Nobody answers there. Status 3.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Whoever read the output has seen enough. Not an error: status 0, and nothing is said.
+    #[error("the output was closed")]
+    PipeClosed,
+}
+
+impl CliError {
+    /// A failure, in words.
+    pub(crate) fn failed(words: impl Into<String>) -> Self {
+        Self::Failed(words.into())
+    }
+
+    /// A command that makes no sense, in words.
+    pub(crate) fn usage(words: impl Into<String>) -> Self {
+        Self::Usage(words.into())
+    }
+
+    /// The exit status.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::PipeClosed => 0,
+            Self::Usage(_) => 2,
+            Self::Unreachable(_) => 3,
+            Self::Broker(error) if is_unreachable(error) => 3,
+            Self::Failed(_) | Self::Broker(_) => 1,
+        }
+    }
+
+    /// Says it on stderr, in one line, and gives the exit status.
+    pub fn report(&self) -> ExitCode {
+        if !matches!(self, Self::PipeClosed) {
+            eprintln!("error: {self}");
+        }
+        ExitCode::from(self.status())
+    }
+}
+
+/// A broker that answers with a reason has been reached.
+fn is_unreachable(error: &escrow::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) && error.reason().is_none()
+}
+
+/// What to do about it on the command line, where there is more to say than the broker can.
+fn hint(error: &escrow::Error) -> &'static str {
+    match error.reason() {
+        Some(Reason::UnknownTopic) => "; `escrow topic ls` lists the topics, `escrow topic create` makes one",
+        Some(Reason::UnknownGroup) => "; `escrow group ls` lists the groups, `escrow group create` makes one",
+        Some(Reason::UnknownTransaction) => "; `escrow tx ls` lists the undecided ones",
+        Some(Reason::UnknownDeadLetter) => "; `escrow dlq ls` lists the dead letters",
+        Some(Reason::NotParked) => "; `escrow tx check` asks a checker about one that is not parked",
+        Some(Reason::InUse) => "; say --force if it shall go all the same",
+        _ if error.kind() == ErrorKind::Unavailable && error.reason().is_none() => {
+            " (another address: --url, or ESCROW_URL)"
+        }
+        _ => "",
+    }
+}
+
+/// An error with what caused it, in one line, each thing said once.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_words = cause.to_string();
+        if !words.contains(&cause_words) {
+            words = format!("{words}: {cause_words}");
+        }
+        source = cause.source();
+    }
+    words
+}
+
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::PipeClosed,
+            _ => Self::Failed(format!("input or output failed: {error}")),
+        }
+    }
+}
+
+impl From<tonic::Status> for CliError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Broker(status.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_failure_has_its_status() {
+        assert_eq!(CliError::failed("no").status(), 1);
+        assert_eq!(CliError::usage("what?").status(), 2);
+        assert_eq!(CliError::Unreachable("nobody".to_owned()).status(), 3);
+        assert_eq!(CliError::from(tonic::Status::unavailable("gone")).status(), 3);
+        assert_eq!(CliError::from(tonic::Status::not_found("no such topic")).status(), 1);
+        assert_eq!(CliError::from(io::Error::from(io::ErrorKind::BrokenPipe)).status(), 0);
+        assert_eq!(CliError::from(io::Error::from(io::ErrorKind::NotFound)).status(), 1);
+    }
+}

@@ -1,0 +1,208 @@
+//! The command line: what can be said, and who does it. Each verb asks the broker through its gRPC services, as any
+//! other client; only `server`, `dev` and the offline forms of `store` work on this machine.
+
+mod clock;
+mod confirm;
+mod context;
+mod error;
+mod output;
+mod paging;
+mod progress;
+mod retry_spec;
+pub(crate) mod serve;
+mod signals;
+mod verbs;
+mod view;
+
+use clap_complete::Shell;
+
+pub(crate) use clock::now_ms;
+
+pub(crate) use context::Global;
+pub use error::CliError;
+pub(crate) use signals::interrupted;
+use verbs::bench::BenchVerb;
+use verbs::client::ClientVerb;
+use verbs::dlq::DlqVerb;
+use verbs::group::GroupVerb;
+use verbs::msg::MsgVerb;
+use verbs::publish::PubArgs;
+use verbs::retry::RetryVerb;
+use verbs::scheduled::ScheduledVerb;
+use verbs::server::ServerArgs;
+use verbs::store::StoreVerb;
+use verbs::subscribe::SubArgs;
+use verbs::topic::TopicVerb;
+use verbs::tx::TxVerb;
+
+use crate::dev::DevArgs;
+
+/// Escrow, a transactional-message broker.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "escrow",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 110,
+    after_help = "Exit status: 0 done, 1 refused or failed, 2 the command makes no sense, 3 the broker is not reachable.
+
+Examples:
+  escrow dev
+  escrow pub order-paid '{\"order\": 42}' --key o-42"
+)]
+pub struct Cli {
+    /// What can be said with every verb.
+    #[command(flatten)]
+    global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// Run a broker.
+    #[command(after_help = "Examples:
+  escrow server
+  escrow server -c escrow.toml --set log.format=json")]
+    Server(ServerArgs),
+    /// A broker to play with, and a sample flow. With --check: every story of the product, told to its end.
+    #[command(after_help = "Examples:
+  escrow dev
+  escrow dev --check")]
+    Dev(DevArgs),
+    /// Topics: create, ls, show, update, delete.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  escrow topic create order-paid
+  escrow topic ls"
+    )]
+    Topic(TopicVerb),
+    /// Groups: create, ls, show, update, delete, seek, pause, resume.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  escrow group create billing --topic order-paid
+  escrow group ls"
+    )]
+    Group(GroupVerb),
+    /// Publish messages, or put them in escrow.
+    #[command(after_help = "Examples:
+  escrow pub order-paid '{\"order\": 42}' --key o-42 --header source=shop
+  escrow pub order-paid - --half --commit < order.json
+  seq 1000 | escrow pub numbers --lines -o jsonl")]
+    Pub(PubArgs),
+    /// Read messages as a group, one line for each.
+    #[command(after_help = "Examples:
+  escrow sub billing --topic order-paid --count 1
+  escrow sub billing --topic order-paid=eu,us --timeout 5s -o jsonl | jq -r .body")]
+    Sub(SubArgs),
+    /// Transactions: ls, show, check, commit, rollback, resume.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  escrow tx ls --state parked
+  escrow tx commit tx-0-42 --reason 'paid, see ticket 7'"
+    )]
+    Tx(TxVerb),
+    /// Dead letters: ls, show, redrive, discard.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  escrow dlq ls billing
+  escrow dlq redrive billing --all --dry-run"
+    )]
+    Dlq(DlqVerb),
+    /// Messages that wait for their next attempt.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  escrow retry ls billing
+  escrow retry ls billing -o json"
+    )]
+    Retry(RetryVerb),
+    /// Messages that wait for their time.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  escrow scheduled ls
+  escrow scheduled cancel 01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d --yes"
+    )]
+    Scheduled(ScheduledVerb),
+    /// Single messages: get, find, trace.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  escrow msg find --key o-42
+  escrow msg trace 01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d"
+    )]
+    Msg(MsgVerb),
+    /// Producers and consumers that are connected.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  escrow client ls
+  escrow client ls -o json"
+    )]
+    Client(ClientVerb),
+    /// The store: stats, verify, backup, restore, repair.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  escrow store backup escrow.backup
+  escrow store restore escrow.backup --data-dir ./escrow-data"
+    )]
+    Store(StoreVerb),
+    /// The broker at a glance.
+    #[command(after_help = "Examples:
+  escrow status
+  escrow status -o json | jq .undecided")]
+    Status,
+    /// Measure a broker under load.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  escrow bench tx
+  escrow bench publish --seconds 5 -o json"
+    )]
+    Bench(BenchVerb),
+    /// Print the completions of a shell.
+    #[command(after_help = "Examples:
+  escrow completions bash > /etc/bash_completion.d/escrow
+  escrow completions zsh > ~/.zfunc/_escrow")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Does what was asked for.
+///
+/// # Errors
+/// [`CliError`]: report it, it knows the exit status.
+pub async fn run(cli: Cli) -> Result<(), CliError> {
+    let global = &cli.global;
+    match cli.verb {
+        Verb::Server(args) => verbs::server::run(args).await,
+        Verb::Dev(args) => crate::dev::run(args).await,
+        Verb::Topic(verb) => verbs::topic::run(verb, global).await,
+        Verb::Group(verb) => verbs::group::run(verb, global).await,
+        Verb::Pub(args) => verbs::publish::run(args, global).await,
+        Verb::Sub(args) => verbs::subscribe::run(args, global).await,
+        Verb::Tx(verb) => verbs::tx::run(verb, global).await,
+        Verb::Dlq(verb) => verbs::dlq::run(verb, global).await,
+        Verb::Retry(verb) => verbs::retry::run(verb, global).await,
+        Verb::Scheduled(verb) => verbs::scheduled::run(verb, global).await,
+        Verb::Msg(verb) => verbs::msg::run(verb, global).await,
+        Verb::Client(verb) => verbs::client::run(verb, global).await,
+        Verb::Store(verb) => verbs::store::run(verb, global).await,
+        Verb::Status => verbs::status::run(global).await,
+        Verb::Bench(verb) => verbs::bench::run(verb, global).await,
+        Verb::Completions { shell } => verbs::completions::run(shell),
+    }
+}
+
+#[cfg(test)]
+mod tests;

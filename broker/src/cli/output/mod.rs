@@ -1,0 +1,10 @@
+//! What the verbs print: one struct of serde feeds tables for people, tab-separated lines for pipes, and JSON.
+
+mod cell;
+mod printer;
+mod view;
+
+pub(crate) use cell::{Bytes, Cell, Count, Ms, Shown, Time};
+pub(crate) use printer::{Format, Printer};
+pub(crate) use view::view;
+pub(crate) use view::{Column, View};

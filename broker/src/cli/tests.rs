@@ -1,0 +1,115 @@
+//! What can be said: every verb, every help, every example.
+
+use clap::{Command, CommandFactory, Parser};
+
+use super::Cli;
+
+/// Hands every command below `command` to `visit`, with its full name.
+fn walk(command: &Command, name: &str, visit: &mut dyn FnMut(&str, &Command)) {
+    visit(name, command);
+    for inner in command.get_subcommands() {
+        walk(inner, &format!("{name} {}", inner.get_name()), visit);
+    }
+}
+
+fn examples(command: &Command) -> Vec<String> {
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let (_, examples) = help.split_once("Examples:\n").unwrap_or_default();
+    examples.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// The words of an example's own command, without what is piped in or out.
+fn words(example: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut is_quoted = false;
+    for letter in example.chars() {
+        match letter {
+            '\'' => is_quoted = !is_quoted,
+            ' ' if !is_quoted => words.push(String::new()),
+            _ => words.last_mut().expect("there is always a word").push(letter),
+        }
+    }
+    let begin = words.iter().position(|word| word == "escrow").expect("an example of escrow");
+    let end = words[begin..].iter().position(|word| ["|", ">", "<"].contains(&word.as_str()));
+    words[begin..end.map_or(words.len(), |end| begin + end)].to_vec()
+}
+
+#[test]
+fn the_command_is_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_help_has_two_examples_of_its_own_verb() {
+    let mut count = 0;
+    walk(&Cli::command(), "escrow", &mut |name, command| {
+        let examples = examples(command);
+        assert!(examples.len() >= 2, "{name} has {} examples", examples.len());
+        for example in &examples {
+            assert!(
+                words(example).join(" ").starts_with(name),
+                "{name} has an example of another verb: {example}"
+            );
+        }
+        count += 1;
+    });
+    assert!(count > 40, "only {count} commands were visited");
+}
+
+#[test]
+fn every_example_can_be_said() {
+    walk(&Cli::command(), "escrow", &mut |name, command| {
+        for example in examples(command) {
+            if let Err(error) = Cli::try_parse_from(words(&example)) {
+                panic!("an example of {name} is refused: {example}\n{error}");
+            }
+        }
+    });
+}
+
+#[test]
+fn every_argument_is_explained() {
+    walk(&Cli::command(), "escrow", &mut |name, command| {
+        assert!(command.get_about().is_some(), "{name} says nothing about itself");
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{name} does not explain {}", argument.get_id());
+        }
+    });
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for words in [
+        "escrow",
+        "escrow tx commit tx-0-1",
+        "escrow tx commit 17 --reason x",
+        "escrow topic delete t",
+        "escrow dlq discard g 1",
+        "escrow dlq redrive g",
+        "escrow dlq redrive g 1 --all",
+        "escrow group seek g --topic t",
+        "escrow group seek g --topic t --oldest --newest",
+        "escrow group create g --topic not/good",
+        "escrow group create g --retry sometimes",
+        "escrow pub t b --commit",
+        "escrow pub t b --half --commit --rollback",
+        "escrow pub t b --count 0",
+        "escrow pub t b --header novalue",
+        "escrow pub t b --delay 5",
+        "escrow sub g --topic t --ack --nack",
+        "escrow sub g --topic t --after 5s",
+        "escrow scheduled cancel not-an-id",
+        "escrow topic ls --all --limit 3",
+        "escrow topic ls --limit 0",
+        "escrow status -o yaml",
+    ] {
+        assert!(Cli::try_parse_from(words.split(' ')).is_err(), "{words} was accepted");
+    }
+}
+
+#[test]
+fn a_dry_run_needs_no_reason() {
+    for words in ["escrow tx commit tx-0-1 --dry-run", "escrow dlq discard g 1 --dry-run"] {
+        assert!(Cli::try_parse_from(words.split(' ')).is_ok(), "{words} was refused");
+    }
+}

@@ -1,0 +1,19 @@
+//! The verbs, a file for each noun: what they take, and what they do.
+
+pub(crate) mod bench;
+pub(crate) mod client;
+pub(crate) mod completions;
+pub(crate) mod dlq;
+pub(crate) mod group;
+pub(crate) mod msg;
+pub(crate) mod publish;
+pub(crate) mod retry;
+pub(crate) mod scheduled;
+pub(crate) mod server;
+pub(crate) mod status;
+pub(crate) mod store;
+pub(crate) mod subscribe;
+pub(crate) mod topic;
+pub(crate) mod tx;
+
+mod subscription;

@@ -1,0 +1,87 @@
+//! `escrow scheduled`: messages that wait for their time.
+
+use escrow_protocol::v1::cancel_scheduled_response::Outcome;
+use escrow_protocol::{MessageId, v1};
+
+use crate::cli::confirm::{Caution, Resolve};
+use crate::cli::context::Global;
+use crate::cli::error::CliError;
+use crate::cli::paging::Paging;
+use crate::cli::view::ScheduledView;
+
+/// What can be done with scheduled messages.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(crate) enum ScheduledVerb {
+    /// List the messages that wait for their time, the next one first.
+    #[command(after_help = "Examples:
+  escrow scheduled ls
+  escrow scheduled ls --limit 5 -o json")]
+    Ls {
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Cancel a scheduled message: it will never be delivered.
+    #[command(after_help = "Examples:
+  escrow scheduled cancel 01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d --yes
+  escrow scheduled cancel 01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d --dry-run")]
+    Cancel {
+        /// The message.
+        #[arg(value_name = "MESSAGE")]
+        id: MessageId,
+        /// Why, for the records.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        caution: Caution,
+    },
+}
+
+/// Does it.
+pub(crate) async fn run(verb: ScheduledVerb, global: &Global) -> Result<(), CliError> {
+    match verb {
+        ScheduledVerb::Ls { paging } => ls(paging, global).await,
+        ScheduledVerb::Cancel { id, reason, caution } => cancel(id, reason.as_deref(), caution, global).await,
+    }
+}
+
+async fn ls(paging: Paging, global: &Global) -> Result<(), CliError> {
+    let mut admin = global.admin().await?;
+    let fetch = async |page| {
+        let answer = admin.list_scheduled(v1::ListScheduledRequest { page: Some(page) }).await?.into_inner();
+        Ok((answer.scheduled.into_iter().map(ScheduledView::from).collect(), answer.next_cursor))
+    };
+    paging.print(&mut global.printer(), "no message is scheduled", fetch).await
+}
+
+async fn cancel(
+    id: MessageId,
+    reason: Option<&str>,
+    caution: Caution,
+    global: &Global,
+) -> Result<(), CliError> {
+    let mut admin = global.admin().await?;
+    let message_id = id.as_bytes().to_vec();
+    let stored = admin.get_message(v1::GetMessageRequest { message_id: message_id.clone().into() }).await;
+    let where_it_is = match stored {
+        Ok(stored) => {
+            let stored = stored.into_inner();
+            format!("now {} for topic {}", stored.state, stored.topic)
+        }
+        Err(_unknown) => "which is not known".to_owned(),
+    };
+    let what = format!("cancel message {id}, {where_it_is}");
+    if caution.resolve(&what)? == Resolve::Rehearse {
+        return Ok(global.printer().done(&format!("this would {what}"))?);
+    }
+    let operator = global.operator(reason);
+    let request = v1::CancelScheduledRequest { message_id: message_id.into(), operator };
+    match admin.cancel_scheduled(request).await?.into_inner().outcome() {
+        Outcome::Cancelled => Ok(global.printer().done(&format!("cancelled message {id}"))?),
+        Outcome::TooLate => Err(CliError::failed(format!(
+            "too late: message {id} is in its topic already; `escrow msg trace {id}` follows it"
+        ))),
+        Outcome::NotKnown | Outcome::Unspecified => Err(CliError::failed(format!(
+            "no scheduled message has the id {id}; `escrow scheduled ls` lists them"
+        ))),
+    }
+}

@@ -1,0 +1,88 @@
+//! A dead letter, and what became of it when it was redriven or discarded.
+
+use escrow_protocol::v1;
+
+use super::message::MessageView;
+use super::message_id;
+use super::retry::AttemptView;
+use crate::cli::output::{Time, view};
+
+view! {
+    /// A message that ended in the dead letters of a group.
+    DeadLetterView {
+        /// The group that failed.
+        group: String = "GROUP",
+        /// Its place in the group's dead letters.
+        offset: u64 = "OFFSET",
+        /// Its id.
+        message_id: String = "MESSAGE",
+        /// Its business key.
+        key: String = "KEY",
+        /// Why it is here.
+        cause: String = "CAUSE",
+        /// The last error.
+        error: String = "ERROR",
+        /// When it came here.
+        died_at: Time = "DIED AT",
+        /// Where it came from.
+        origin_topic: String = "FROM",
+        /// Its place there.
+        origin_offset: u64 = _,
+        /// Attempts in all.
+        attempts_made: u32 = "ATTEMPTS",
+        /// How often it was sent again.
+        redrives: u32 = "REDRIVES",
+        /// The message. In lists without its body.
+        message: Option<MessageView> = _,
+        /// The last attempts.
+        attempts: Vec<AttemptView> = _,
+    }
+}
+
+view! {
+    /// What became of one dead letter.
+    DeadLetterResultView {
+        /// Its place in the group's dead letters.
+        offset: u64 = "OFFSET",
+        /// Its id.
+        message_id: String = "MESSAGE",
+        /// Done, or why not.
+        outcome: String = "OUTCOME",
+    }
+}
+
+impl From<v1::DeadLetter> for DeadLetterView {
+    fn from(dead: v1::DeadLetter) -> Self {
+        let origin = dead.origin.unwrap_or_default();
+        let message = dead.message;
+        Self {
+            group: dead.group,
+            offset: dead.offset,
+            message_id: message.as_ref().map(|message| message_id(&message.id)).unwrap_or_default(),
+            key: message.as_ref().map(|message| message.key.clone()).unwrap_or_default(),
+            cause: origin.reason,
+            error: origin.error,
+            died_at: Time(origin.at_ms),
+            origin_topic: origin.topic,
+            origin_offset: origin.offset,
+            attempts_made: dead.attempts_made,
+            redrives: dead.redrives,
+            message: message.map(MessageView::from),
+            attempts: dead.attempts.into_iter().map(AttemptView::from).collect(),
+        }
+    }
+}
+
+impl DeadLetterResultView {
+    /// What became of it; `done` is the word for success ("redriven", "would be discarded").
+    pub(crate) fn new(result: v1::DeadLetterResult, done: &str) -> Self {
+        Self {
+            offset: result.offset,
+            message_id: message_id(&result.message_id),
+            outcome: match result.fault {
+                None => done.to_owned(),
+                Some(fault) => format!("refused: {} ({})", fault.message, fault.reason),
+            },
+        }
+    }
+}

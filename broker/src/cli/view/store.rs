@@ -1,0 +1,72 @@
+//! The store: its numbers, and whether it is sound.
+
+use escrow_protocol::v1;
+
+use crate::cli::output::{Bytes, Count, view};
+
+view! {
+    /// The numbers of a store.
+    StoreStatsView {
+        /// Where it lives.
+        data_dir: String = "DIRECTORY",
+        /// The format of its files.
+        format: u32 = _,
+        /// The last commit.
+        last_sequence: u64 = "SEQUENCE",
+        /// The last commit that is in the table.
+        spilled_sequence: u64 = "SPILLED",
+        /// Files of the journal.
+        journal_files: u64 = _,
+        /// Bytes of the journal.
+        journal_bytes: Bytes = "JOURNAL",
+        /// Memory of what is not yet in the table.
+        overlay_bytes: Bytes = "OVERLAY",
+        /// Bytes of the table.
+        table_bytes: Bytes = "TABLE",
+        /// Syncs since the start.
+        syncs: Count = _,
+        /// How long the last one took, microseconds.
+        last_sync_us: u64 = "LAST SYNC µs",
+        /// Damaged records that were met.
+        corrupt_records: Count = "DAMAGED",
+        /// Free space of the disk.
+        disk_free_bytes: Bytes = "DISK FREE",
+    }
+}
+
+view! {
+    /// What a check of the store found.
+    VerifyView {
+        /// Nothing is wrong.
+        sound: bool = "SOUND",
+        /// Records read.
+        records: Count = "RECORDS",
+        /// Each with its place and remedy.
+        faults: Vec<String> = "FAULTS",
+    }
+}
+
+impl From<v1::StoreStats> for StoreStatsView {
+    fn from(stats: v1::StoreStats) -> Self {
+        Self {
+            data_dir: stats.data_dir,
+            format: stats.format,
+            last_sequence: stats.last_sequence,
+            spilled_sequence: stats.spilled_sequence,
+            journal_files: stats.journal_files,
+            journal_bytes: Bytes(stats.journal_bytes),
+            overlay_bytes: Bytes(stats.overlay_bytes),
+            table_bytes: Bytes(stats.table_bytes),
+            syncs: Count(stats.syncs),
+            last_sync_us: stats.last_sync_us,
+            corrupt_records: Count(stats.corrupt_records),
+            disk_free_bytes: Bytes(stats.disk_free_bytes),
+        }
+    }
+}
+
+impl From<v1::VerifyStoreResponse> for VerifyView {
+    fn from(verified: v1::VerifyStoreResponse) -> Self {
+        Self { sound: verified.sound, records: Count(verified.records), faults: verified.faults }
+    }
+}
