@@ -26,24 +26,42 @@ pub(super) struct KindState {
     pub(super) due: BTreeSet<u64>,
     /// All its undecided transactions, the parked ones included.
     pub(super) undecided: usize,
+    name: Option<(GroupName, Kind)>,
 }
 
-/// All kinds that were ever named since the start.
+/// All kinds that have an undecided transaction or a checker. The numbers of others are given again.
 #[derive(Debug, Default)]
 pub(super) struct Kinds {
     numbers: HashMap<(GroupName, Kind), KindNumber>,
     states: Vec<KindState>,
+    free: Vec<KindNumber>,
 }
 
 impl Kinds {
     pub(super) fn number_of(&mut self, group: &GroupName, kind: &Kind) -> KindNumber {
-        if let Some(number) = self.numbers.get(&(group.clone(), kind.clone())) {
+        let name = (group.clone(), kind.clone());
+        if let Some(number) = self.numbers.get(&name) {
             return *number;
         }
-        let number = KindNumber(self.states.len() as u32);
-        self.states.push(KindState::default());
-        self.numbers.insert((group.clone(), kind.clone()), number);
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.states.push(KindState::default());
+            KindNumber(self.states.len() as u32 - 1)
+        });
+        *self.get_mut(number) = KindState { name: Some(name.clone()), ..KindState::default() };
+        self.numbers.insert(name, number);
         number
+    }
+
+    /// Forgets a kind that nothing belongs to any more.
+    pub(super) fn retire_if_idle(&mut self, number: KindNumber) {
+        let state = self.get_mut(number);
+        if state.undecided > 0 || !state.checkers.is_empty() {
+            return;
+        }
+        if let Some(name) = state.name.take() {
+            self.numbers.remove(&name);
+            self.free.push(number);
+        }
     }
 
     pub(super) fn get(&self, kind: KindNumber) -> &KindState {
@@ -145,7 +163,7 @@ impl Engine {
                     self.questions.to_pump.insert(kind);
                     break;
                 }
-                let Some(record) = turn.get::<Transaction>(&keys::undecided(number))? else {
+                let Some(record) = self.read_or_report::<Transaction>(turn, &keys::undecided(number))? else {
                     self.kinds.get_mut(kind).due.remove(&number);
                     continue;
                 };
@@ -399,6 +417,7 @@ impl Engine {
         for (_, kind) in kinds {
             self.kinds.get_mut(*kind).checkers.retain(|checker| *checker != session);
             self.questions.to_pump.insert(*kind);
+            self.kinds.retire_if_idle(*kind);
         }
     }
 }

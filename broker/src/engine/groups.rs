@@ -335,7 +335,13 @@ impl Engine {
         broadcast: bool,
     ) -> Step<GroupNumber> {
         self.check_wanted(wanted)?;
-        self.room_for_topics(1)?;
+        let new_topics =
+            wanted.iter().filter(|wanted| !self.topics.by_name.contains_key(&wanted.topic)).count();
+        self.room_for_topics(new_topics + 1)?;
+        // A damaged record refuses the whole, before anything has changed.
+        for topic in wanted.iter().filter_map(|wanted| self.topics.by_name.get(&wanted.topic)) {
+            self.start_of(turn, *topic, start)?;
+        }
         let max = self.settings.limits.groups_max;
         if self.groups.by_number.len() >= max {
             return Err(Refusal::new(

@@ -145,7 +145,7 @@ impl Engine {
         let limits = self.settings.limits;
         self.fire_mono(now, turn, limits.timers_per_turn_max);
         self.fire_wall(now, turn, limits.timers_per_turn_max);
-        let released = self.release_scheduled(now, turn, limits.timers_per_turn_max).map(|_| ());
+        let released = self.release_scheduled(now, turn, limits.timers_per_turn_max);
         self.absorb(turn, released);
         self.bury_doomed(now, turn, limits.timers_per_turn_max);
         let asked = self.pump_checks(now, turn, limits.timers_per_turn_max);

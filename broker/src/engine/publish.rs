@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use escrow_protocol::{MessageId, Reason, TransactionId};
-use escrow_storage::{KeyRange, Room};
+use escrow_storage::{KeyRange, ReadError, Room};
 
 use super::trouble::Step;
+use super::turn::{behind, key_in};
 use super::window::Window;
 use super::{Cancelled, Engine, NewMessage, Now, Refusal, Reply, Turn};
 use crate::records::{
@@ -183,35 +185,45 @@ impl Engine {
             return Some(self.append(now, turn, stub, transaction, stored_at_ms));
         }
         let due_ms = stub.deliver_at_ms;
-        turn.put(keys::scheduled(due_ms, stub.id), stub);
+        let key = keys::scheduled(due_ms, stub.id);
+        self.schedule.expect(key.clone());
+        turn.put(key, stub);
         let standing = Standing::Scheduled { due_ms };
         turn.put(keys::place(stub.id), &Place { stored_at_ms, transaction, standing });
         self.topics.tail_mut(stub.topic).awaited += 1;
         self.counters_mut().scheduled += 1;
-        self.schedule.expect_at(due_ms);
         self.counts.scheduled += 1;
         None
     }
 
-    /// Queues the scheduled messages whose time has come, `limit` at most. Returns how many.
-    pub(super) fn release_scheduled(&mut self, now: Now, turn: &mut Turn<'_>, limit: usize) -> Step<usize> {
-        if self.schedule.next_at().is_none_or(|at| at > now.unix_ms) {
-            return Ok(0);
-        }
-        let due = turn.scan(&self.schedule.range_until(now.unix_ms), limit)?;
-        for (key, value) in &due {
-            match Stub::decode(value.clone()) {
-                Ok(stub) => self.release_one(now, turn, &stub)?,
-                Err(error) => self.report_damaged(key, &error.to_string()),
+    /// Queues the scheduled messages whose time has come, `limit` at most.
+    pub(super) fn release_scheduled(&mut self, now: Now, turn: &mut Turn<'_>, limit: usize) -> Step<()> {
+        let Some(range) = self.schedule.due(now) else { return Ok(()) };
+        let (due, damaged) = match turn.scan(&range, limit) {
+            Ok(due) => (due, None),
+            Err(ReadError::Corrupt { key, fault }) => {
+                let key = key_in(&range, &key)?;
+                let before = KeyRange::new(range.start.clone(), key.clone());
+                (turn.scan(&before, limit)?, Some((key, fault)))
             }
-            turn.delete(key.clone());
+            Err(error) => return Err(error.into()),
+        };
+        let is_full = due.len() == limit;
+        let mut from = due.last().map(|(key, _)| behind(key));
+        for (key, value) in due {
+            match Stub::decode(value) {
+                Ok(stub) => self.release_one(now, turn, &stub)?,
+                Err(error) => self.report_damaged(&key, &error.to_string()),
+            }
+            turn.delete(key);
             self.counters_mut().scheduled -= 1;
         }
-        let released_until =
-            due.last().and_then(|(key, _)| keys::scheduled_of(key)).map_or(now.unix_ms, |(at, _)| at);
-        let next = turn.scan(&Schedule::range_from(released_until), 1)?;
-        self.schedule.restart_at(next.first().and_then(|(key, _)| keys::scheduled_of(key)).map(|(at, _)| at));
-        Ok(due.len())
+        if let Some((key, fault)) = damaged.filter(|_| !is_full) {
+            // It stays where it is; the schedule goes on behind it.
+            self.report_damaged(&key, &fault);
+            from = Some(behind(&key));
+        }
+        self.schedule.go_on_from(from.unwrap_or(range.start), turn)
     }
 
     fn release_one(&mut self, now: Now, turn: &mut Turn<'_>, stub: &Stub) -> Step<()> {
@@ -282,32 +294,37 @@ pub(super) fn reused(id: MessageId) -> Refusal {
 /// When the next scheduled message falls due. The messages themselves are on disk, in order of time.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    /// No scheduled message is earlier. `None`: there is none.
-    earliest_ms: Option<u64>,
+    /// No scheduled message lies before this key. `None`: there is none at all.
+    from: Option<Bytes>,
 }
 
 impl Schedule {
-    pub(super) fn restart_at(&mut self, earliest_ms: Option<u64>) {
-        self.earliest_ms = earliest_ms;
-    }
-
-    fn expect_at(&mut self, due_ms: u64) {
-        self.earliest_ms = Some(self.earliest_ms.map_or(due_ms, |earliest| earliest.min(due_ms)));
+    fn expect(&mut self, key: Bytes) {
+        if self.from.as_ref().is_none_or(|from| key < *from) {
+            self.from = Some(key);
+        }
     }
 
     pub(super) fn next_at(&self) -> Option<u64> {
-        self.earliest_ms
+        self.from.as_ref().map(|key| keys::scheduled_time_of(key).unwrap_or(0))
     }
 
-    /// From the earliest on: what lies before was deleted, and skipping it costs nothing.
-    fn range_until(&self, now_ms: u64) -> KeyRange {
-        let from = self.earliest_ms.unwrap_or(0);
-        KeyRange::new(Self::range_from(from).start, Self::range_from(now_ms + 1).start)
+    /// Where to look for what is due, if anything may be. What lies before was deleted: skipping it costs nothing.
+    fn due(&self, now: Now) -> Option<KeyRange> {
+        let from = self.from.clone()?;
+        let end = keys::scheduled_from(now.unix_ms + 1);
+        (from < end).then(|| KeyRange::new(from, end))
     }
 
-    fn range_from(from_ms: u64) -> KeyRange {
-        let mut start = vec![keys::space::SCHEDULED];
-        start.extend_from_slice(&from_ms.to_be_bytes());
-        KeyRange::new(start, keys::all(keys::space::SCHEDULED).end)
+    /// Finds the first message at or behind `from`.
+    pub(super) fn go_on_from(&mut self, from: Bytes, turn: &Turn<'_>) -> Step<()> {
+        let range = KeyRange::new(from, keys::all(keys::space::SCHEDULED).end);
+        self.from = match turn.scan(&range, 1) {
+            Ok(found) => found.into_iter().next().map(|(key, _)| key),
+            // A damaged entry is met, and reported, when its time comes.
+            Err(ReadError::Corrupt { key, .. }) => Some(key_in(&range, &key)?.into()),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(())
     }
 }

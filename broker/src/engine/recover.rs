@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use escrow_storage::{KeyRange, Read, ReadError};
+use escrow_storage::{KeyRange, Read, ReadError, Room};
 
 use super::checks::{Kinds, Questions};
 use super::groups::{Group, Groups, Retrying};
@@ -13,8 +13,9 @@ use super::sessions::Sessions;
 use super::timers::{Timers, WallTimer};
 use super::topics::{Topic, Topics};
 use super::transactions::Transactions;
-use super::turn::{decode, hex};
-use super::{Boot, Counts, Engine, Now, Recovered};
+use super::trouble::Trouble;
+use super::turn::{behind, decode, hex, key_in};
+use super::{Boot, Counts, Engine, Now, Recovered, Turn};
 use crate::records::{
     Counters, DecidedLog, Group as GroupRecord, Progress, Record, Remembered, Retry, Tail,
     Topic as TopicRecord, Transaction, keys,
@@ -167,14 +168,12 @@ impl Engine {
     }
 
     fn recover_schedule(&mut self, view: &dyn Read) -> Result<(), ReadError> {
-        // A damaged entry is met, and reported, when it falls due: look again from there at once.
-        let earliest = match view.scan(&keys::all(keys::space::SCHEDULED), 1) {
-            Ok(found) => found.first().and_then(|(key, _)| keys::scheduled_of(key)).map(|(at_ms, _)| at_ms),
-            Err(ReadError::Corrupt { .. }) => Some(0),
-            Err(error) => return Err(error),
-        };
-        self.schedule.restart_at(earliest);
-        Ok(())
+        let turn = Turn::new(view, Room::Enough);
+        match self.schedule.go_on_from(keys::all(keys::space::SCHEDULED).start, &turn) {
+            Ok(()) => Ok(()),
+            Err(Trouble::Failed(error)) => Err(error),
+            Err(Trouble::Refused(refusal)) => Err(ReadError::Failed(refusal.to_string())),
+        }
     }
 
     fn misplaced(&mut self, key: &[u8]) {
@@ -228,12 +227,7 @@ impl Engine {
         fault: &str,
         each: &mut impl FnMut(&mut Self, &[u8], R),
     ) -> Result<bytes::Bytes, ReadError> {
-        let key = unhex(damaged).filter(|key| start[..] <= key[..] && key[..] < end[..]);
-        let Some(key) = key else {
-            return Err(ReadError::Failed(format!(
-                "a damaged record lies at {damaged:?}, which is no key of its range"
-            )));
-        };
+        let key = key_in(&KeyRange::new(start.clone(), end.clone()), damaged)?;
         let before = view.scan(&KeyRange::new(start.clone(), key.clone()), PAGE)?;
         for (key, value) in before {
             self.take_record(&key, value, each);
@@ -247,14 +241,4 @@ impl Engine {
         self.counts.records_damaged += 1;
         self.reports.push(format!("record {}: {fault}", hex(key)));
     }
-}
-
-/// The smallest key behind `key`.
-fn behind(key: &[u8]) -> bytes::Bytes {
-    [key, &[0]].concat().into()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2);
-    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use escrow_protocol::Offset;
+use escrow_storage::ReadError;
 
 use super::timers::WallTimer;
 use super::trouble::Step;
@@ -149,7 +150,12 @@ impl Engine {
         for range in [keys::retry_range(number, from, until), keys::dead_place_range(number, from, until)] {
             // One message has as many holds as there are groups at most.
             let most = (until.0 - from.0) as usize * (self.groups.by_number.len() + 1);
-            let found = turn.scan(&range, most)?;
+            let found = match turn.scan(&range, most) {
+                Ok(found) => found,
+                // Something there is damaged: all of it counts as needed, for what is removed cannot be brought back.
+                Err(ReadError::Corrupt { .. }) => return Ok((from.0..until.0).map(Offset).collect()),
+                Err(error) => return Err(error.into()),
+            };
             held.extend(found.iter().filter_map(|(key, _)| keys::held_of(key)).map(|(_, offset, _)| offset));
         }
         Ok(held)
@@ -242,7 +248,7 @@ impl Engine {
         let read = turn.get_bytes(key).and_then(|bytes| bytes.map(|bytes| decode(key, bytes)).transpose());
         match read {
             Ok(record) => Ok(record),
-            Err(escrow_storage::ReadError::Corrupt { fault, .. }) => {
+            Err(ReadError::Corrupt { fault, .. }) => {
                 self.report_damaged(key, &fault);
                 Ok(None)
             }

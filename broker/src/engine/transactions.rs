@@ -366,6 +366,7 @@ impl Engine {
     pub(super) fn untrack_undecided(&mut self, number: u64) {
         if let Some(kind) = self.transactions.parked.remove(&number) {
             self.kinds.get_mut(kind).undecided -= 1;
+            self.kinds.retire_if_idle(kind);
             return;
         }
         let Some(undecided) = self.transactions.undecided.remove(&number) else { return };
@@ -376,6 +377,7 @@ impl Engine {
         if let Some(question) = undecided.question {
             self.withdraw_question(question);
         }
+        self.kinds.retire_if_idle(undecided.kind);
     }
 }
 

@@ -121,3 +121,18 @@ pub(super) fn decode<R: Record>(key: &[u8], bytes: Bytes) -> Result<R, ReadError
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// The key that `hex` names, which must lie in `range`: where a scan met a damaged record.
+pub(super) fn key_in(range: &KeyRange, hex: &str) -> Result<Vec<u8>, ReadError> {
+    let digits = hex.as_bytes().chunks(2);
+    let key = digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
+    let key: Option<Vec<u8>> = key;
+    key.filter(|key| range.contains(key)).ok_or_else(|| {
+        ReadError::Failed(format!("a scan met a damaged record at {hex:?}, which is no key of its range"))
+    })
+}
+
+/// The smallest key behind `key`.
+pub(super) fn behind(key: &[u8]) -> Bytes {
+    [key, &[0]].concat().into()
+}

@@ -247,6 +247,16 @@ pub fn scheduled_of(key: &[u8]) -> Option<(u64, MessageId)> {
     Some((u64_at(key, 1)?, id_at(key, 9)?))
 }
 
+/// The time of a key within the schedule, though it may end there.
+pub fn scheduled_time_of(key: &[u8]) -> Option<u64> {
+    u64_at(key, 1)
+}
+
+/// Before every scheduled message of `from_ms` and later.
+pub fn scheduled_from(from_ms: u64) -> Bytes {
+    key(space::SCHEDULED, &[&from_ms.to_be_bytes()])
+}
+
 /// The hash a business key is filed under: FNV-1a, 64 bits (whoever looks one up compares the key itself).
 pub fn hash_of(text: &str) -> u64 {
     text.bytes()

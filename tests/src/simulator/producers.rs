@@ -302,7 +302,7 @@ fn draw_message(chance: &mut Chance, plan: &Plan, now_ms: u64) -> NewMessage {
         true => unknown_topic(),
         false => chance.pick(&plan.topics).0.clone(),
     };
-    let tag: Option<Tag> = chance.percent(50).then(|| name::<Tag>(chance.pick(&TAGS)));
+    let tag: Option<Tag> = chance.percent(50).then(|| name(chance.pick::<&str>(&TAGS)));
     let body = vec![b'x'; if chance.percent(8) { 1_500 } else { chance.below(120) as usize }];
     let message = Message {
         id: MessageId::new(now_ms, chance.bytes()),
