@@ -39,7 +39,8 @@ impl Readings {
     pub(crate) fn until(&self, later: &Self) -> Used {
         Used {
             seconds: later.at.saturating_duration_since(self.at).as_secs_f64(),
-            store_syncs: later.store_syncs.saturating_sub(self.store_syncs),
+            // A broker that was restarted meanwhile counts from zero again.
+            store_syncs: later.store_syncs.checked_sub(self.store_syncs).unwrap_or(later.store_syncs),
             device_flushes: later.device_flushes.saturating_sub(self.device_flushes),
             process: self.process.zip(later.process),
         }

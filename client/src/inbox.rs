@@ -104,6 +104,17 @@ mod tests {
         assert_eq!(book(&mut store, MessageId::new(1, [2; 10])).await, Some(20));
     }
 
+    /// As it is used in a handler, which runs in a task of its own.
+    #[tokio::test]
+    async fn it_works_in_a_spawned_task() {
+        let id = MessageId::new(1, [1; 10]);
+        let booked = tokio::spawn(async move {
+            let mut store = Transaction::default();
+            book(&mut store, id).await
+        });
+        assert_eq!(booked.await.expect("no panic"), Some(10));
+    }
+
     #[tokio::test]
     async fn a_rolled_back_transaction_forgets_the_id_with_the_effect() {
         let (store, id) = (Transaction::default(), MessageId::new(1, [1; 10]));

@@ -140,7 +140,7 @@ impl Settlements {
 }
 
 fn result_lost() -> Error {
-    let text = "the session was lost before the broker answered; unless the settlement counted, the message is \
+    let text = "the session was lost before the broker answered the settlement; if it did not count, the message is \
                 delivered again";
     Error::new(ErrorKind::Unavailable, text).with_unknown_outcome(true)
 }
