@@ -96,6 +96,28 @@ fn a_death_at_any_fail_point_loses_nothing_acknowledged() {
     }
 }
 
+/// Dying before the table was synced leaves one that is ahead of its watermark. It is believed only after a sync, of
+/// which the raised watermark is the witness.
+#[test]
+fn a_table_that_is_ahead_is_synced_and_noted_at_the_open() {
+    let dir = tempfile::tempdir().unwrap();
+    last_acknowledged(spawn_child(dir.path(), "between_flush_and_sync:2"), None);
+    let noted = || {
+        let bytes = std::fs::read(dir.path().join("WATERMARK")).unwrap();
+        let slots = [0, 4096].map(|at| bytes.get(at + 8..at + 24).unwrap_or(&[0; 16]));
+        let newest = slots.into_iter().max().unwrap(); // generation, then sequence
+        u64::from_be_bytes(newest[8..].try_into().unwrap())
+    };
+    let before = noted();
+    // On a full disk nothing is spilled meanwhile.
+    let faults = escrow_storage::Faults::planned();
+    faults.set_free_bytes(Some(0));
+    let (store, opened) = open(dir.path(), Options { faults, free_floor_bytes: 4096, ..tiny() });
+    assert!(opened.spilled_sequence.0 > before, "the table is ahead");
+    assert_eq!(noted(), opened.spilled_sequence.0);
+    drop(store);
+}
+
 #[test]
 fn a_kill_at_any_moment_loses_nothing_acknowledged() {
     let dir = tempfile::tempdir().unwrap();

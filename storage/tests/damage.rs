@@ -246,8 +246,9 @@ fn a_damaged_record_is_named_counted_and_left_out_of_a_salvage() {
     assert!(reader.scan(&everything(), 99).is_err());
     assert_eq!(store.stats().corrupt_records, 3);
     assert_eq!(reader.get(b"key-25").unwrap().unwrap(), value_of(26, 30));
+    // Its snapshot is the first and holds the spill; after it the journal's edit heals the third.
+    assert_eq!(reader.verify().unwrap().findings.len(), 3, "the table before any spill");
     assert!(escrow_storage::backup(&store.snapshot(), &mut Vec::new()).is_err(), "a backup hides no damage");
-    assert_eq!(reader.verify().unwrap().findings.len(), 3, "the table as it is now");
     store.close().unwrap();
 
     let into = tempfile::tempdir().unwrap();
@@ -258,6 +259,35 @@ fn a_damaged_record_is_named_counted_and_left_out_of_a_salvage() {
     assert_equals(&store.reader(), &model);
     assert_eq!(opened.last_sequence, Sequence(50));
     assert!(salvage(dir.path(), into.path(), &quick()).is_err(), "not into a store");
+}
+
+#[test]
+fn a_part_without_a_record_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    small_store(dir.path());
+    let db = sled::open(dir.path().join("table")).unwrap();
+    db.insert(b"p\x00\x04lost\x00\x00\x00\x00", &b"crc.and bytes"[..]).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let report = verify(dir.path(), &quick()).unwrap();
+    assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
+    assert!(report.findings[0].fault.contains("belongs to no record"));
+}
+
+#[test]
+fn a_journal_file_missing_in_the_middle_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { journal_file_bytes_max: 4096, ..journal_only() };
+    let (mut store, _) = open(dir.path(), options.clone());
+    for number in 0..60_u8 {
+        store.commit(put(&format!("key-{number:02}"), vec![number; 200])).unwrap();
+    }
+    store.close().unwrap();
+    let files = files_in(&dir.path().join("journal"));
+    assert!(files.len() >= 3);
+    std::fs::remove_file(&files[1]).unwrap();
+    let error = DiskStore::open(dir.path(), options).unwrap_err().to_string();
+    assert!(error.contains("begins with sequence"), "{error}");
 }
 
 #[test]
