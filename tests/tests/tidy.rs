@@ -99,6 +99,14 @@ fn only_storage_names_sled() {
 }
 
 #[test]
+fn the_readme_shows_the_example_that_runs() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("text");
+    let example = read("client/examples/quickstart.rs");
+    let code = example.split_once("use escrow::").expect("an example uses the client").1;
+    assert!(read("README.md").contains(code), "README.md and client/examples/quickstart.rs differ");
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let mut pages = Vec::new();
     files(&root(), ".md", &mut pages);
