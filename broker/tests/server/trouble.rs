@@ -1,0 +1,274 @@
+//! Trouble: stalled peers, too much at once, disks that are full or fail, and the end.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use escrow_broker::broker::{Broker, BrokerConfig, StartError};
+use escrow_broker::driver::{DriverError, InboxLimits};
+use escrow_protocol::v1;
+use escrow_protocol::v1::consumer_response::Kind as ConsumerDown;
+use escrow_protocol::v1::producer_response::Kind as ProducerDown;
+use escrow_storage::{FailMode, MemStore};
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::harness::*;
+
+fn published(body: &str) -> v1::PublishRequest {
+    v1::PublishRequest { message: Some(message("t", body)) }
+}
+
+#[tokio::test]
+async fn too_much_at_once_is_refused_with_a_time_to_come_back() {
+    let gate = Gate::default();
+    let inbox = InboxLimits { inputs_max: 4, ..InboxLimits::default() };
+    let store = Gated { store: MemStore::new(), gate: gate.clone() };
+    let broker = Broker::start(BrokerConfig { inbox, ..config() }, store).await.unwrap();
+    let channel = connect(broker.grpc_addr()).await;
+    let client = v1::producer_service_client::ProducerServiceClient::new(channel);
+    let mut session = ProducerStream::open(client.clone()).await;
+    session.hello(producer_hello("orders", &[])).await;
+
+    gate.close();
+    session.frame(vec![publish(1, message("t", "held"))]).await;
+    gate.reached().await;
+    // The engine waits for the disk: four more fit, the others are told so at once.
+    session.frame((2..=9).map(|n| publish(n, message("t", "x"))).collect()).await;
+    let refused = session.collect(4).await;
+    for (result, correlation) in refused.iter().zip(6..) {
+        let Some(v1::producer_result::Result::Fault(fault)) = &result.result else { panic!("{result:?}") };
+        assert_eq!((result.correlation, fault.reason.as_str()), (correlation, "OVERLOADED"));
+        assert!(fault.code == Code::ResourceExhausted as i32 && fault.retry_after_ms > 0);
+    }
+    let status = client.clone().publish(published("x")).await.unwrap_err();
+    assert_refused(&status, Code::ResourceExhausted, "OVERLOADED", None);
+    let details = status.get_error_details();
+    assert!(details.retry_info().expect("RetryInfo").retry_delay.expect("a delay") > Duration::ZERO);
+
+    gate.open();
+    let answered = session.collect(5).await;
+    assert!(
+        answered
+            .iter()
+            .all(|result| matches!(result.result, Some(v1::producer_result::Result::Published(_))))
+    );
+    assert!(client.clone().publish(published("x")).await.is_ok());
+}
+
+#[tokio::test]
+async fn nothing_is_answered_before_it_is_durable() {
+    let gate = Gate::default();
+    let store = Gated { store: MemStore::new(), gate: gate.clone() };
+    let disk = store.store.disk().clone();
+    let broker = Broker::start(config(), store).await.unwrap();
+    let mut client =
+        v1::producer_service_client::ProducerServiceClient::new(connect(broker.grpc_addr()).await);
+    gate.close();
+    let publishing = tokio::spawn(async move { client.publish(published("x")).await });
+    gate.reached().await;
+    let before = disk.last_sequence();
+    assert!(!publishing.is_finished());
+    gate.open();
+    publishing.await.unwrap().unwrap();
+    assert!(disk.last_sequence() > before);
+}
+
+#[tokio::test]
+async fn a_stalled_consumer_hurts_nobody_else() {
+    let harness = Harness::start().await;
+    // A connection of its own, whose reader never reads.
+    let stalled = {
+        let channel = connect(harness.broker.grpc_addr()).await;
+        let mut session =
+            ConsumerStream::open(v1::consumer_service_client::ConsumerServiceClient::new(channel)).await;
+        session
+            .hello(v1::ConsumerHello { client_id: "stalled".to_owned(), ..consumer_hello("slow", "t") })
+            .await;
+        session.frame(Some(v1::Credit { messages: 100_000, bytes: 1 << 30 }), Vec::new()).await;
+        session
+    };
+    let mut reader = harness.consumer_session("quick", "t").await;
+    let mut producer = harness.producer_session("orders", &[]).await;
+    let body = "x".repeat(64 * 1024);
+    let mut read = 0;
+    for round in 0..40 {
+        reader.frame(Some(v1::Credit { messages: 10, bytes: 1 << 20 }), Vec::new()).await;
+        producer.frame((0..10).map(|n| publish(round * 10 + n, message("t", &body))).collect()).await;
+        producer.collect(10).await;
+        for delivery in reader.deliveries(10).await {
+            reader.settle(ack(0, &delivery)).await;
+            read += 1;
+        }
+    }
+    assert_eq!(read, 400);
+    // It has its 25 MB under lease, of which only windows and a few frames left the store.
+    let group = v1::GetGroupRequest { name: "slow".to_owned() };
+    assert_eq!(harness.admin().get_group(group).await.unwrap().into_inner().leased, 400);
+    drop(stalled);
+}
+
+#[tokio::test]
+async fn many_small_frames_to_a_stalled_peer_do_not_kill_its_connection() {
+    let harness = Harness::start().await;
+    let mut stalled = harness.consumer_session("slow", "t").await;
+    stalled.frame(Some(v1::Credit { messages: 20_000, bytes: 1 << 30 }), Vec::new()).await;
+    let mut producer = harness.producer_session("orders", &[]).await;
+    // Each turn would be a frame of its own for a peer that reads.
+    for n in 0..3_000 {
+        producer.frame(vec![publish(n, message("t", "x"))]).await;
+        producer.collect(1).await;
+    }
+    assert_eq!(stalled.deliveries(3_000).await.len(), 3_000);
+}
+
+#[tokio::test]
+async fn a_failed_commit_stops_the_broker_and_nothing_is_answered() {
+    let mut harness = Harness::start().await;
+    harness.publish("t", "before").await;
+    let mut session = harness.producer_session("orders", &[]).await;
+    harness.disk.fail_nth_io(1, FailMode::Lost);
+    session.frame(vec![publish(1, message("t", "lost"))]).await;
+    let error = harness.broker.wait().await;
+    assert!(matches!(error, DriverError::Commit(_)), "{error}");
+    // Neither an answer nor a goodbye: the connection is cut.
+    let cut = session.next().await;
+    assert!(cut.is_err(), "{cut:?}");
+    assert!(cut.unwrap_err().get_error_details().error_info().is_none());
+    let (status, reason) = http_get(harness.broker.http_addr(), "/readyz").await;
+    assert_eq!(status, 503);
+    assert!(reason.contains("store failed"), "{reason}");
+    assert!(harness.producer().publish(published("after")).await.is_err());
+
+    drop(harness.broker);
+    let again = Harness::start_on(config(), MemStore::claim(&harness.disk)).await;
+    let topic =
+        again.admin().get_topic(v1::GetTopicRequest { name: "t".to_owned() }).await.unwrap().into_inner();
+    assert_eq!(topic.next_offset, 1);
+}
+
+#[tokio::test]
+async fn a_commit_without_room_refuses_its_turn_and_the_broker_goes_on() {
+    let harness = Harness::start().await;
+    harness.publish("t", "before").await;
+    let mut session = harness.consumer_session("g", "t").await;
+    harness.disk.refuse_commits(true);
+    let status = harness.producer().publish(published("refused")).await.unwrap_err();
+    assert_refused(&status, Code::ResourceExhausted, "DISK_FULL", None);
+    assert!(status.get_error_details().retry_info().is_some());
+    // The engine has forgotten its sessions: they are sent away, to come back.
+    assert!(matches!(session.next().await, Ok(Some(ConsumerDown::Goodbye(_)))));
+    assert!(matches!(session.next().await, Ok(None)));
+    harness.disk.refuse_commits(false);
+    assert_eq!(harness.publish("t", "after").await.offset, Some(1));
+    let mut session = harness.consumer_session("g", "t").await;
+    session.credit(10).await;
+    assert_eq!(session.deliveries(2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn while_space_is_short_new_messages_wait_and_the_rest_goes_on() {
+    let harness = Harness::start().await;
+    harness.publish("t", "before").await;
+    let mut consumer = harness.consumer_session("g", "t").await;
+    harness.disk.refuse(true);
+    let status = harness.producer().publish(published("x")).await.unwrap_err();
+    assert_refused(&status, Code::ResourceExhausted, "DISK_FULL", None);
+    consumer.credit(1).await;
+    let delivery = consumer.deliveries(1).await.remove(0);
+    consumer.settle(ack(1, &delivery)).await;
+    assert_eq!(consumer.result().await.fault, None);
+    assert!(!harness.admin().get_status(v1::GetStatusRequest {}).await.unwrap().into_inner().accepting);
+    harness.disk.refuse(false);
+    harness.publish("t", "after").await;
+}
+
+#[tokio::test]
+async fn a_stop_says_goodbye_and_loses_nothing() {
+    let harness = Harness::start().await;
+    let mut consumer = harness.consumer_session("g", "t").await;
+    consumer.credit(1).await;
+    let mut producer = harness.producer_session("orders", &[]).await;
+    producer.run(publish(1, message("t", "x"))).await;
+    let delivery = consumer.deliveries(1).await.remove(0);
+    assert_eq!(delivery.attempt, 1);
+
+    let (disk, http) = (harness.disk.clone(), harness.broker.http_addr());
+    let stopping = tokio::spawn(tokio::time::timeout(Duration::from_secs(10), harness.broker.shutdown()));
+    let ProducerDown::Goodbye(goodbye) = producer.next().await.unwrap().unwrap() else {
+        panic!("no goodbye")
+    };
+    assert!(goodbye.retry_after_ms > 0 && goodbye.reason.contains("stopping"));
+    assert!(matches!(producer.next().await, Ok(None)));
+    assert!(matches!(consumer.next().await, Ok(Some(ConsumerDown::Goodbye(_)))));
+    assert!(matches!(consumer.next().await, Ok(None)));
+    drop((producer, consumer, harness.channel));
+    stopping.await.unwrap().expect("within 10 s").unwrap();
+    assert!(tokio::net::TcpStream::connect(http).await.is_err());
+
+    // The lease ended with the memory of the broker: that attempt is not counted.
+    let again = Harness::start_on(config(), MemStore::claim(&disk)).await;
+    let mut consumer = again.consumer_session("g", "t").await;
+    consumer.credit(1).await;
+    assert_eq!(consumer.deliveries(1).await[0].attempt, 1);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_peer_that_stays() {
+    let harness = Harness::start().await;
+    // A raw connection that never says a word.
+    let silent = tokio::net::TcpStream::connect(harness.broker.grpc_addr()).await.unwrap();
+    let stopping = tokio::time::timeout(Duration::from_secs(10), harness.broker.shutdown());
+    stopping.await.expect("within 10 s").unwrap();
+    drop(silent);
+}
+
+#[tokio::test]
+async fn it_does_not_listen_beyond_loopback_unless_told() {
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    for (grpc, http) in [(everywhere, config().http_listen), (config().grpc_listen, everywhere)] {
+        let exposed = BrokerConfig { grpc_listen: grpc, http_listen: http, ..config() };
+        let refused = Broker::start(exposed.clone(), MemStore::new()).await.unwrap_err();
+        assert!(matches!(refused, StartError::Exposed(_)), "{refused}");
+        assert!(refused.to_string().contains("--insecure"));
+        let broker =
+            Broker::start(BrokerConfig { insecure: true, ..exposed }, MemStore::new()).await.unwrap();
+        broker.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_taken_port_is_a_clear_error() {
+    let harness = Harness::start().await;
+    let taken = harness.broker.grpc_addr();
+    let refused = Broker::start(BrokerConfig { grpc_listen: taken, ..config() }, MemStore::new()).await;
+    let error = refused.unwrap_err();
+    assert!(matches!(error, StartError::Listen { address, .. } if address == taken), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_stored_is_there_after_a_restart() {
+    let harness = Harness::start().await;
+    harness.publish("t", "kept").await;
+    let half = v1::SendHalfRequest {
+        messages: vec![message("t", "half")],
+        group: "orders".to_owned(),
+        client_id: "orders-1".to_owned(),
+        ..Default::default()
+    };
+    let prepared = harness.producer().send_half(half).await.unwrap().into_inner();
+    let disk = harness.disk.clone();
+    harness.broker.shutdown().await.unwrap();
+
+    let again = Harness::start_on(config(), MemStore::claim(&disk)).await;
+    assert_eq!((again.broker.recovered().topics, again.broker.recovered().undecided), (1, 1));
+    let decide = v1::DecideRequest {
+        transaction_id: prepared.transaction_id,
+        decision: v1::Decision::Commit.into(),
+        group: "orders".to_owned(),
+        client_id: "orders-2".to_owned(),
+    };
+    again.producer().decide(decide).await.unwrap();
+    let mut consumer = again.consumer_session("g", "t").await;
+    consumer.credit(10).await;
+    assert_eq!(consumer.deliveries(2).await.len(), 2);
+}
