@@ -5,9 +5,11 @@ use crate::engine::Counts;
 
 /// A metric: its name and what it says.
 pub type Named = (&'static str, &'static str);
+/// A metric with where its value is found.
+pub type Counted = (Named, fn(&Counts) -> u64);
 
 /// Counters that the engine keeps: since the start, or since the engine was last rebuilt.
-pub const ENGINE_COUNTERS: &[(Named, fn(&Counts) -> u64)] = &[
+pub const ENGINE_COUNTERS: &[Counted] = &[
     (("escrow_messages_published_total", "Messages stored on their own"), |c| c.messages_published),
     (("escrow_messages_deduplicated_total", "Messages that had been stored before"), |c| {
         c.messages_deduplicated

@@ -1,4 +1,5 @@
 //! The server from outside: a real broker in this process on ports of its own, raw clients, no sleeps.
+#![allow(clippy::unwrap_used, reason = "clippy does not see that helpers of a test are tests")]
 
 mod admin;
 mod edge;

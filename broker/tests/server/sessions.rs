@@ -124,7 +124,7 @@ async fn a_half_message_is_seen_after_its_commit_only() {
         panic!("a contradiction was accepted")
     };
     assert_eq!(fault.reason, "ALREADY_DECIDED");
-    assert_eq!(fault.details["by"].is_empty(), false);
+    assert!(!fault.details["by"].is_empty());
 }
 
 #[tokio::test]
