@@ -10,8 +10,9 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 everyday() {
-    # The rigs start the real binary: build it first, so that they find this one.
+    # The rigs start the real binary, and the examples: build them first, so that they find these.
     cargo build --locked --bin escrow
+    cargo build --locked -p escrow-client --examples
     cargo test --locked --workspace --all-targets
     cargo test --locked --workspace --doc
     # The simulator must notice every fault that is planted on purpose.

@@ -301,8 +301,12 @@ async fn settle(group: &'static str, delivery: Delivery, shared: &Shared, rng: &
     match rng.u8(0..20) {
         0 => drop(delivery.nack().after(Duration::from_millis(50)).reason("by chance").await),
         1 => drop(delivery.release().await),
-        2 if rng.bool() => drop(delivery.reject("by chance").await),
+        2 if rng.bool() => {
+            shared.history.note(Event::Settling { group, message });
+            drop(delivery.reject("by chance").await);
+        }
         _ => {
+            shared.history.note(Event::Settling { group, message });
             if delivery.ack().await.is_ok() {
                 shared.history.note(Event::Acked { group, message, offset });
                 shared.answered();
