@@ -11,7 +11,7 @@ pub enum CliError {
     /// The broker refused, or something failed. Status 1.
     #[error("{0}")]
     Failed(String),
-    /// The broker, or the client on its behalf, refused. Status 1, or 3 if it could not be reached.
+    /// The broker refused: status 1. It could not be reached: 3. The client saw at once that it makes no sense: 2.
     #[error("{0}{hint}", hint = hint(.0))]
     Broker(#[from] escrow::Error),
     /// The command does not make sense as it was given. Status 2.
@@ -43,6 +43,7 @@ impl CliError {
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
             Self::Broker(error) if is_unreachable(error) => 3,
+            Self::Broker(error) if is_malformed(error) => 2,
             Self::Failed(_) | Self::Broker(_) => 1,
         }
     }
@@ -61,18 +62,18 @@ fn is_unreachable(error: &escrow::Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) && error.reason().is_none()
 }
 
-/// What to do about it on the command line, where there is more to say than the broker can.
+/// The client itself refused: the broker was not even asked.
+fn is_malformed(error: &escrow::Error) -> bool {
+    error.kind() == ErrorKind::InvalidRequest && error.reason().is_none()
+}
+
+/// What to do about it on the command line, where there is more to say than the broker does.
 fn hint(error: &escrow::Error) -> &'static str {
     match error.reason() {
-        Some(Reason::UnknownTopic) => "; `escrow topic ls` lists the topics, `escrow topic create` makes one",
-        Some(Reason::UnknownGroup) => "; `escrow group ls` lists the groups, `escrow group create` makes one",
         Some(Reason::UnknownTransaction) => "; `escrow tx ls` lists the undecided ones",
         Some(Reason::UnknownDeadLetter) => "; `escrow dlq ls` lists the dead letters",
-        Some(Reason::NotParked) => "; `escrow tx check` asks a checker about one that is not parked",
-        Some(Reason::InUse) => "; say --force if it shall go all the same",
-        _ if error.kind() == ErrorKind::Unavailable && error.reason().is_none() => {
-            " (another address: --url, or ESCROW_URL)"
-        }
+        Some(Reason::InUse) => "; to force it, say --force",
+        None if is_unreachable(error) => " (another address: --url, or ESCROW_URL)",
         _ => "",
     }
 }

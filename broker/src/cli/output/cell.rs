@@ -96,6 +96,12 @@ impl Cell for Count {
     }
 }
 
+/// So many things, in words: `1 message`, `3 messages`.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{ending}", Count(number).shown().into_line())
+}
+
 /// A time, Unix milliseconds; 0 or less: none. In JSON and in tables RFC 3339, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Time(pub i64);
@@ -178,6 +184,13 @@ mod tests {
         assert_eq!(line(&vec!["a".to_owned(), "b".to_owned()]), "a, b");
         assert_eq!(line(&Option::<u64>::None), "-");
         assert_eq!(line(&true), "yes");
+    }
+
+    #[test]
+    fn things_are_counted_in_words() {
+        assert_eq!(counted(0, "message"), "0 messages");
+        assert_eq!(counted(1, "message"), "1 message");
+        assert_eq!(counted(1_200, "dead letter"), "1,200 dead letters");
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod cell;
 mod printer;
 mod view;
 
-pub(crate) use cell::{Bytes, Cell, Count, Ms, Shown, Time};
-pub(crate) use printer::{Format, Printer};
+pub(crate) use cell::{Bytes, Cell, Count, Ms, Shown, Time, counted};
+pub(crate) use printer::{Format, Printer, label};
 pub(crate) use view::view;
 pub(crate) use view::{Column, View};

@@ -8,7 +8,7 @@ use crate::cli::clock::past_ms;
 use crate::cli::confirm::{Caution, Resolve};
 use crate::cli::context::Global;
 use crate::cli::error::CliError;
-use crate::cli::output::Printer;
+use crate::cli::output::{Printer, counted};
 use crate::cli::paging::Paging;
 use crate::cli::progress::Progress;
 use crate::cli::view::{DeadLetterResultView, DeadLetterView};
@@ -213,8 +213,7 @@ async fn discard(
 fn extent(filter: &v1::DeadLetterFilter) -> String {
     match filter.offsets.len() {
         0 => "all matching dead letters".to_owned(),
-        1 => "1 dead letter".to_owned(),
-        count => format!("{count} dead letters"),
+        count => counted(count as u64, "dead letter"),
     }
 }
 
@@ -240,6 +239,8 @@ async fn print_results(
     eprintln!("{good} {done}, {refused} refused");
     match refused {
         0 => Ok(()),
-        _ => Err(CliError::failed(format!("{refused} dead letters were refused; see above for each"))),
+        _ => {
+            Err(CliError::failed(format!("{} refused; see above for each", counted(refused, "dead letter"))))
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::cli::clock::{duration, past_ms};
 use crate::cli::confirm::{Caution, Resolve};
 use crate::cli::context::Global;
 use crate::cli::error::CliError;
+use crate::cli::output::{Count, counted};
 use crate::cli::paging::Paging;
 use crate::cli::retry_spec::retry_delays;
 use crate::cli::view::{GroupView, SeekView};
@@ -323,8 +324,10 @@ async fn delete(
 ) -> Result<(), CliError> {
     let group = GroupView::from(get(name.clone(), global).await?);
     let what = format!(
-        "delete group {name} with {} retrying messages, {} dead letters and {} consumers connected",
-        group.retrying.0, group.dead_letters.0, group.consumers.0
+        "delete group {name} with {}, {} and {} connected",
+        counted(group.retrying.0, "retrying message"),
+        counted(group.dead_letters.0, "dead letter"),
+        counted(group.consumers.0, "consumer")
     );
     if caution.resolve(&what)? == Resolve::Rehearse {
         return Ok(global.printer().done(&format!("this would {what}"))?);
@@ -332,8 +335,9 @@ async fn delete(
     let request = v1::DeleteGroupRequest { name: name.clone(), force, operator: global.operator(reason) };
     let answer = global.admin().await?.delete_group(request).await?.into_inner();
     Ok(global.printer().done(&format!(
-        "deleted group {name} with {} retrying messages and {} dead letters",
-        answer.retries, answer.dead_letters
+        "deleted group {name} with {} and {}",
+        counted(answer.retries, "retrying message"),
+        counted(answer.dead_letters, "dead letter")
     ))?)
 }
 
@@ -355,8 +359,11 @@ async fn seek(
     };
     let preview = admin.seek_group(request(true)).await?.into_inner();
     let what = format!(
-        "move group {group} in topic {topic} from offset {} to {}: {} messages are delivered again, {} are skipped",
-        preview.from_offset, preview.to_offset, preview.replayed, preview.skipped
+        "move group {group} in topic {topic} from offset {} to {}: {} to be delivered again, {} to be skipped",
+        preview.from_offset,
+        preview.to_offset,
+        counted(preview.replayed, "message"),
+        preview.skipped
     );
     let answer = match caution.resolve(&what)? {
         Resolve::Rehearse => preview,
@@ -367,8 +374,8 @@ async fn seek(
         topic: topic.clone(),
         from_offset: answer.from_offset,
         to_offset: answer.to_offset,
-        replayed: crate::cli::output::Count(answer.replayed),
-        skipped: crate::cli::output::Count(answer.skipped),
+        replayed: Count(answer.replayed),
+        skipped: Count(answer.skipped),
         dry_run: answer.dry_run,
     })?)
 }

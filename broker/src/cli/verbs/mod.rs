@@ -16,4 +16,5 @@ pub(crate) mod subscribe;
 pub(crate) mod topic;
 pub(crate) mod tx;
 
+mod peek;
 mod subscription;

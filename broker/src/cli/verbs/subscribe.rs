@@ -3,7 +3,9 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use escrow::{Deliveries, Delivery, Start};
+use escrow_protocol::v1;
 
+use super::peek::peek;
 use super::subscription::{StartAt, TopicAndTags};
 use crate::cli::clock::duration;
 use crate::cli::context::Global;
@@ -12,16 +14,14 @@ use crate::cli::output::Printer;
 use crate::cli::signals::interrupted;
 use crate::cli::view::DeliveryView;
 
-/// Messages that `--no-ack` holds at most: it gives them all back in the end.
-const HELD_MAX: u32 = 10_000;
-/// Messages on their way ahead of what is printed, at most.
+/// Messages on their way ahead of what is printed, at most. What is prefetched is kept from other consumers.
 const PREFETCH_MAX: u64 = 256;
 
 /// What `escrow sub` takes.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SubArgs {
     /// The group. Made if it does not exist.
-    group: String,
+    pub(super) group: String,
     /// A topic to listen to, if need be with the tags that count. May be repeated. Default: those of the group.
     #[arg(long, short, value_name = "TOPIC[=TAG,TAG]")]
     topic: Vec<TopicAndTags>,
@@ -29,14 +29,14 @@ pub(crate) struct SubArgs {
     #[arg(long, requires = "topic")]
     tag: Vec<String>,
     /// Where a new group starts: oldest, newest, a time, or a duration ago.
-    #[arg(long, default_value = "oldest", value_name = "WHERE")]
+    #[arg(long, default_value = "oldest", value_name = "WHERE", conflicts_with = "no_ack")]
     from: StartAt,
     /// Stop after so many messages.
     #[arg(long, short = 'n', value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
+    pub(super) count: Option<u64>,
     /// Stop when nothing came for so long. With --count: fewer messages are then a failure, status 1.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
-    timeout: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
     #[command(flatten)]
     verb: SettleArgs,
     /// When it comes again, with --nack. Default: as the group's retry policy says.
@@ -60,27 +60,41 @@ struct SettleArgs {
     /// Cannot succeed: to the dead letters of the group.
     #[arg(long)]
     reject: bool,
-    /// Only look: it goes back to the group in the end, and no attempt is counted.
+    /// Only look at what is ready: it all goes back in the end, and no attempt is counted. Stops when nothing came for
+    /// 1s, unless --timeout says otherwise.
     #[arg(long)]
     no_ack: bool,
 }
 
+impl SubArgs {
+    /// What the group listens to.
+    pub(super) fn subscriptions(&self) -> Vec<v1::Subscription> {
+        let with_tags = |wanted: &TopicAndTags| {
+            let tags = wanted.tags.iter().chain(&self.tag).cloned().collect();
+            v1::Subscription { topic: wanted.topic.clone(), tags }
+        };
+        self.topic.iter().map(with_tags).collect()
+    }
+}
+
 /// Does it.
 pub(crate) async fn run(args: SubArgs, global: &Global) -> Result<(), CliError> {
+    let seen = if args.verb.no_ack { peek(&args, global).await? } else { consume(&args, global).await? };
+    finish(&args, seen)
+}
+
+/// Prints and settles. How many there were.
+async fn consume(args: &SubArgs, global: &Global) -> Result<u64, CliError> {
     let client = global.client().await?;
-    let mut builder = client.subscribe(&args.group).start(start(args.from)).prefetch(prefetch(&args));
-    for wanted in &args.topic {
-        let tags = wanted.tags.iter().chain(&args.tag).cloned();
-        builder = builder.topic_with_tags(&wanted.topic, tags);
+    let prefetch = args.count.unwrap_or(PREFETCH_MAX).min(PREFETCH_MAX) as u32;
+    let mut builder = client.subscribe(&args.group).start(start(args.from)).prefetch(prefetch);
+    for subscription in args.subscriptions() {
+        builder = builder.topic_with_tags(subscription.topic, subscription.tags);
     }
     let mut deliveries = builder.open().await?;
-    let mut held = Vec::new();
-    let outcome = read(&args, &mut deliveries, &mut held, &mut global.printer()).await;
-    for delivery in held {
-        delivery.release().await?;
-    }
+    let outcome = read(args, &mut deliveries, &mut global.printer()).await;
     deliveries.close().await;
-    finish(&args, outcome?)
+    outcome
 }
 
 fn start(from: StartAt) -> Start {
@@ -91,24 +105,11 @@ fn start(from: StartAt) -> Start {
     }
 }
 
-/// No more than will be printed: what is prefetched is kept from other consumers.
-fn prefetch(args: &SubArgs) -> u32 {
-    if args.verb.no_ack {
-        return args.count.map_or(HELD_MAX, |count| u32::try_from(count).unwrap_or(HELD_MAX).min(HELD_MAX));
-    }
-    args.count.unwrap_or(PREFETCH_MAX).min(PREFETCH_MAX) as u32
-}
-
 /// Prints and settles until there is enough, nothing comes any more, or somebody interrupts. How many there were.
-async fn read(
-    args: &SubArgs,
-    deliveries: &mut Deliveries,
-    held: &mut Vec<Delivery>,
-    printer: &mut Printer,
-) -> Result<u64, CliError> {
+async fn read(args: &SubArgs, deliveries: &mut Deliveries, printer: &mut Printer) -> Result<u64, CliError> {
     let mut seen = 0;
     let mut stop = std::pin::pin!(interrupted());
-    while args.count.is_none_or(|count| seen < count) && held.len() < HELD_MAX as usize {
+    while args.count.is_none_or(|count| seen < count) {
         let delivery = tokio::select! {
             biased;
             () = &mut stop => return Ok(seen),
@@ -120,7 +121,7 @@ async fn read(
         // Printed before it is settled: what nobody saw comes again.
         printer.line(&DeliveryView::from(&*delivery))?;
         seen += 1;
-        settle(args, delivery, held).await?;
+        settle(args, delivery).await?;
     }
     Ok(seen)
 }
@@ -140,18 +141,16 @@ async fn next_within(
     Ok(next.transpose()?)
 }
 
-async fn settle(args: &SubArgs, delivery: Delivery, held: &mut Vec<Delivery>) -> Result<(), CliError> {
+async fn settle(args: &SubArgs, delivery: Delivery) -> Result<(), CliError> {
     let verb = &args.verb;
-    if verb.no_ack {
-        held.push(delivery);
+    if verb.reject {
+        delivery.reject(&args.reason).await?;
     } else if verb.nack {
         let nack = delivery.nack().reason(&args.reason);
         match args.after {
             Some(delay) => nack.after(delay).await?,
             None => nack.await?,
         }
-    } else if verb.reject {
-        delivery.reject(&args.reason).await?;
     } else {
         delivery.ack().await?;
     }

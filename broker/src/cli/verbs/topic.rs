@@ -6,6 +6,7 @@ use crate::cli::clock::duration;
 use crate::cli::confirm::{Caution, Resolve};
 use crate::cli::context::Global;
 use crate::cli::error::CliError;
+use crate::cli::output::counted;
 use crate::cli::paging::Paging;
 use crate::cli::view::TopicView;
 use crate::config::parse_size;
@@ -150,7 +151,7 @@ async fn delete(
     global: &Global,
 ) -> Result<(), CliError> {
     let topic = TopicView::from(get(name.clone(), global).await?);
-    let what = format!("delete topic {name} with {} messages", topic.messages.0);
+    let what = format!("delete topic {name} with {}", counted(topic.messages.0, "message"));
     let what = match (topic.groups.as_slice(), force) {
         ([], _) => what,
         (groups, true) => format!("{what}, although these groups are subscribed: {}", groups.join(", ")),
@@ -166,5 +167,7 @@ async fn delete(
     }
     let request = v1::DeleteTopicRequest { name: name.clone(), force, operator: global.operator(reason) };
     let answer = global.admin().await?.delete_topic(request).await?.into_inner();
-    Ok(global.printer().done(&format!("deleted topic {name} with {} messages", answer.messages))?)
+    Ok(global
+        .printer()
+        .done(&format!("deleted topic {name} with {}", counted(answer.messages, "message")))?)
 }

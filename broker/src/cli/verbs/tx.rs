@@ -5,6 +5,7 @@ use escrow_protocol::{TransactionId, v1};
 use crate::cli::confirm::{Caution, Resolve};
 use crate::cli::context::Global;
 use crate::cli::error::CliError;
+use crate::cli::output::counted;
 use crate::cli::paging::Paging;
 use crate::cli::view::TransactionView;
 
@@ -168,18 +169,18 @@ async fn decide(by_hand: ByHand, decision: v1::Decision, global: &Global) -> Res
 }
 
 fn what_it_means(id: TransactionId, transaction: &v1::Transaction, decision: v1::Decision) -> String {
-    let count = transaction.messages.len();
+    let messages = counted(transaction.messages.len() as u64, "message");
     let state = transaction.state().as_str_name();
     match decision {
         v1::Decision::Rollback => {
-            format!("roll back {id} (now {state}): {count} messages are removed for good")
+            format!("roll back {id} (now {state}): {messages} removed for good")
         }
         _ => {
             let mut topics: Vec<_> =
                 transaction.messages.iter().map(|message| message.topic.as_str()).collect();
             topics.sort_unstable();
             topics.dedup();
-            format!("commit {id} (now {state}): {count} messages become visible in {}", topics.join(", "))
+            format!("commit {id} (now {state}): {messages} to become visible in {}", topics.join(", "))
         }
     }
 }

@@ -25,8 +25,8 @@ view! {
         headers: BTreeMap<String, String> = _,
         /// Not delivered before.
         deliver_at: Time = _,
-        /// Not delivered later than this after it became visible; 0: no limit.
-        time_to_live_ms: Ms = _,
+        /// Not delivered later than this after it became visible.
+        time_to_live_ms: Option<Ms> = _,
         /// Of the body.
         body_bytes: Bytes = "BODY",
         /// The body, if it is a text.
@@ -39,11 +39,11 @@ view! {
 /// Inside another view, a message is a table of its fields.
 impl Cell for MessageView {
     fn shown(&self) -> Shown {
-        use crate::cli::output::View;
+        use crate::cli::output::{View, label};
         let rows = Self::COLUMNS
             .iter()
             .zip(self.values())
-            .map(|(column, value)| vec![column.field.to_owned(), value.into_line()])
+            .map(|(column, value)| vec![label(column.field), value.into_line()])
             .collect();
         Shown::Table(vec!["FIELD".to_owned(), "VALUE".to_owned()], rows)
     }
@@ -178,7 +178,7 @@ impl From<v1::Message> for MessageView {
             tag: message.tag,
             headers: message.headers.into_iter().map(|header| (header.name, header.value)).collect(),
             deliver_at: Time(message.deliver_at_ms),
-            time_to_live_ms: Ms::from_wire(message.time_to_live_ms),
+            time_to_live_ms: Some(Ms::from_wire(message.time_to_live_ms)).filter(|time| time.0 > 0),
             body_bytes: Bytes(message.body.len() as u64),
             body,
             body_hex,
@@ -255,6 +255,26 @@ impl From<&escrow::Received> for DeliveryView {
             transaction_id: received.transaction_id().map(|id| id.to_string()),
             body,
             body_hex,
+        }
+    }
+}
+
+impl From<v1::Delivery> for DeliveryView {
+    fn from(delivery: v1::Delivery) -> Self {
+        let message = MessageView::from(delivery.message.unwrap_or_default());
+        Self {
+            message_id: message.message_id,
+            topic: delivery.topic,
+            offset: delivery.offset,
+            attempt: delivery.attempt,
+            key: message.key,
+            tag: message.tag,
+            ordering_key: message.ordering_key,
+            headers: message.headers,
+            committed_at: Time(delivery.committed_at_ms),
+            transaction_id: transaction_id(delivery.transaction_id),
+            body: message.body,
+            body_hex: message.body_hex,
         }
     }
 }

@@ -22,7 +22,7 @@ view! {
         /// Finished messages are kept this long.
         keep_finished_ms: Ms = _,
         /// … and at most this much of them.
-        keep_finished_bytes: Bytes = _,
+        keep_finished_size_bytes: Bytes = _,
         /// When it was made.
         created_at: Time = "CREATED AT",
         /// The group whose dead letters it holds.
@@ -41,7 +41,7 @@ impl From<v1::Topic> for TopicView {
             next_offset: topic.next_offset,
             groups: topic.groups,
             keep_finished_ms: Ms::from_wire(settings.keep_finished_ms),
-            keep_finished_bytes: Bytes(settings.keep_finished_bytes),
+            keep_finished_size_bytes: Bytes(settings.keep_finished_bytes),
             created_at: Time(topic.created_at_ms),
             dead_letters_of: Some(topic.dead_letters_of).filter(|group| !group.is_empty()),
         }

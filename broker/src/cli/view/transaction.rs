@@ -33,9 +33,9 @@ view! {
         /// The producer group that made it.
         group: String = "GROUP",
         /// Who can answer for it.
-        kind: String = "KIND",
+        kind: String = _,
         /// The producer's own key for it.
-        transaction_key: String = "KEY",
+        transaction_key: String = _,
         /// When it was made.
         created_at: Time = "CREATED AT",
         /// The instance that made it.
@@ -53,7 +53,7 @@ view! {
         /// The next check.
         next_check_at: Time = "NEXT CHECK AT",
         /// A check is due, and nobody can answer it.
-        waiting_for_checker: bool = "WAITING",
+        waiting_for_checker: bool = _,
         /// Who could answer it now.
         checkers_connected: u32 = _,
         /// What happens when nobody knows.

@@ -1,0 +1,312 @@
+//! The real binary, end to end: a server as its own process on free ports, and the command line against it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The binary, with nothing of the caller's environment that concerns it.
+fn escrow() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_escrow"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ESCROW_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A broker as its own process. Dropped, it is killed.
+struct Server {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    url: String,
+    grpc: String,
+}
+
+impl Server {
+    fn start(data_dir: &Path) -> Self {
+        let mut child = escrow()
+            .arg("server")
+            .args(["--set", &format!("data_dir={}", data_dir.display())])
+            .args(["--set", "grpc.listen=127.0.0.1:0", "--set", "http.listen=127.0.0.1:0"])
+            .args(["--set", "log.format=json"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let ready = ready_line(&mut log);
+        let grpc = ready["grpc"].as_str().expect("the ready line has the address").to_owned();
+        Self { child, log, url: format!("http://{grpc}"), grpc }
+    }
+
+    /// Runs a command against it; its words are separated by blanks.
+    fn run(&self, words: &str) -> Output {
+        let words = words.split(' ');
+        escrow().env("ESCROW_URL", &self.url).args(words).output().expect("the binary runs")
+    }
+
+    /// Runs a command that must succeed, and reads what it prints as JSON.
+    fn json(&self, words: &str) -> Value {
+        let output = self.run(&format!("{words} -o json"));
+        assert!(output.status.success(), "escrow {words}: {}", stderr(&output));
+        serde_json::from_slice(&output.stdout).expect("the output is JSON")
+    }
+
+    /// SIGTERM; then the exit status, and the rest of the log.
+    fn terminate(mut self) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "the signal is sent");
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).expect("the log is text");
+        (self.child.wait().expect("the server ends").code(), rest)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads the log up to the line that says that the broker is ready.
+fn ready_line(log: &mut BufReader<ChildStderr>) -> Value {
+    let mut seen = String::new();
+    loop {
+        let mut line = String::new();
+        let length = log.read_line(&mut line).expect("the log is text");
+        assert!(length > 0, "the server ended before it was ready:\n{seen}");
+        let event: Value = serde_json::from_str(&line).expect("with log.format=json every line is JSON");
+        if event["message"] == "broker ready" {
+            return event;
+        }
+        seen.push_str(&line);
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+#[test]
+fn a_server_serves_until_it_is_told_to_stop_and_then_ends_well() {
+    let dir = directory();
+    let server = Server::start(dir.path());
+    assert_eq!(server.json("status")["accepting"], true);
+    let health =
+        escrow().args(["server", "health", "--set", &format!("grpc.listen={}", server.grpc)]).output();
+    assert_eq!(stdout(&health.expect("it runs")), "serving\n");
+    let grpc = server.grpc.clone();
+    let (status, log) = server.terminate();
+    assert_eq!(status, Some(0), "{log}");
+    assert!(log.contains("broker stopped"), "{log}");
+    let health = escrow().args(["server", "health", "--set", &format!("grpc.listen={grpc}")]).output();
+    assert_eq!(health.expect("it runs").status.code(), Some(3));
+}
+
+#[test]
+fn a_message_goes_from_shell_to_shell() {
+    let dir = directory();
+    let server = Server::start(dir.path());
+    server.json("topic create order-paid");
+    let published = server.json("pub order-paid hello --key o-1 --tag eu --header source=shop");
+    assert_eq!(published["offset"], 0);
+    let seen = server.json("sub billing --topic order-paid --no-ack --count 1");
+    assert_eq!((&seen["body"], &seen["key"], &seen["attempt"]), (&"hello".into(), &"o-1".into(), &1.into()));
+    let again = server.json("sub billing --topic order-paid --count 1");
+    assert_eq!(again["attempt"], 1, "only looking counted as an attempt");
+    assert_eq!(again["headers"]["source"], "shop");
+    let none = server.run("sub billing --topic order-paid --count 1 --timeout 100ms");
+    assert_eq!((none.status.code(), stdout(&none).as_str()), (Some(1), ""));
+    assert!(stderr(&none).contains("0 of 1 messages"), "{}", stderr(&none));
+}
+
+#[test]
+fn a_pipe_of_lines_becomes_messages_in_order() {
+    let dir = directory();
+    let server = Server::start(dir.path());
+    server.json("topic create numbers");
+    let lines: String = (0..500).map(|number| format!("{number}\n")).collect();
+    let input = dir.path().join("lines");
+    std::fs::write(&input, &lines).expect("the input is written");
+    let published = escrow()
+        .args(["--url", &server.url, "pub", "numbers", "--lines", "-o", "jsonl"])
+        .stdin(std::fs::File::open(&input).expect("the input is there"))
+        .output()
+        .expect("it runs");
+    assert!(published.status.success(), "{}", stderr(&published));
+    assert_eq!(stdout(&published).lines().count(), 500);
+    let read = server.run("sub readers --topic numbers --count 500 -o jsonl");
+    let bodies: String = stdout(&read)
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+        .map(|delivery| format!("{}\n", delivery["body"].as_str().expect("a text")))
+        .collect();
+    assert_eq!(bodies, lines);
+}
+
+#[test]
+fn a_half_message_is_decided_by_hand() {
+    let dir = directory();
+    let server = Server::start(dir.path());
+    server.json("topic create order-paid");
+    let half = server.json("pub order-paid hello --half");
+    assert_eq!(half["state"], "PREPARED");
+    let id = half["transaction_id"].as_str().expect("an id").to_owned();
+    assert_eq!(server.json("tx ls")[0]["transaction_id"], id.as_str());
+
+    let refused = server.run(&format!("tx commit {id} --reason paid"));
+    assert_eq!(refused.status.code(), Some(2), "without a terminal it needs --yes");
+    let rehearsed = server.run(&format!("tx commit {id} --dry-run"));
+    assert!(stdout(&rehearsed).starts_with("this would commit"), "{}", stdout(&rehearsed));
+    assert_eq!(server.json(&format!("tx show {id}"))["state"], "PREPARED", "a dry run changes nothing");
+
+    let decided = server.json(&format!("tx commit {id} --reason paid --yes --as ann"));
+    assert_eq!(decided["state"], "COMMITTED");
+    assert_eq!((&decided["decided_by"], &decided["decided_because"]), (&"ann".into(), &"paid".into()));
+    let late = server.run(&format!("tx rollback {id} --reason no --yes"));
+    assert_eq!(late.status.code(), Some(1));
+    assert!(stderr(&late).contains("ALREADY_DECIDED"), "{}", stderr(&late));
+}
+
+#[test]
+fn a_dead_letter_is_shown_redriven_and_discarded() {
+    let dir = directory();
+    let server = Server::start(dir.path());
+    server.json("topic create order-paid");
+    for _ in 0..2 {
+        server.json("pub order-paid hello --key o-1");
+    }
+    server.json("sub billing --topic order-paid --count 1 --reject --reason nobody");
+    server.json("sub billing --topic order-paid --count 1 --reject --reason nobody");
+    let dead = server.json("dlq ls billing --cause REJECTED --error nobody");
+    assert_eq!(dead.as_array().map(Vec::len), Some(2));
+    assert_eq!(server.json("dlq show billing 0")["message"]["body"], "hello");
+    let rehearsed = server.run("dlq redrive billing --all --dry-run");
+    assert_eq!(stdout(&rehearsed).matches("would be redriven").count(), 2, "{}", stdout(&rehearsed));
+    assert_eq!(server.json("dlq ls billing").as_array().map(Vec::len), Some(2));
+    assert!(server.run("dlq redrive billing 0 --yes").status.success());
+    assert_eq!(server.json("sub billing --count 1")["key"], "o-1");
+    assert!(server.run("dlq discard billing 1 --reason test --yes").status.success());
+    assert_eq!(server.json("dlq ls billing").as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn a_backup_of_the_running_broker_is_restored() {
+    let dir = directory();
+    let server = Server::start(&dir.path().join("data"));
+    server.json("topic create order-paid");
+    server.json("pub order-paid precious --key o-1");
+    let (file, into) = (dir.path().join("backup"), dir.path().join("restored"));
+    let backed_up = server.run(&format!("store backup {}", file.display()));
+    assert!(backed_up.status.success(), "{}", stderr(&backed_up));
+    assert!(!server.run(&format!("store backup {}", file.display())).status.success(), "it was overwritten");
+    let restore = format!("store restore {} --data-dir {}", file.display(), into.display());
+    assert!(server.run(&restore).status.success());
+    let again = server.run(&restore);
+    assert!(stderr(&again).contains("is not empty"), "{}", stderr(&again));
+    let verified = server.json(&format!("store verify --data-dir {}", into.display()));
+    assert_eq!(verified["sound"], true);
+    drop(server);
+    let restored = Server::start(&into);
+    assert_eq!(restored.json("msg find --key o-1")[0]["state"], "QUEUED");
+}
+
+#[test]
+fn a_data_directory_in_use_is_refused_with_a_clear_line() {
+    let dir = directory();
+    let _server = Server::start(dir.path());
+    let second = escrow()
+        .args(["server", "--set", &format!("data_dir={}", dir.path().display())])
+        .args(["--set", "grpc.listen=127.0.0.1:0", "--set", "http.listen=127.0.0.1:0"])
+        .output()
+        .expect("it runs");
+    assert_eq!(second.status.code(), Some(1));
+    assert!(stderr(&second).contains("in use by another process"), "{}", stderr(&second));
+}
+
+#[test]
+fn a_fail_point_ends_the_server_where_it_says_and_a_restart_serves() {
+    let dir = directory();
+    let killed = escrow()
+        .env("ESCROW_FAILPOINT", "during_recovery")
+        .args(["server", "--set", &format!("data_dir={}", dir.path().display())])
+        .args(["--set", "grpc.listen=127.0.0.1:0", "--set", "http.listen=127.0.0.1:0"])
+        .output()
+        .expect("it runs");
+    assert_eq!(killed.status.code(), None, "it ended by itself: {}", stderr(&killed));
+    assert_eq!(Server::start(dir.path()).json("status")["accepting"], true);
+    let mistyped = escrow().env("ESCROW_FAILPOINT", "nowhere").arg("server").output().expect("it runs");
+    assert_eq!(mistyped.status.code(), Some(2), "{}", stderr(&mistyped));
+}
+
+#[test]
+fn the_exit_status_says_what_kind_of_failure_it_was() {
+    let dir = directory();
+    let server = Server::start(dir.path());
+    for (words, status) in [
+        ("status", 0),
+        ("--help", 0),
+        ("--version", 0),
+        ("topic show nowhere", 1),
+        ("topic create -bad", 2),
+        ("tx show seventeen", 2),
+        ("status --url http://127.0.0.1:1", 3),
+        ("status --url nonsense", 2),
+    ] {
+        let output = server.run(words);
+        assert_eq!(output.status.code(), Some(status), "escrow {words}: {}", stderr(&output));
+    }
+    let unreachable = server.run("status --url http://127.0.0.1:1");
+    assert_eq!(stderr(&unreachable).lines().count(), 1, "{}", stderr(&unreachable));
+}
+
+#[test]
+fn printed_defaults_are_a_configuration_and_faults_are_named_with_their_lines() {
+    let dir = directory();
+    let file = dir.path().join("escrow.toml");
+    let defaults = escrow().args(["server", "print-defaults"]).output().expect("it runs");
+    std::fs::write(&file, &defaults.stdout).expect("the file is written");
+    let check = |command: &mut Command| {
+        command.args(["server", "check-config", "-c"]).arg(&file).output().expect("it runs")
+    };
+    assert_eq!(stdout(&check(&mut escrow())), "ok\n");
+
+    std::fs::write(&file, "[grpc]\nlisten = \"0.0.0.0:7800\"\nlissten = 1\n").expect("the file is written");
+    let faulty = check(escrow().env("ESCROW_DELIVERY__LEASE", "1"));
+    assert_eq!(faulty.status.code(), Some(1));
+    let said = stderr(&faulty);
+    for words in
+        ["3 faults", "escrow.toml:2: grpc.listen", "escrow.toml:3: grpc.lissten", "ESCROW_DELIVERY__LEASE"]
+    {
+        assert!(said.contains(words), "{words} is missing:\n{said}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let piped = format!("{} server print-defaults | head -1", env!("CARGO_BIN_EXE_escrow"));
+    let script = format!("set -o pipefail; for round in 1 2 3 4 5 6 7 8; do {piped} || exit 9; done");
+    let output = Command::new("bash").args(["-c", &script]).output().expect("bash runs");
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn every_story_of_the_product_holds() {
+    let output = escrow().args(["dev", "--check"]).output().expect("it runs");
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    assert_eq!(stdout(&output).lines().filter(|line| line.starts_with("ok ")).count(), 12);
+}
