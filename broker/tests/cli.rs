@@ -29,8 +29,13 @@ struct Server {
 
 impl Server {
     fn start(data_dir: &Path) -> Self {
+        Self::start_with(data_dir, &[])
+    }
+
+    fn start_with(data_dir: &Path, settings: &[&str]) -> Self {
         let mut child = escrow()
             .arg("server")
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .args(["--set", &format!("data_dir={}", data_dir.display())])
             .args(["--set", "grpc.listen=127.0.0.1:0", "--set", "http.listen=127.0.0.1:0"])
             .args(["--set", "log.format=json"])
@@ -57,10 +62,15 @@ impl Server {
     }
 
     /// SIGTERM; then the exit status, and the rest of the log.
-    fn terminate(mut self) -> (Option<i32>, String) {
+    fn terminate(self) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();
         let sent = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status();
         assert!(sent.is_ok_and(|status| status.success()), "the signal is sent");
+        self.ended()
+    }
+
+    /// Waits for it to end; then the exit status, and the rest of the log.
+    fn ended(mut self) -> (Option<i32>, String) {
         let mut rest = String::new();
         self.log.read_to_string(&mut rest).expect("the log is text");
         (self.child.wait().expect("the server ends").code(), rest)
@@ -223,6 +233,26 @@ fn a_backup_of_the_running_broker_is_restored() {
     drop(server);
     let restored = Server::start(&into);
     assert_eq!(restored.json("msg find --key o-1")[0]["state"], "QUEUED");
+}
+
+#[test]
+fn a_store_that_fails_ends_the_server_with_a_clear_line() {
+    let dir = directory();
+    let data_dir = dir.path().join("data");
+    // Small enough that the store soon needs the directory, which is no longer there.
+    let small = ["store.overlay=4KiB", "store.journal=16KiB", "store.journal_file=4KiB"];
+    let server = Server::start_with(&data_dir, &small);
+    server.json("topic create order-paid");
+    std::fs::remove_dir_all(&data_dir).expect("the directory is removed");
+    let body = "x".repeat(2_000);
+    // By single calls: a session would try again for a while.
+    let put = |_| !server.run(&format!("pub order-paid {body} --half")).status.success();
+    let is_refused = (0..50).any(put);
+    assert!(is_refused, "the broker goes on without its store");
+    let (status, log) = server.ended();
+    assert_eq!(status, Some(1), "{log}");
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.starts_with("error: the store failed"), "{last}");
 }
 
 #[test]

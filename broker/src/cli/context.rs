@@ -10,6 +10,8 @@ use super::output::{Format, Printer};
 
 /// A command line answers soon or says why not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// … also when the broker goes away in the middle: a person can try again, and sees what happens.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What can be said with every verb.
 #[derive(Debug, Clone, clap::Args)]
@@ -52,7 +54,8 @@ pub(crate) struct Global {
 impl Global {
     /// Connects to the broker.
     pub(crate) async fn client(&self) -> Result<Client, CliError> {
-        Ok(Client::builder(&self.url).connect_timeout(CONNECT_TIMEOUT).connect().await?)
+        let builder = Client::builder(&self.url);
+        Ok(builder.connect_timeout(CONNECT_TIMEOUT).operation_timeout(OPERATION_TIMEOUT).connect().await?)
     }
 
     /// Connects to the broker's administration.

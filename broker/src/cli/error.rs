@@ -73,7 +73,7 @@ fn hint(error: &escrow::Error) -> &'static str {
         Some(Reason::UnknownTransaction) => "; `escrow tx ls` lists the undecided ones",
         Some(Reason::UnknownDeadLetter) => "; `escrow dlq ls` lists the dead letters",
         Some(Reason::InUse) => "; to force it, say --force",
-        None if is_unreachable(error) => " (another address: --url, or ESCROW_URL)",
+        None if error.kind() == ErrorKind::Unavailable => " (another address: --url, or ESCROW_URL)",
         _ => "",
     }
 }

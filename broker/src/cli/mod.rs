@@ -94,7 +94,7 @@ pub(crate) enum Verb {
   escrow pub order-paid - --half --commit < order.json
   seq 1000 | escrow pub numbers --lines -o jsonl")]
     Pub(PubArgs),
-    /// Read messages as a group, one line for each.
+    /// Read messages as a group, one line for each: id, topic, offset, attempt, key and body, or an object with -o json.
     #[command(after_help = "Examples:
   escrow sub billing --topic order-paid --count 1
   escrow sub billing --topic order-paid=eu,us --timeout 5s -o jsonl | jq -r .body")]

@@ -415,7 +415,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     number!(
         "limits.queue",
-        Shape::Count(1_025, 10_000_000),
+        Shape::Count(1, 10_000_000),
         limits.queue_inputs_max,
         "Requests that wait for the engine; beyond that, clients are told to come back later."
     ),

@@ -79,3 +79,25 @@ fn all(site: &Site) -> FuturesUnordered<Telling> {
     outcomes.push(Box::pin(async move { Outcome { title, expected, seen: restart().await } }));
     outcomes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(seen: Result<String, StoryError>) -> Outcome {
+        Outcome { title: "committed", expected: "order", seen }
+    }
+
+    #[test]
+    fn a_story_holds_only_if_what_was_seen_is_what_was_expected() {
+        let held = outcome(Ok("order".to_owned()));
+        assert!(held.holds());
+        assert_eq!(held.line(), "ok      committed: expected \"order\", saw \"order\"");
+        let other = outcome(Ok("nothing".to_owned()));
+        assert!(!other.holds());
+        assert_eq!(other.line(), "FAILED  committed: expected \"order\", saw \"nothing\"");
+        let failed = outcome(Err(StoryError::new("order")));
+        assert!(!failed.holds(), "an error that reads like success is no success");
+        assert_eq!(failed.line(), "FAILED  committed: expected \"order\", saw an error: order");
+    }
+}

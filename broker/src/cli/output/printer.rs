@@ -70,7 +70,7 @@ impl<W: Write> Printer<W> {
         }
     }
 
-    /// One thing of a stream, printed as it comes: a line.
+    /// One thing of a stream, printed as it comes: a line, also with `-o json`, for a stream is no document.
     pub(crate) fn line<T: View>(&mut self, view: &T) -> io::Result<()> {
         match self.format {
             Format::Json | Format::Jsonl => self.json_line(view)?,
