@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Chance, Clock};
 use crate::config::Config;
 use crate::dispatch::{Loader, Sessions};
-use crate::driver::{self, DriverError, DriverParts, DriverTask, InboxLimits};
+use crate::driver::{self, DriverCloser, DriverError, DriverParts, DriverTask, InboxLimits};
 use crate::engine::{Recovered, Settings};
 use crate::grpc::{self, GrpcParts, GrpcServer};
 use crate::http::{self, HttpServer, Readiness};
@@ -109,7 +109,8 @@ pub enum StartError {
 pub struct Broker {
     grpc: GrpcServer,
     http: HttpServer,
-    driver: DriverTask,
+    closer: DriverCloser,
+    end: watch::Receiver<Option<DriverEnd>>,
     recovered: Recovered,
     service: Service,
     readiness: watch::Sender<Readiness>,
@@ -126,7 +127,7 @@ impl fmt::Debug for Broker {
 }
 
 /// The steps of a stop, each a token that is cancelled once.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Signals {
     /// Take nothing more in; say goodbye.
     stopping: CancellationToken,
@@ -134,6 +135,12 @@ struct Signals {
     cut: CancellationToken,
     /// End the HTTP server, the last to go.
     http: CancellationToken,
+}
+
+impl Signals {
+    fn tokens(&self) -> (CancellationToken, CancellationToken) {
+        (self.stopping.clone(), self.cut.clone())
+    }
 }
 
 impl Drop for Signals {
@@ -176,7 +183,7 @@ impl Broker {
             sessions: sessions.clone(),
             metrics: metrics.clone(),
         };
-        let (engine, driver, recovered) = driver::start(parts).await?;
+        let (engine, mut driver, recovered) = driver::start(parts).await?;
         report(&recovered);
         let service = Service::new(ServiceParts {
             engine: engine.clone(),
@@ -189,7 +196,15 @@ impl Broker {
             data_dir: config.data_dir,
         });
 
-        let grpc_listener = listen(config.grpc_listen).await?;
+        let grpc_listener = match listen(config.grpc_listen).await {
+            Ok(listener) => listener,
+            Err(error) => {
+                // Nothing is left running: the store is closed when this returns.
+                driver.close();
+                driver.ended().await?;
+                return Err(error);
+            }
+        };
         let parts = GrpcParts {
             engine,
             sessions,
@@ -207,7 +222,11 @@ impl Broker {
         grpc.set_serving(true).await;
         readiness.send_replace(Readiness::Ready(service.clone()));
         tracing::info!(grpc = %grpc.address(), http = %http.address(), "broker ready");
-        Ok(Self { grpc, http, driver, recovered, service, readiness, signals })
+        let closer = driver.closer();
+        let (tell_end, end) = watch::channel(None);
+        // Ends with the driver, which ends at the latest when the broker is dropped.
+        tokio::spawn(watch_driver(driver, tell_end, readiness.clone(), signals.tokens()));
+        Ok(Self { grpc, http, closer, end, recovered, service, readiness, signals })
     }
 
     /// Where gRPC listens.
@@ -233,14 +252,10 @@ impl Broker {
     /// Waits until the broker stops on its own, which it does only when it must. From then on nothing is answered and
     /// every connection is cut; the process should end with a failure. Cancel-safe.
     pub async fn wait(&mut self) -> DriverError {
-        let error = match self.driver.ended().await {
+        match driver_end(&mut self.end).await {
             Err(error) => error,
             Ok(()) => DriverError::Panicked("it ended without being told to".to_owned()),
-        };
-        self.readiness.send_replace(Readiness::NotReady("the store failed; restart the broker"));
-        self.signals.cut.cancel();
-        self.signals.stopping.cancel();
-        error
+        }
     }
 
     /// Stops in good order, within [`STOP_WITHIN`].
@@ -256,8 +271,8 @@ impl Broker {
             tracing::warn!("connections did not end in time: they are cut");
         }
         self.signals.cut.cancel();
-        self.driver.close();
-        let ended = tokio::time::timeout(STOP_ENGINE, self.driver.ended()).await;
+        self.closer.close();
+        let ended = tokio::time::timeout(STOP_ENGINE, driver_end(&mut self.end)).await;
         self.signals.http.cancel();
         self.http.cut();
         self.http.ended().await;
@@ -272,10 +287,31 @@ impl Broker {
     }
 }
 
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.driver.close();
+type DriverEnd = Result<(), DriverError>;
+
+/// How the driver ended, once it has. Cancel-safe.
+async fn driver_end(end: &mut watch::Receiver<Option<DriverEnd>>) -> DriverEnd {
+    match end.wait_for(Option::is_some).await {
+        Ok(end) => end.clone().expect("it was waited for"),
+        Err(_) => Err(DriverError::Panicked("nobody watches it any more".to_owned())),
     }
+}
+
+/// Waits for the driver's end. One that was not ordered cuts every connection at once: what was asked and not answered
+/// stays so.
+async fn watch_driver(
+    mut driver: DriverTask,
+    tell_end: watch::Sender<Option<DriverEnd>>,
+    readiness: watch::Sender<Readiness>,
+    (stopping, cut): (CancellationToken, CancellationToken),
+) {
+    let end = driver.ended().await;
+    if end.is_err() {
+        readiness.send_replace(Readiness::NotReady("the store failed; restart the broker"));
+        cut.cancel();
+        stopping.cancel();
+    }
+    tell_end.send_replace(Some(end));
 }
 
 fn refuse_exposure(config: &BrokerConfig) -> Result<(), StartError> {

@@ -103,23 +103,22 @@ fn load_delivery(view: &dyn Read, delivery: &Delivery) -> Result<(Message, Optio
     }
 }
 
-/// `None` if it was decided meanwhile, or cannot be read: an unanswered question is asked again, and the damage is
-/// counted where the engine meets it.
+/// `None` if it was decided meanwhile. A message that cannot be read is left out: the checker knows the transaction by
+/// its key, and its answer is wanted all the more.
 fn load_question(view: &dyn Read, question: CheckQuestion) -> Option<LoadedQuestion> {
     let transaction = undecided(view, question.transaction)?;
     let mut messages = Vec::with_capacity(transaction.messages.len());
     for message in &transaction.messages {
         match record::<Message>(view, &keys::message(message.stub.id)) {
-            Ok(Some(message)) => messages.push(message),
-            Ok(None) => return None,
+            Ok(message) => messages.extend(message),
             Err(error) => {
                 tracing::error!(transaction_id = %question.transaction, %error, "message of a question unreadable");
-                return None;
             }
         }
     }
     let body_bytes: usize = messages.iter().map(|message| message.body.len()).sum();
-    let bodies_omitted = body_bytes > QUESTION_BODY_BYTES_MAX;
+    let incomplete = messages.len() < transaction.messages.len();
+    let bodies_omitted = body_bytes > QUESTION_BODY_BYTES_MAX || incomplete;
     if bodies_omitted {
         messages.iter_mut().for_each(|message| message.body = bytes::Bytes::new());
     }

@@ -77,17 +77,41 @@ pub struct DriverParts<S> {
 /// A driver at work.
 #[derive(Debug)]
 pub struct DriverTask {
-    inbox: Arc<Inbox>,
+    closer: DriverCloser,
     ended: oneshot::Receiver<Result<(), DriverError>>,
 }
 
-impl DriverTask {
+/// Closes a driver: when told to, or when dropped.
+#[derive(Debug)]
+pub struct DriverCloser {
+    inbox: Arc<Inbox>,
+}
+
+impl DriverCloser {
     /// Takes no more inputs in; the driver ends when those that wait are done.
     pub fn close(&self) {
         self.inbox.close();
     }
+}
 
-    /// How it ended. The store is closed by then. Cancel-safe.
+impl Drop for DriverCloser {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl DriverTask {
+    /// See [`DriverCloser::close`].
+    pub fn close(&self) {
+        self.closer.close();
+    }
+
+    /// What else may close it.
+    pub fn closer(&self) -> DriverCloser {
+        DriverCloser { inbox: self.closer.inbox.clone() }
+    }
+
+    /// How it ended; call it once. The store is closed by then.
     ///
     /// # Errors
     /// Why it stopped on its own.
@@ -137,7 +161,7 @@ pub async fn start<S: Store + 'static>(
     let recovered = recovered.await.unwrap_or_else(|_| {
         Err(DriverError::Panicked("the recovery ended without a word; the log has its last".to_owned()))
     })?;
-    Ok((handle, DriverTask { inbox, ended }, recovered))
+    Ok((handle, DriverTask { closer: DriverCloser { inbox }, ended }, recovered))
 }
 
 fn words_of(panic: &(dyn Any + Send)) -> String {

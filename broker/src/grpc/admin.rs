@@ -15,7 +15,7 @@ use super::wire::admin as wire;
 use super::wire::consumer::{group_name, start, subscriptions};
 use super::wire::fields::{Checked, key, name};
 use super::wire::group::{group_settings, group_to_wire, topic_settings, topic_to_wire};
-use super::wire::message::{message_id, stored_to_wire, stored_to_wire_without_body};
+use super::wire::message::{message_id, stored_to_wire};
 use super::wire::transaction::{decision, transaction_id, transaction_to_wire, which};
 use super::{Edge, answer};
 use crate::engine::{Command, GroupView, Refusal};
@@ -352,7 +352,7 @@ impl AdminService for Admin {
         let missing = || Refusal::invalid("key", "it is missing; say which business key");
         let key = self.edge.checked(key("key", request.key).and_then(|key| key.ok_or_else(missing)))?;
         answer(self.service.find_messages(key, wire::page(request.page)).await.map(|page| {
-            let (messages, next_cursor) = paged(page, stored_to_wire_without_body);
+            let (messages, next_cursor) = paged(page, stored_to_wire);
             v1::FindMessagesResponse { messages, next_cursor }
         }))
     }

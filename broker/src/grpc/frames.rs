@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
-use escrow_protocol::limits::FRAME_ENTRIES_MAX;
+use escrow_protocol::limits::{FRAME_ENTRIES_MAX, GRPC_MESSAGE_BYTES_MAX};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Code, Status};
 
+use super::session::ReadEnd;
 use crate::engine::Refusal;
 
 /// Frames that wait for HTTP/2 to take them. Each is at most about 1 MiB, or one message.
-const FRAMES_WAITING_MAX: usize = 4;
+const FRAMES_WAITING_MAX: usize = 2;
 /// How long a peer may take no frame.
 pub(super) const STALL: Duration = Duration::from_secs(30);
 /// How long a session that ends may take to hand out what it still owes.
@@ -68,6 +69,15 @@ impl<T> FrameSender<T> {
     pub(super) async fn gone(&self) {
         self.frames.closed().await;
     }
+}
+
+/// Why a stream broke off: a frame larger than gRPC takes is the client's doing, and told; all else is the connection's.
+pub(super) fn broken(status: &Status) -> ReadEnd {
+    if status.code() != Code::OutOfRange {
+        return ReadEnd::Gone;
+    }
+    let fault = format!("it is larger than {GRPC_MESSAGE_BYTES_MAX} bytes; send more and smaller frames");
+    ReadEnd::Refused(Refusal::invalid("frame", fault).with("limit", GRPC_MESSAGE_BYTES_MAX))
 }
 
 /// Refuses a frame with more entries than fit: a client cuts its frames.

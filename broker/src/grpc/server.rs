@@ -38,6 +38,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// HTTP/2 frames: 64 KiB nearly doubles what 16 KiB allows for batches, more does not help.
 const HTTP2_FRAME_BYTES: u32 = 64 * 1024;
 
+/// Calls and sessions at once on one connection.
+const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
+
 /// What the server works with.
 pub struct GrpcParts {
     /// The way to the engine.
@@ -126,6 +129,7 @@ pub fn serve(listener: TcpListener, parts: GrpcParts) -> io::Result<GrpcServer> 
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(HTTP2_FRAME_BYTES)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .add_service(health_service)
         .add_service(reflection())
         .add_service(

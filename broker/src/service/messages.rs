@@ -33,7 +33,7 @@ impl Service {
         found.ok_or_else(|| unknown(id))
     }
 
-    /// The messages with this business key, newest first.
+    /// The messages with this business key, newest first. Their bodies are left out.
     ///
     /// # Errors
     /// `InvalidField` for a cursor of another list; `Damaged`.
@@ -88,7 +88,9 @@ fn find(
     for (index_key, _) in entries {
         let Some((_, id)) = keys::business_key_of(&index_key) else { continue };
         last = Some(id);
-        let Some(found) = stored(view, &mut labels, id)? else { continue };
+        let Some(mut found) = stored(view, &mut labels, id)? else { continue };
+        // A page of bodies could be more than memory holds.
+        found.message.body = bytes::Bytes::new();
         // The index files by hash: the key itself decides.
         if found.message.key.as_deref() == Some(key) {
             items.push(found);

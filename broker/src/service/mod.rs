@@ -84,9 +84,9 @@ impl Service {
         Self { parts: Arc::new(parts) }
     }
 
-    /// Asks the engine what it has in memory.
+    /// Asks the engine what it has in memory. Waits for its turn: people look most when much is going on.
     async fn see(&self, question: Inspect) -> Result<Seen, Refusal> {
-        match self.parts.engine.ask(Input::Inspect(question)).await? {
+        match self.parts.engine.insist(Input::Inspect(question)).await? {
             Reply::Seen(seen) => Ok(seen),
             _ => Err(mismatch()),
         }
@@ -94,7 +94,7 @@ impl Service {
 
     /// Has the engine carry out an order.
     async fn command(&self, command: Command) -> Result<Reply, Refusal> {
-        self.parts.engine.ask(Input::Command(command)).await
+        self.parts.engine.insist(Input::Command(command)).await
     }
 
     /// Reads records, on a thread that may wait for the disk.

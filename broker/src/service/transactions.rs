@@ -133,7 +133,7 @@ impl Service {
         let Operator { name, reason } = operator;
         tracing::info!(transaction_id = %transaction, ?decision, operator = name, reason, "decision by hand");
         let decide = Decide { transaction, decision, role: Role::Person, group: None, name, reason };
-        self.parts.engine.ask(Input::Decide(decide)).await?;
+        self.parts.engine.insist(Input::Decide(decide)).await?;
         self.transaction(transaction).await
     }
 

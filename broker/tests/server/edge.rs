@@ -355,6 +355,15 @@ async fn a_message_beyond_what_grpc_takes_is_refused() {
 }
 
 #[tokio::test]
+async fn a_frame_beyond_what_grpc_takes_ends_its_session_with_the_reason() {
+    let harness = Harness::start().await;
+    let mut producer = harness.producer_session("orders", &[]).await;
+    producer.frame(vec![publish(1, message("t", &"x".repeat(limits::GRPC_MESSAGE_BYTES_MAX)))]).await;
+    let status = producer.next().await.unwrap_err();
+    assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some("frame"));
+}
+
+#[tokio::test]
 async fn unknown_topics_are_refused_unless_using_makes_them() {
     let mut strict = config();
     strict.settings.topics.create_on_use = false;

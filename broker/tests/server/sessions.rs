@@ -314,3 +314,19 @@ async fn leases_of_a_lost_consumer_come_back() {
     drop(first);
     assert_eq!(second.deliveries(1).await[0].attempt, 2);
 }
+
+#[tokio::test]
+async fn a_question_is_asked_although_a_message_is_damaged() {
+    let mut config = config();
+    config.settings.transactions.first_check_after_ms = 1;
+    let harness = Harness::start_with(config).await;
+    let mut producer = harness.producer_session("orders", &[]).await;
+    let prepared = producer.run(send_half(1, vec![message("t", "damaged"), message("t", "whole")])).await;
+    let Outcome::Prepared(prepared) = prepared else { panic!("{prepared:?}") };
+    let mut key = vec![escrow_broker::records::keys::space::MESSAGE];
+    key.extend_from_slice(&prepared.message_ids[0]);
+    assert!(harness.disk.flip_bit_at(&key));
+    let mut checker = harness.producer_session("orders", &["orders"]).await;
+    let question = checker.question().await;
+    assert_eq!((question.messages.len(), question.bodies_omitted), (1, true));
+}

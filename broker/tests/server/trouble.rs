@@ -8,7 +8,7 @@ use escrow_broker::driver::{DriverError, InboxLimits};
 use escrow_protocol::v1;
 use escrow_protocol::v1::consumer_response::Kind as ConsumerDown;
 use escrow_protocol::v1::producer_response::Kind as ProducerDown;
-use escrow_storage::{FailMode, MemStore};
+use escrow_storage::{DiskStore, FailMode, MemStore, Options};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -138,6 +138,7 @@ async fn a_failed_commit_stops_the_broker_and_nothing_is_answered() {
     assert_eq!(status, 503);
     assert!(reason.contains("store failed"), "{reason}");
     assert!(harness.producer().publish(published("after")).await.is_err());
+    assert!(matches!(harness.broker.wait().await, DriverError::Commit(_)), "it says so every time");
 
     drop(harness.broker);
     let again = Harness::start_on(config(), MemStore::claim(&harness.disk)).await;
@@ -243,6 +244,14 @@ async fn a_taken_port_is_a_clear_error() {
     let refused = Broker::start(BrokerConfig { grpc_listen: taken, ..config() }, MemStore::new()).await;
     let error = refused.unwrap_err();
     assert!(matches!(error, StartError::Listen { address, .. } if address == taken), "{error}");
+
+    // Nothing is left running: on disk the directory would be locked.
+    let directory = tempfile::tempdir().unwrap();
+    for listen in [taken, config().grpc_listen] {
+        let (store, _) = DiskStore::open(directory.path(), Options::default()).expect("not locked");
+        let started = Broker::start(BrokerConfig { grpc_listen: listen, ..config() }, store).await;
+        assert_eq!(started.is_ok(), listen != taken);
+    }
 }
 
 #[tokio::test]
@@ -271,4 +280,42 @@ async fn what_was_stored_is_there_after_a_restart() {
     let mut consumer = again.consumer_session("g", "t").await;
     consumer.credit(10).await;
     assert_eq!(consumer.deliveries(2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn it_works_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = DiskStore::open(directory.path(), Options::default()).unwrap();
+    let path = Some(directory.path().to_owned());
+    let broker = Broker::start(BrokerConfig { data_dir: path, ..config() }, store).await.unwrap();
+    let channel = connect(broker.grpc_addr()).await;
+    let mut producer = v1::producer_service_client::ProducerServiceClient::new(channel.clone());
+    for _ in 0..10 {
+        producer.publish(published("x")).await.unwrap();
+    }
+    let mut admin = v1::admin_service_client::AdminServiceClient::new(channel);
+    let stats = admin.get_store_stats(v1::GetStoreStatsRequest {}).await.unwrap().into_inner();
+    assert!(stats.syncs >= 10 && stats.journal_bytes > 0 && stats.format == 1, "{stats:?}");
+    assert_eq!(stats.data_dir, directory.path().display().to_string());
+    assert!(admin.verify_store(v1::VerifyStoreRequest {}).await.unwrap().into_inner().sound);
+    let mut pieces = admin.backup_store(v1::BackupStoreRequest {}).await.unwrap().into_inner();
+    let mut backup = Vec::new();
+    while let Some(piece) = pieces.message().await.unwrap() {
+        backup.extend_from_slice(&piece.data);
+    }
+    assert!(backup.starts_with(b"ESCROWBK"));
+    drop((producer, admin));
+    broker.shutdown().await.unwrap();
+
+    // The backup, restored, is the same broker.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let restored = elsewhere.path().join("restored");
+    escrow_storage::restore(&mut backup.as_slice(), &restored, &Options::default()).unwrap();
+    for path in [directory.path(), &restored] {
+        let (store, _) = DiskStore::open(path, Options::default()).unwrap();
+        let broker = Broker::start(config(), store).await.unwrap();
+        let topic = broker.service().topic("t".parse().unwrap()).await.unwrap();
+        assert_eq!(topic.next.0, 10);
+        broker.shutdown().await.unwrap();
+    }
 }

@@ -9,7 +9,7 @@ use tonic::Streaming;
 
 use crate::dispatch::{Loaded, Outbox, Parcel, Ticket};
 use crate::engine::{ConsumerConnected, Input, Refusal, Reply, Settle};
-use crate::grpc::frames::{FrameSender, HELLO_WAIT, check_entries};
+use crate::grpc::frames::{FrameSender, HELLO_WAIT, broken, check_entries};
 use crate::grpc::session::{ReadEnd, Wording, conduct, leave};
 use crate::grpc::wire::{consumer, fields, results};
 use crate::grpc::{Edge, hello_expected, protocol_version};
@@ -126,7 +126,7 @@ async fn read(
                 "the frame is neither a hello nor work, or newer than this broker",
             )),
             Ok(None) => return ReadEnd::Finished,
-            Err(_) => return ReadEnd::Gone,
+            Err(status) => return broken(&status),
         };
         if let Err(refusal) = edge.counted(taken) {
             return ReadEnd::Refused(refusal);

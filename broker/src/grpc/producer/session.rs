@@ -10,7 +10,7 @@ use tonic::Streaming;
 
 use crate::dispatch::{Loaded, Outbox, Parcel, Ticket};
 use crate::engine::{Input, ProducerConnected, Refusal};
-use crate::grpc::frames::{FrameSender, HELLO_WAIT, check_entries};
+use crate::grpc::frames::{FrameSender, HELLO_WAIT, broken, check_entries};
 use crate::grpc::session::{ReadEnd, Wording, conduct, leave};
 use crate::grpc::wire::transaction::{self, ProducerName};
 use crate::grpc::wire::{fields, results};
@@ -127,7 +127,7 @@ async fn read(
                 "the frame is neither a hello nor commands, or newer than this broker",
             )),
             Ok(None) => return ReadEnd::Finished,
-            Err(_) => return ReadEnd::Gone,
+            Err(status) => return broken(&status),
         };
         if let Err(refusal) = edge.counted(taken) {
             return ReadEnd::Refused(refusal);

@@ -180,10 +180,3 @@ pub(crate) fn stored_to_wire(stored: StoredMessage) -> v1::StoredMessage {
         committed_at_ms,
     }
 }
-
-/// As [`stored_to_wire`], without the body.
-pub(crate) fn stored_to_wire_without_body(stored: StoredMessage) -> v1::StoredMessage {
-    let mut stored = stored;
-    stored.message.body = bytes::Bytes::new();
-    stored_to_wire(stored)
-}
