@@ -312,7 +312,12 @@ async fn leases_of_a_lost_consumer_come_back() {
     second.hello(hello("two")).await;
     second.credit(1).await;
     drop(first);
-    assert_eq!(second.deliveries(1).await[0].attempt, 2);
+    let again = second.deliveries(1).await.remove(0);
+    assert_eq!(again.attempt, 2);
+    // The end of the session was enough: nobody waited for the lease to run out.
+    let request = v1::TraceMessageRequest { message_id: again.message.unwrap().id };
+    let events = harness.admin().trace_message(request).await.unwrap().into_inner().events;
+    assert!(events.iter().any(|event| event.text.contains("CONSUMER_LOST")), "{events:?}");
 }
 
 #[tokio::test]

@@ -61,12 +61,17 @@ async fn nothing_is_answered_before_it_is_durable() {
     let store = Gated { store: MemStore::new(), gate: gate.clone() };
     let disk = store.store.disk().clone();
     let broker = Broker::start(config(), store).await.unwrap();
-    let mut client =
-        v1::producer_service_client::ProducerServiceClient::new(connect(broker.grpc_addr()).await);
+    let channel = connect(broker.grpc_addr()).await;
+    let mut client = v1::producer_service_client::ProducerServiceClient::new(channel.clone());
     gate.close();
     let publishing = tokio::spawn(async move { client.publish(published("x")).await });
     gate.reached().await;
     let before = disk.last_sequence();
+    // An answer that was under way on this connection would be there before these.
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+    for _ in 0..20 {
+        health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
+    }
     assert!(!publishing.is_finished());
     gate.open();
     publishing.await.unwrap().unwrap();
