@@ -51,6 +51,8 @@ impl HttpServer {
         match (&mut self.serving).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "HTTP server failed"),
+            // It was cut.
+            Err(error) if error.is_cancelled() => {}
             Err(error) => tracing::error!(%error, "HTTP server ended early"),
         }
     }
