@@ -42,7 +42,6 @@ use crate::dev::DevArgs;
 #[command(
     name = "escrow",
     version,
-    disable_help_subcommand = true,
     max_term_width = 110,
     after_help = "Exit status: 0 done, 1 refused or failed, 2 the command makes no sense, 3 the broker is not reachable.
 
@@ -151,7 +150,7 @@ pub(crate) enum Verb {
     #[command(
         subcommand,
         after_help = "Examples:
-  escrow store backup escrow.backup
+  escrow store backup --to escrow.backup
   escrow store restore escrow.backup --data-dir ./escrow-data"
     )]
     Store(StoreVerb),

@@ -37,10 +37,11 @@ pub(crate) enum StoreVerb {
     },
     /// Write everything into one file, while the broker runs or from a directory.
     #[command(after_help = "Examples:
-  escrow store backup escrow.backup
-  escrow store backup - --data-dir ./escrow-data | gzip > escrow.backup.gz")]
+  escrow store backup --to escrow.backup
+  escrow store backup --to - --data-dir ./escrow-data | gzip > escrow.backup.gz")]
     Backup {
         /// The file; must not exist. `-`: stdout.
+        #[arg(long = "to", value_name = "FILE")]
         file: PathBuf,
         #[command(flatten)]
         offline: Offline,

@@ -92,8 +92,12 @@ async fn consume(args: &SubArgs, global: &Global) -> Result<u64, CliError> {
         builder = builder.topic_with_tags(subscription.topic, subscription.tags);
     }
     let mut deliveries = builder.open().await?;
-    let outcome = read(args, &mut deliveries, &mut global.printer()).await;
+    let mut held = Vec::new();
+    let outcome = read(args, &mut deliveries, &mut held, &mut global.printer()).await;
     deliveries.close().await;
+    for delivery in held {
+        settle(args, delivery).await?;
+    }
     outcome
 }
 
@@ -106,7 +110,12 @@ fn start(from: StartAt) -> Start {
 }
 
 /// Prints and settles until there is enough, nothing comes any more, or somebody interrupts. How many there were.
-async fn read(args: &SubArgs, deliveries: &mut Deliveries, printer: &mut Printer) -> Result<u64, CliError> {
+async fn read(
+    args: &SubArgs,
+    deliveries: &mut Deliveries,
+    held: &mut Vec<Delivery>,
+    printer: &mut Printer,
+) -> Result<u64, CliError> {
     let mut seen = 0;
     let mut stop = std::pin::pin!(interrupted());
     while args.count.is_none_or(|count| seen < count) {
@@ -121,7 +130,13 @@ async fn read(args: &SubArgs, deliveries: &mut Deliveries, printer: &mut Printer
         // Printed before it is settled: what nobody saw comes again.
         printer.line(&DeliveryView::from(&*delivery))?;
         seen += 1;
-        settle(args, delivery).await?;
+        // Settling makes room for more, and what comes behind the last one wanted would be taken for nothing: its lease
+        // ends with the session, and counts as an attempt. So a count that fits is settled when nothing more can come.
+        if args.count.is_some_and(|count| count <= PREFETCH_MAX) {
+            held.push(delivery);
+        } else {
+            settle(args, delivery).await?;
+        }
     }
     Ok(seen)
 }
