@@ -32,6 +32,9 @@ const STOP_POLITELY: Duration = Duration::from_secs(7);
 /// And the last turns this much.
 const STOP_ENGINE: Duration = Duration::from_secs(2);
 
+/// As long as a lease: by then what the peer was sent is somebody else's.
+const PEER_STALL_DEFAULT: Duration = Duration::from_secs(30);
+
 /// How a broker is started.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
@@ -47,6 +50,8 @@ pub struct BrokerConfig {
     pub body_bytes_max: usize,
     /// How much may wait for the engine.
     pub inbox: InboxLimits,
+    /// A session whose peer takes no frame for this long has stalled, and is closed. Default 30 s.
+    pub peer_stall: Duration,
     /// Whether `/metrics` is served. Default true.
     pub metrics: bool,
     /// Where the store lies, for showing it. Default none.
@@ -62,6 +67,7 @@ impl From<&Config> for BrokerConfig {
             settings: config.settings(),
             body_bytes_max: config.limits.body_bytes_max as usize,
             inbox: InboxLimits::default(),
+            peer_stall: PEER_STALL_DEFAULT,
             metrics: config.metrics.enabled,
             data_dir: Some(config.data_dir.clone()),
         }
@@ -77,6 +83,7 @@ impl Default for BrokerConfig {
             settings: Settings::default(),
             body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT,
             inbox: InboxLimits::default(),
+            peer_stall: PEER_STALL_DEFAULT,
             metrics: true,
             data_dir: None,
         }
@@ -214,6 +221,7 @@ impl Broker {
             clock,
             chance,
             body_bytes_max: config.body_bytes_max,
+            peer_stall: config.peer_stall,
             stopping: signals.stopping.clone(),
             cut: signals.cut.clone(),
         };

@@ -13,8 +13,6 @@ use crate::engine::Refusal;
 
 /// Frames that wait for HTTP/2 to take them. Each is at most about 1 MiB, or one message.
 const FRAMES_WAITING_MAX: usize = 2;
-/// How long a peer may take no frame.
-pub(super) const STALL: Duration = Duration::from_secs(30);
 /// How long a session that ends may take to hand out what it still owes.
 pub(super) const FLUSH: Duration = Duration::from_secs(5);
 /// How long a client may take to say hello.
@@ -27,30 +25,32 @@ pub(super) type Frames<T> = ReceiverStream<Result<T, Status>>;
 #[derive(Debug)]
 pub(super) struct FrameSender<T> {
     frames: mpsc::Sender<Result<T, Status>>,
+    /// How long the peer may take no frame.
+    stall: Duration,
 }
 
 /// The peer is gone, or takes nothing any more.
 #[derive(Debug)]
 pub(super) struct Gone;
 
-/// A new way of frames.
-pub(super) fn channel<T>() -> (FrameSender<T>, Frames<T>) {
+/// A new way of frames, to a peer that may take none for as long as `stall`.
+pub(super) fn channel<T>(stall: Duration) -> (FrameSender<T>, Frames<T>) {
     let (frames, receiver) = mpsc::channel(FRAMES_WAITING_MAX);
-    (FrameSender { frames }, ReceiverStream::new(receiver))
+    (FrameSender { frames, stall }, ReceiverStream::new(receiver))
 }
 
 impl<T> FrameSender<T> {
-    /// Sends a frame, waiting for room as long as [`STALL`]. Not cancel-safe: dropped early, the frame may be lost.
+    /// Sends a frame, waiting for room as long as a peer may stall. Not cancel-safe: dropped early, the frame may be lost.
     ///
     /// # Errors
     /// If the peer is gone or has stalled.
     pub(super) async fn send(&self, frame: T) -> Result<(), Gone> {
-        match tokio::time::timeout(STALL, self.frames.send(Ok(frame))).await {
+        match tokio::time::timeout(self.stall, self.frames.send(Ok(frame))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Gone),
             Err(_) => {
                 tracing::warn!(
-                    stalled_ms = STALL.as_millis() as u64,
+                    stalled_ms = self.stall.as_millis() as u64,
                     "session closed: its peer takes nothing"
                 );
                 Err(Gone)

@@ -12,6 +12,7 @@ mod status;
 mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use escrow_protocol::Reason;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,8 @@ struct Edge {
     checks: MessageChecks,
     metrics: Arc<Metrics>,
     clock: Clock,
+    /// How long a session's peer may take no frame.
+    peer_stall: Duration,
     /// Cancelled when the broker begins to stop: sessions take nothing more in, and say goodbye.
     stopping: CancellationToken,
 }

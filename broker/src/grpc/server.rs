@@ -59,6 +59,8 @@ pub struct GrpcParts {
     pub chance: Chance,
     /// Largest body, bytes.
     pub body_bytes_max: usize,
+    /// How long a session's peer may take no frame.
+    pub peer_stall: Duration,
     /// Cancelled when the broker begins to stop.
     pub stopping: CancellationToken,
     /// Cancelled when connections that are still there are cut.
@@ -120,6 +122,7 @@ pub fn serve(listener: TcpListener, parts: GrpcParts) -> io::Result<GrpcServer> 
         },
         metrics: parts.metrics,
         clock: parts.clock,
+        peer_stall: parts.peer_stall,
         stopping: parts.stopping.clone(),
     };
     let admin = Admin { edge: edge.clone(), service: parts.service };

@@ -113,6 +113,30 @@ async fn a_stalled_consumer_hurts_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_peer_that_takes_nothing_for_too_long_is_closed() {
+    let harness =
+        Harness::start_with(BrokerConfig { peer_stall: Duration::from_millis(100), ..config() }).await;
+    let channel = connect(harness.broker.grpc_addr()).await;
+    let mut stalled =
+        ConsumerStream::open(v1::consumer_service_client::ConsumerServiceClient::new(channel)).await;
+    stalled.hello(consumer_hello("slow", "t")).await;
+    stalled.frame(Some(v1::Credit { messages: 1_000, bytes: 1 << 30 }), Vec::new()).await;
+    let mut producer = harness.producer_session("orders", &[]).await;
+    let body = "x".repeat(256 * 1024);
+    for n in 0..64 {
+        producer.run(publish(n, message("t", &body))).await;
+    }
+    let closed = async {
+        while harness.admin().get_status(v1::GetStatusRequest {}).await.unwrap().into_inner().consumers > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("closed");
+    // The producer, who reads, is still there.
+    producer.run(publish(99, message("t", "x"))).await;
+}
+
+#[tokio::test]
 async fn many_small_frames_to_a_stalled_peer_do_not_kill_its_connection() {
     let harness = Harness::start().await;
     let mut stalled = harness.consumer_session("slow", "t").await;

@@ -26,7 +26,7 @@ impl ConsumerService for Consumer {
         request: Request<Streaming<v1::ConsumerRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let address = address_of(&request);
-        let (sender, receiver) = frames::channel();
+        let (sender, receiver) = frames::channel(self.edge.peer_stall);
         // The task ends with its stream, at the latest when the broker stops.
         tokio::spawn(session::run(self.edge.clone(), address, request.into_inner(), sender));
         Ok(Response::new(receiver))

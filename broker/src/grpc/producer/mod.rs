@@ -24,7 +24,7 @@ impl ProducerService for Producer {
         request: Request<Streaming<v1::ProducerRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let address = address_of(&request);
-        let (sender, receiver) = frames::channel();
+        let (sender, receiver) = frames::channel(self.edge.peer_stall);
         // The task ends with its stream, at the latest when the broker stops.
         tokio::spawn(session::run(self.edge.clone(), address, request.into_inner(), sender));
         Ok(Response::new(receiver))
