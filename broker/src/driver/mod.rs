@@ -43,7 +43,7 @@ const REBUILT_RETURN_MS: u64 = 500;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DriverError {
     /// A commit failed: what is on disk is unknown until the next start reads it.
-    #[error("the store failed: {0}")]
+    #[error(transparent)]
     Commit(#[from] CommitError),
     /// A read that the engine needs failed.
     #[error("the store cannot be read: {0}")]

@@ -136,7 +136,7 @@ impl Engine {
             return Err(Refusal::new(Reason::GroupExists, message).with("group", &name).into());
         }
         let number = self.make_group(now, turn, name, subscriptions, settings, start, false)?;
-        Ok(Reply::Group(self.group_view(number)))
+        Ok(Reply::Group(self.group_view(turn, number)))
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of the order")]
@@ -170,7 +170,7 @@ impl Engine {
         }
         self.groups.awake.insert(number);
         self.write_group(turn, number);
-        Ok(Reply::Group(self.group_view(number)))
+        Ok(Reply::Group(self.group_view(turn, number)))
     }
 
     /// The topic of this name, if the group listens to it.
@@ -224,7 +224,7 @@ impl Engine {
         self.groups.known_mut(number).record.paused = paused;
         self.groups.awake.insert(number);
         self.write_group(turn, number);
-        Ok(Reply::Group(self.group_view(number)))
+        Ok(Reply::Group(self.group_view(turn, number)))
     }
 
     /// Moves a group in a topic: replays what is kept, or skips what it has not seen.

@@ -244,7 +244,7 @@ pub struct PositionView {
     pub finished_above: u64,
     /// Yet to be finished.
     pub lag: u64,
-    /// When the oldest of them became visible, Unix milliseconds; `None`: no lag, or not read yet.
+    /// When the oldest of them became visible, Unix milliseconds; `None`: no lag.
     pub oldest_at_ms: Option<u64>,
 }
 

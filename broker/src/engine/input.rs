@@ -21,8 +21,11 @@ pub enum Input {
     ProducerConnected(ProducerConnected),
     /// A consumer said hello. → `Reply::Joined`
     ConsumerConnected(ConsumerConnected),
-    /// A stream ended, for whatever reason: its leases count as failed attempts. → `Reply::Done`
+    /// A stream broke off: its leases count as failed attempts. → `Reply::Done`
     SessionClosed(SessionId),
+    /// A client ended its stream in order: what it left unsettled it never looked at; no attempt is counted.
+    /// → `Reply::Done`
+    SessionFinished(SessionId),
     /// One message, visible at once or at its time. → `Reply::Published`
     Publish(NewMessage),
     /// A half message. → `Reply::Prepared`

@@ -9,7 +9,9 @@ use super::{
     Engine, GroupView, Inspect, PositionView, Reply, Seen, StatusView, TopicView, TransactionFilter,
     TransactionLive, Turn, Whereabout,
 };
-use crate::records::{DeadLetter, DeadPlace, GroupNumber, Record as _, Subscription, TopicNumber, keys};
+use crate::records::{
+    DeadLetter, DeadPlace, GroupNumber, QueueEntry, Record as _, Subscription, TopicNumber, keys,
+};
 
 impl Engine {
     pub(super) fn inspect(&self, turn: &Turn<'_>, question: Inspect) -> Step<Reply> {
@@ -23,12 +25,12 @@ impl Engine {
                 let names = names.filter(|(name, _)| dead_letter_topics || !name.is_dead_letter_topic());
                 Seen::Topics(names.take(limit).map(|(_, number)| self.topic_view(*number)).collect())
             }
-            Inspect::Group(name) => Seen::Group(self.group_view(self.groups.find(name.as_str())?)),
+            Inspect::Group(name) => Seen::Group(self.group_view(turn, self.groups.find(name.as_str())?)),
             Inspect::Groups { after, prefix, limit } => {
                 let names =
                     self.groups.by_name.iter().filter(|(name, _)| after.as_ref().is_none_or(|a| *name > a));
                 let names = names.filter(|(name, _)| name.as_str().starts_with(&prefix));
-                Seen::Groups(names.take(limit).map(|(_, number)| self.group_view(*number)).collect())
+                Seen::Groups(names.take(limit).map(|(_, number)| self.group_view(turn, *number)).collect())
             }
             Inspect::Transaction(id) => Seen::Transaction(self.live(self.transaction_number(id)?)),
             Inspect::Transactions { filter, after, limit } => {
@@ -103,7 +105,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn group_view(&self, number: GroupNumber) -> GroupView {
+    pub(super) fn group_view(&self, turn: &Turn<'_>, number: GroupNumber) -> GroupView {
         let group = self.groups.known(number);
         let dead_letters = self.topics.known(group.record.dead_letters);
         let members = group.consumers.iter().map(|session| self.sessions.consumers[session].client.clone());
@@ -114,7 +116,7 @@ impl Engine {
             paused: group.record.paused,
             broadcast: group.record.broadcast,
             created_at_ms: group.record.created_at_ms,
-            positions: group.positions.keys().map(|topic| self.position_view(group, *topic)).collect(),
+            positions: group.positions.keys().map(|topic| self.position_view(turn, group, *topic)).collect(),
             leased: group.leased.len() as u64,
             retrying: group.retries.len() as u64,
             dead_letters: dead_letters.tail.dead_letters,
@@ -128,20 +130,21 @@ impl Engine {
         }
     }
 
-    fn position_view(&self, group: &Group, number: TopicNumber) -> PositionView {
+    fn position_view(&self, turn: &Turn<'_>, group: &Group, number: TopicNumber) -> PositionView {
         let topic = self.topics.known(number);
         let position = &group.positions[&number];
-        let leased = group.leased.range((number, Offset(0))..=(number, Offset(u64::MAX)));
-        let leased = leased.map(|(_, token)| &self.groups.leases[token].candidate).find(|c| !c.is_retry);
-        let ready = group.ready.values().find(|candidate| candidate.topic == number && !candidate.is_retry);
-        let oldest = leased.into_iter().chain(ready).chain(position.oldest_read()).min_by_key(|c| c.offset);
+        // The floor is the oldest that is not finished. A damaged entry has no age.
+        let oldest: Option<QueueEntry> = match position.floor() < topic.tail.next {
+            true => turn.get(&keys::queue(number, position.floor())).unwrap_or_default(),
+            false => None,
+        };
         PositionView {
             topic: topic.record.name.clone(),
             subscription: Subscription { topic: number, tags: position.tags.clone() },
             floor: position.floor(),
             finished_above: position.finished_above(),
             lag: position.lag(topic.tail.next),
-            oldest_at_ms: oldest.map(|candidate| candidate.entry.at_ms),
+            oldest_at_ms: oldest.map(|entry| entry.at_ms),
         }
     }
 

@@ -244,7 +244,15 @@ impl Engine {
         Ok(())
     }
 
-    /// A stream ended.
+    /// Everything a consumer holds goes back as if it had not been delivered.
+    pub(super) fn release_leases_of(&mut self, session: SessionId) {
+        let consumer = self.sessions.consumers.get(&session).filter(|consumer| !consumer.detached);
+        for token in consumer.map(|consumer| consumer.leases.clone()).unwrap_or_default() {
+            self.release(token);
+        }
+    }
+
+    /// A stream ended; what it still holds counts as failed.
     pub(super) fn session_closed(
         &mut self,
         now: Now,

@@ -120,6 +120,10 @@ impl Engine {
             Input::ProducerConnected(hello) => self.producer_connected(now, hello),
             Input::ConsumerConnected(hello) => self.join(now, turn, hello),
             Input::SessionClosed(session) => self.session_closed(now, turn, session),
+            Input::SessionFinished(session) => {
+                self.release_leases_of(session);
+                self.session_closed(now, turn, session)
+            }
             Input::Publish(message) => self.publish(now, turn, message),
             Input::SendHalf(half) => self.send_half(now, turn, half),
             Input::Decide(decide) => self.decide(now, turn, decide),

@@ -105,7 +105,8 @@ impl Engine {
             Room::Enough => Ok(()),
             Room::Low => Err(Refusal::new(
                 Reason::DiskFull,
-                "disk space is short: new messages are refused until some is freed; decisions and acks go on",
+                "the store is short of room (disk space, or data that waits to be written to the table): new messages are \
+                 refused until there is some again; decisions and acks go on",
             )
             .retry_after(DISK_FULL_RETRY_MS)),
         }

@@ -35,6 +35,15 @@ pub(super) struct Wording<T> {
     pub goodbye: fn(v1::Goodbye) -> T,
 }
 
+/// How a session ended, as its engine wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The client ended it in order, behind everything it had to say.
+    Finished,
+    /// It broke off, or was broken off.
+    Lost,
+}
+
 /// Carries a session from its welcome to its end: `reading` runs beside the writer; when it ends, what is still owed goes
 /// out first.
 pub(super) async fn conduct<T>(
@@ -43,7 +52,8 @@ pub(super) async fn conduct<T>(
     frames: &FrameSender<T>,
     wording: Wording<T>,
     reading: impl Future<Output = ReadEnd>,
-) {
+) -> Ending {
+    let mut ending = Ending::Lost;
     let writing = write(edge, outbox, frames, wording.frame);
     tokio::pin!(writing);
     // Whichever arm wins ends the session: nothing that the others lose is wanted afterwards, except the writer, which
@@ -59,7 +69,11 @@ pub(super) async fn conduct<T>(
             // A peer that does not take its answers now loses them: it resends after it came back.
             let _ = tokio::time::timeout(FLUSH, &mut writing).await;
             match end {
-                ReadEnd::Finished | ReadEnd::Gone => LastWord::Nothing,
+                ReadEnd::Finished => {
+                    ending = Ending::Finished;
+                    LastWord::Nothing
+                }
+                ReadEnd::Gone => LastWord::Nothing,
                 ReadEnd::Stopping => LastWord::Goodbye("the broker is stopping".to_owned(), RETURN_AFTER_STOP_MS),
                 ReadEnd::Refused(refusal) => LastWord::Refusal(refusal),
             }
@@ -75,6 +89,7 @@ pub(super) async fn conduct<T>(
         }
         LastWord::Refusal(refusal) => frames.fail(refusal).await,
     }
+    ending
 }
 
 enum LastWord {
@@ -114,7 +129,7 @@ async fn write<T>(
 
 /// The session is over: what was never sent goes back without counting, and the engine hears of the end. A broker that
 /// stops says nothing: its leases end with its memory, and no attempt is counted for that.
-pub(super) async fn leave(edge: &Edge, outbox: &Outbox) {
+pub(super) async fn leave(edge: &Edge, outbox: &Outbox, ending: Ending) {
     if !edge.stopping.is_cancelled() {
         for parcel in outbox.take_all() {
             if let Parcel::Deliver(delivery) = parcel {
@@ -122,7 +137,11 @@ pub(super) async fn leave(edge: &Edge, outbox: &Outbox) {
                 edge.engine.tell(Input::Settle(settle)).await;
             }
         }
-        edge.engine.tell(Input::SessionClosed(outbox.id())).await;
+        let end = match ending {
+            Ending::Finished => Input::SessionFinished(outbox.id()),
+            Ending::Lost => Input::SessionClosed(outbox.id()),
+        };
+        edge.engine.tell(end).await;
     }
     edge.sessions.forget(outbox.id());
 }

@@ -166,3 +166,17 @@ fn a_lost_consumer_counts_as_a_failed_attempt_a_release_does_not() {
     let (_, again) = bench.consumer("billing", "paid");
     assert_eq!(again[0].attempt, 2);
 }
+
+#[test]
+fn what_a_consumer_leaves_when_it_ends_in_order_was_never_tried() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    let message = bench.message("paid");
+    bench.publish(message);
+    let (session, got) = bench.consumer("billing", "paid");
+    assert_eq!(got.len(), 1);
+    bench.ask(Input::SessionFinished(session));
+    assert_eq!(bench.group_view("billing").retrying, 0);
+    let (_, again) = bench.consumer("billing", "paid");
+    assert_eq!(again.iter().map(|d| (d.offset, d.attempt)).collect::<Vec<_>>(), vec![(got[0].offset, 1)]);
+}

@@ -10,7 +10,7 @@ use tonic::Streaming;
 use crate::dispatch::{Loaded, Outbox, Parcel, Ticket};
 use crate::engine::{ConsumerConnected, Input, Refusal, Reply, Settle};
 use crate::grpc::frames::{FrameSender, HELLO_WAIT, broken, check_entries};
-use crate::grpc::session::{ReadEnd, Wording, conduct, leave};
+use crate::grpc::session::{Ending, ReadEnd, Wording, conduct, leave};
 use crate::grpc::wire::{consumer, fields, results};
 use crate::grpc::{Edge, hello_expected, protocol_version};
 
@@ -63,6 +63,7 @@ async fn welcome(
     frames: &FrameSender<v1::ConsumerResponse>,
 ) {
     tracing::debug!(client_id = %connected.client, group = %connected.group, "consumer connected");
+    let mut ending = Ending::Lost;
     match edge.engine.ask(Input::ConsumerConnected(connected)).await {
         Ok(Reply::Joined { group, lease_ms }) => {
             let welcome = v1::ConsumerWelcome {
@@ -73,13 +74,13 @@ async fn welcome(
             };
             if frames.send(down(Down::Welcome(welcome))).await.is_ok() {
                 let wording = Wording { frame: batch_frame, goodbye: |goodbye| down(Down::Goodbye(goodbye)) };
-                conduct(edge, outbox, frames, wording, read(edge, outbox, &group, requests)).await;
+                ending = conduct(edge, outbox, frames, wording, read(edge, outbox, &group, requests)).await;
             }
         }
         Ok(_) => frames.fail(results::mismatch()).await,
         Err(refusal) => frames.fail(refusal).await,
     }
-    leave(edge, outbox).await;
+    leave(edge, outbox, ending).await;
 }
 
 fn down(kind: Down) -> v1::ConsumerResponse {

@@ -11,7 +11,7 @@ use tonic::Streaming;
 use crate::dispatch::{Loaded, Outbox, Parcel, Ticket};
 use crate::engine::{Input, ProducerConnected, Refusal};
 use crate::grpc::frames::{FrameSender, HELLO_WAIT, broken, check_entries};
-use crate::grpc::session::{ReadEnd, Wording, conduct, leave};
+use crate::grpc::session::{Ending, ReadEnd, Wording, conduct, leave};
 use crate::grpc::wire::transaction::{self, ProducerName};
 use crate::grpc::wire::{fields, results};
 use crate::grpc::{Edge, hello_expected, protocol_version};
@@ -72,6 +72,7 @@ async fn welcome(
 ) {
     let producer = ProducerName { group: connected.group.clone(), client: connected.client.clone() };
     tracing::debug!(client_id = %producer.client, group = %producer.group, "producer connected");
+    let mut ending = Ending::Lost;
     match edge.engine.ask(Input::ProducerConnected(connected)).await {
         Ok(_) => {
             let welcome = v1::ProducerWelcome {
@@ -82,12 +83,13 @@ async fn welcome(
             if frames.send(down(Down::Welcome(welcome))).await.is_ok() {
                 let wording =
                     Wording { frame: results_frame, goodbye: |goodbye| down(Down::Goodbye(goodbye)) };
-                conduct(edge, outbox, frames, wording, read(edge, outbox, &producer, requests)).await;
+                ending =
+                    conduct(edge, outbox, frames, wording, read(edge, outbox, &producer, requests)).await;
             }
         }
         Err(refusal) => frames.fail(refusal).await,
     }
-    leave(edge, outbox).await;
+    leave(edge, outbox, ending).await;
 }
 
 fn down(kind: Down) -> v1::ProducerResponse {
