@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 
 use escrow_protocol::{Reason, ShardId};
-use escrow_storage::{CommitError, Epoch, ReadError, Store};
+use escrow_storage::{CommitError, ReadError, Store};
 use tokio::sync::oneshot;
 
 use crate::clock::{Chance, Clock};
@@ -30,10 +30,6 @@ const TURN_INPUTS_MAX: usize = 1_024;
 const TURN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// After a commit that found no room the driver rests this long, milliseconds: what is due would only be refused again.
 const REFUSED_PAUSE_MS: u64 = 1_000;
-/// How often an engine may be rebuilt in one process: its lease tokens must stay apart from those of later claims.
-const REBUILT_MAX: u64 = 200;
-/// The epochs of rebuilt engines lie this far apart.
-const REBUILT_EPOCHS_APART: u64 = 256;
 /// When a client that met a full disk should try again, milliseconds.
 const DISK_FULL_RETRY_MS: u64 = 5_000;
 /// When the clients of a rebuilt engine should come back, milliseconds.
@@ -175,15 +171,13 @@ struct Driver<S: Store> {
     reader: S::Reader,
     parts: DriverParts<S>,
     inbox: Arc<Inbox>,
-    /// How often the engine was rebuilt since the claim.
-    rebuilt: u64,
 }
 
 impl<S: Store> Driver<S> {
     fn recover(parts: DriverParts<S>, inbox: Arc<Inbox>) -> Result<(Self, Recovered), DriverError> {
         let reader = parts.store.reader();
-        let (engine, recovered) = recover(&parts, &reader, 0)?;
-        Ok((Self { engine, reader, parts, inbox, rebuilt: 0 }, recovered))
+        let (engine, recovered) = recover(&parts, &reader)?;
+        Ok((Self { engine, reader, parts, inbox }, recovered))
     }
 
     fn run(mut self) -> Result<(), DriverError> {
@@ -243,11 +237,9 @@ impl<S: Store> Driver<S> {
     /// again. What it knew of sessions is gone too: they are closed, and come back.
     fn refuse(&mut self, answers: Vec<(ReplyTo, Outcome)>, fault: &str) -> Result<(), DriverError> {
         tracing::warn!(fault, inputs = answers.len(), "no room for a turn: its inputs are refused");
-        if self.rebuilt == REBUILT_MAX {
-            return Err(CommitError::Refused(fault.to_owned()).into());
-        }
-        self.rebuilt += 1;
-        self.engine = recover(&self.parts, &self.reader, self.rebuilt)?.0;
+        let (mut rebuilt, _) = recover(&self.parts, &self.reader)?;
+        rebuilt.succeed(&self.engine);
+        self.engine = rebuilt;
         let refusal = Refusal::new(Reason::DiskFull, "the broker's disk is full; free space, then try again")
             .retry_after(DISK_FULL_RETRY_MS);
         self.parts.metrics.refused(Reason::DiskFull, answers.len());
@@ -259,22 +251,12 @@ impl<S: Store> Driver<S> {
     }
 }
 
-fn recover<S: Store>(
-    parts: &DriverParts<S>,
-    reader: &S::Reader,
-    rebuilt: u64,
-) -> Result<(Engine, Recovered), ReadError> {
+fn recover<S: Store>(parts: &DriverParts<S>, reader: &S::Reader) -> Result<(Engine, Recovered), ReadError> {
     let boot = Boot {
         shard: parts.shard,
-        epoch: epoch_of(parts.store.epoch(), rebuilt),
+        epoch: parts.store.epoch(),
         seed: parts.chance.seed(),
         settings: parts.settings.clone(),
     };
     Engine::recover(boot, parts.clock.now(), reader)
-}
-
-/// The epoch as the engine sees it: a rebuilt engine counts its lease tokens from the start again, and must not give one
-/// that it gave before. Claims count up by one at each start: those far enough ahead to meet are out of reach of a lease.
-fn epoch_of(claim: Epoch, rebuilt: u64) -> Epoch {
-    Epoch(claim.0 + rebuilt * REBUILT_EPOCHS_APART)
 }

@@ -102,6 +102,10 @@ impl Questions {
         Self { asked: BTreeMap::new(), next: first, to_pump: BTreeSet::new() }
     }
 
+    pub(super) fn ask_behind(&mut self, before: &Self) {
+        self.next = self.next.max(before.next);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.asked.len()
     }

@@ -196,6 +196,10 @@ impl Groups {
         token
     }
 
+    pub(super) fn give_tokens_behind(&mut self, before: &Self) {
+        self.next_token = self.next_token.max(before.next_token);
+    }
+
     pub(super) fn touch(&mut self, group: GroupNumber, topic: TopicNumber) {
         self.dirty.insert((group, topic));
     }

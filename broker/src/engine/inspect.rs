@@ -1,5 +1,9 @@
 //! Looking at what is in memory. Changes nothing; every list is a page.
 
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
 use escrow_protocol::{Offset, TransactionId};
 
 use super::groups::Group;
@@ -13,23 +17,34 @@ use crate::records::{
     DeadLetter, DeadPlace, GroupNumber, QueueEntry, Record as _, Subscription, TopicNumber, keys,
 };
 
+/// Names that begin with `prefix`, from behind `after` on: costs what is taken of it.
+fn page_of<'a, Name: Ord + Borrow<str>, Number>(
+    names: &'a BTreeMap<Name, Number>,
+    after: Option<&str>,
+    prefix: &'a str,
+) -> impl Iterator<Item = (&'a Name, &'a Number)> {
+    let start = match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
+    };
+    names
+        .range::<str, _>((start, Bound::Unbounded))
+        .take_while(move |(name, _)| (*name).borrow().starts_with(prefix))
+}
+
 impl Engine {
     pub(super) fn inspect(&self, turn: &Turn<'_>, question: Inspect) -> Step<Reply> {
         Ok(Reply::Seen(match question {
             Inspect::Status => Seen::Status(self.status()),
             Inspect::Topic(name) => Seen::Topic(self.topic_view(self.topics.find(name.as_str())?)),
             Inspect::Topics { after, prefix, dead_letter_topics, limit } => {
-                let names =
-                    self.topics.by_name.iter().filter(|(name, _)| after.as_ref().is_none_or(|a| *name > a));
-                let names = names.filter(|(name, _)| name.as_str().starts_with(&prefix));
+                let names = page_of(&self.topics.by_name, after.as_ref().map(|name| name.as_str()), &prefix);
                 let names = names.filter(|(name, _)| dead_letter_topics || !name.is_dead_letter_topic());
                 Seen::Topics(names.take(limit).map(|(_, number)| self.topic_view(*number)).collect())
             }
             Inspect::Group(name) => Seen::Group(self.group_view(turn, self.groups.find(name.as_str())?)),
             Inspect::Groups { after, prefix, limit } => {
-                let names =
-                    self.groups.by_name.iter().filter(|(name, _)| after.as_ref().is_none_or(|a| *name > a));
-                let names = names.filter(|(name, _)| name.as_str().starts_with(&prefix));
+                let names = page_of(&self.groups.by_name, after.as_ref().map(|name| name.as_str()), &prefix);
                 Seen::Groups(names.take(limit).map(|(_, number)| self.group_view(turn, *number)).collect())
             }
             Inspect::Transaction(id) => Seen::Transaction(self.live(self.transaction_number(id)?)),
@@ -38,9 +53,9 @@ impl Engine {
             }
             Inspect::Retries { group, after, limit } => {
                 let number = self.groups.find(group.as_str())?;
-                let places = self.groups.known(number).retries.keys();
-                let places = places.filter(|place| after.is_none_or(|after| **place > after));
-                Seen::Retries(number, places.take(limit).copied().collect())
+                let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let places = self.groups.known(number).retries.range((start, Bound::Unbounded));
+                Seen::Retries(number, places.take(limit).map(|(place, _)| *place).collect())
             }
             Inspect::Clients { after, limit } => Seen::Clients(self.sessions.list(after, limit)),
             Inspect::Whereabouts { topic, offset } => {

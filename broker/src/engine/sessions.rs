@@ -2,6 +2,7 @@
 //! after a restart clients connect again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use escrow_protocol::{ClientId, GroupName, Kind, Reason};
 
@@ -72,9 +73,9 @@ impl Sessions {
 
     /// A page of clients behind `after`.
     pub(super) fn list(&self, after: Option<SessionId>, limit: usize) -> Vec<ClientView> {
-        let behind = |session: &SessionId| after.is_none_or(|after| *session > after);
-        let producers = self.producers.iter().filter(|(session, _)| behind(session)).take(limit);
-        let consumers = self.consumers.iter().filter(|(session, _)| behind(session)).take(limit);
+        let behind = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let producers = self.producers.range(behind).take(limit);
+        let consumers = self.consumers.range(behind).take(limit);
         let mut views: Vec<_> = producers
             .map(|(session, producer)| producer.view(*session))
             .chain(consumers.map(|(session, consumer)| consumer.view(*session)))

@@ -180,3 +180,18 @@ fn what_a_consumer_leaves_when_it_ends_in_order_was_never_tried() {
     let (_, again) = bench.consumer("billing", "paid");
     assert_eq!(again.iter().map(|d| (d.offset, d.attempt)).collect::<Vec<_>>(), vec![(got[0].offset, 1)]);
 }
+
+#[test]
+fn an_engine_rebuilt_within_one_claim_gives_no_token_twice() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    let message = bench.message("paid");
+    bench.publish(message);
+    let (_, got) = bench.consumer("billing", "paid");
+    let mut rebuilt = Bench::boot(&bench.store, bench.now, bench.engine.settings.clone());
+    rebuilt.succeed(&bench.engine);
+    bench.engine = rebuilt;
+    let (_, again) = bench.consumer("billing", "paid");
+    assert!(again[0].token > got[0].token);
+    assert_eq!(bench.refused(settle("billing", got[0].token, Verb::Ack)), Reason::StaleLease);
+}
