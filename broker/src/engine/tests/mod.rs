@@ -10,6 +10,7 @@ use crate::records::{
     Decision, GroupSettings, Message, OrderingPolicy, RetryDelays, RetryPolicy, Role, TransactionState,
 };
 
+mod decisions;
 mod deliveries;
 mod messages;
 mod transactions;
@@ -65,6 +66,14 @@ impl Bench {
         self.engine.assert_invariants();
         assert_eq!(self.engine.take_reports(), Vec::<String>::new());
         (outcomes, effects)
+    }
+
+    /// An input that the engine has handled when it dies: nothing of it was committed or answered.
+    fn handle_and_die(&mut self, input: Input) {
+        let view = self.store.reader();
+        let mut turn = Turn::new(&view, Room::Enough);
+        let _ = self.engine.handle(self.now, &mut turn, input);
+        let _ = self.engine.finish(self.now, turn);
     }
 
     fn ask(&mut self, input: Input) -> Reply {
