@@ -265,7 +265,7 @@ impl Engine {
         Ok(Reply::Sought { from, to: target, replayed, skipped })
     }
 
-    fn move_position(
+    pub(super) fn move_position(
         &mut self,
         turn: &mut Turn<'_>,
         number: GroupNumber,

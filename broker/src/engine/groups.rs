@@ -413,10 +413,9 @@ impl Engine {
             let position = Position::at(floor, wanted.tags.clone());
             self.groups.known_mut(number).positions.insert(topic, position);
             self.topics.known_mut(topic).groups.insert(number);
-            self.topics.to_trim.insert(topic);
-            self.groups.touch(number, topic);
+            // A message redriven while the group did not listen comes from the queue now, or stays a retry.
+            self.move_position(turn, number, topic, floor)?;
         }
-        self.groups.awake.insert(number);
         self.write_group(turn, number);
         Ok(())
     }
