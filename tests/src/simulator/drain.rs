@@ -22,11 +22,6 @@ impl World {
     pub(super) fn drain(&mut self) -> Verdict {
         self.is_draining = true;
         self.broker.set_room(false);
-        let names: Vec<_> = self.model.groups.values().map(|group| group.name.clone()).collect();
-        for name in names {
-            let resume = Command::SetPaused { name, paused: false };
-            self.later(1, Act::Person(PersonAct::Order(Box::new(resume))));
-        }
         self.be_quiet()?;
         self.compare_with_twin()?;
         self.run_until(self.clock.elapsed_ms() + RETENTION_MS)?;
@@ -42,9 +37,18 @@ impl World {
                 return Ok(());
             }
             self.settle_parked();
+            self.resume_paused();
         }
         let unrest = self.model.unrest().unwrap_or_else(|| "it does not run".into());
         Err(format!("all are healthy, and after hours the broker has not come to rest: {unrest}"))
+    }
+
+    fn resume_paused(&mut self) {
+        let paused = self.model.groups.values().filter(|group| group.paused);
+        for name in paused.map(|group| group.name.clone()).collect::<Vec<_>>() {
+            let resume = Command::SetPaused { name, paused: false };
+            self.later(1, Act::Person(PersonAct::Order(Box::new(resume))));
+        }
     }
 
     fn settle_parked(&mut self) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Lines kept for reading.
-const LINES_KEPT: usize = 400;
+const LINES_KEPT: usize = 120;
 
 /// The record of a run.
 pub(super) struct Trace {

@@ -338,13 +338,15 @@ impl World {
 fn takes_something_away(input: &Input) -> bool {
     matches!(
         input,
-        Input::ConsumerConnected(ConsumerConnected { broadcast: true, .. })
-            | Input::Command(
-                Command::DeleteGroup { .. }
-                    | Command::DeleteTopic { .. }
-                    | Command::UpdateGroup { .. }
-                    | Command::CreateGroup { .. }
-                    | Command::Seek { .. }
-            )
+        Input::ConsumerConnected(ConsumerConnected { subscriptions, .. }) if !subscriptions.is_empty()
+    ) || matches!(
+        input,
+        Input::Command(
+            Command::DeleteGroup { .. }
+                | Command::DeleteTopic { .. }
+                | Command::UpdateGroup { .. }
+                | Command::CreateGroup { .. }
+                | Command::Seek { .. }
+        )
     )
 }

@@ -85,6 +85,7 @@ impl Model {
                 if in_time {
                     self.known_mut(id).unknown += 1;
                     self.plan_next_check(now, id);
+                    self.policy_decides_if_used_up(now, id)?;
                 }
                 Ok(())
             }
@@ -174,11 +175,12 @@ impl Model {
 
     /// How many transactions are due for a check and have nobody to ask: those whose time has come, at most all that
     /// have nobody (a person may want them checked before their time).
-    pub(crate) fn waiting_for_checker(&self, now: Now) -> std::ops::RangeInclusive<u64> {
+    pub(crate) fn waiting_for_checker(&self) -> std::ops::RangeInclusive<u64> {
         let prepared =
             self.transactions.iter().filter(|(_, known)| known.state == TransactionState::Prepared);
         let lonely: Vec<_> = prepared.filter(|(id, _)| !self.has_checker(**id)).collect();
-        let due = lonely.iter().filter(|(_, known)| known.next_check_at_ms < now.unix_ms).count() as u64;
+        let due =
+            lonely.iter().filter(|(_, known)| known.next_check_at_ms <= self.fired_unix_ms).count() as u64;
         let least = if self.timers_may_lag() { 0 } else { due };
         least..=lonely.len() as u64
     }

@@ -6,12 +6,18 @@ use escrow_broker::records::{Group, GroupNumber, Topic, TopicNumber};
 use escrow_protocol::{GroupName, Offset, Reason, TopicName};
 
 use super::{
-    Changes, GroupModel, Model, SessionModel, Standing, SubscriptionModel, TopicModel, Verdict, require,
+    Changes, Expectations, GroupModel, Model, SessionModel, Standing, SubscriptionModel, TopicModel, Verdict,
+    require,
 };
 
 impl Model {
     /// New topics, groups and subscriptions of this turn, before anything is said about them.
-    pub(super) fn learn_topics_and_groups(&mut self, now: Now, changes: &Changes) -> Verdict {
+    pub(super) fn learn_topics_and_groups(
+        &mut self,
+        now: Now,
+        changes: &Changes,
+        expected: &mut Expectations,
+    ) -> Verdict {
         for (number, topic) in &changes.topics {
             if let Some(topic) = topic {
                 self.learn_topic(now, *number, topic)?;
@@ -19,7 +25,7 @@ impl Model {
         }
         for (number, group) in &changes.groups {
             if let Some(group) = group {
-                self.learn_group(*number, group, changes)?;
+                self.learn_group(*number, group, changes, expected)?;
             }
         }
         Ok(())
@@ -49,7 +55,13 @@ impl Model {
         Ok(())
     }
 
-    fn learn_group(&mut self, number: GroupNumber, group: &Group, changes: &Changes) -> Verdict {
+    fn learn_group(
+        &mut self,
+        number: GroupNumber,
+        group: &Group,
+        changes: &Changes,
+        expected: &mut Expectations,
+    ) -> Verdict {
         let mut added = Vec::new();
         let highest = self.groups.keys().next_back().copied();
         let known = self.groups.entry(number).or_insert_with(|| GroupModel {
@@ -84,7 +96,7 @@ impl Model {
             added.push((subscription.topic, start));
         }
         for (topic, start) in added {
-            self.owe_again(number, topic, start);
+            self.begin_at(number, topic, start, expected);
         }
         Ok(())
     }

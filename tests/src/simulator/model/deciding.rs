@@ -168,7 +168,11 @@ impl Model {
                     return self.decide(now, decide.transaction, decide.decision, decider.clone());
                 }
                 require!(known.state == state, "a decision was changed: it was {:?}", known.state);
-                require!(known.decider.as_ref() == Some(decider), "it was decided by {:?}", known.decider);
+                require!(
+                    same_decider(known.decider.as_ref(), Some(decider)),
+                    "it was decided by {:?}",
+                    known.decider
+                );
                 Ok(())
             }
             Ok(_) => Err("a decision was answered with something else".into()),
@@ -298,6 +302,21 @@ impl Model {
         Ok(())
     }
 
+    /// The last check was used up by an answer that knew nothing: the policy decides there and then.
+    pub(super) fn policy_decides_if_used_up(&mut self, now: Now, id: TransactionId) -> Verdict {
+        if self.is_in_doubt(now, id).is_err() {
+            return Ok(());
+        }
+        let decision = match self.transactions[&id].policy.in_doubt {
+            InDoubt::Park => return self.is_parked(now, id),
+            InDoubt::Commit => Decision::Commit,
+            InDoubt::Rollback => Decision::Rollback,
+        };
+        // How the policy calls itself is learnt from the record.
+        let (name, reason) = (String::new(), String::new());
+        self.decide(now, id, decision, Decider { role: Role::Policy, name, reason, at_ms: now.unix_ms })
+    }
+
     fn is_in_doubt(&self, now: Now, id: TransactionId) -> Verdict {
         let known = &self.transactions[&id];
         let checked = known.delivered_since_resume >= known.policy.max_checks;
@@ -379,7 +398,8 @@ impl Model {
             "{id} is filed under another group"
         );
         require!(record.policy == known.policy, "{id} is checked along {:?}", known.policy);
-        require!(record.decider == known.decider, "{id} was decided by {:?}", known.decider);
+        let decider = record.decider.as_ref();
+        require!(same_decider(known.decider.as_ref(), decider), "{id} was decided by {:?}", known.decider);
         require!(ids == known.messages, "{id} has messages {:?}", known.messages);
         require!(record.conflicts == known.conflicts, "{id} was contradicted {} times", known.conflicts);
         let checks = record.checks;
@@ -404,6 +424,16 @@ impl Model {
         require!(until <= latest, "{id} was forgotten at {latest} and is remembered until {until}");
         known.forgotten = true;
         Ok(())
+    }
+}
+
+/// Whether both say the same of who decided. The policy's own words for itself are its own.
+fn same_decider(known: Option<&Decider>, said: Option<&Decider>) -> bool {
+    match (known, said) {
+        (Some(known), Some(said)) if known.role == Role::Policy => {
+            (known.role, known.at_ms) == (said.role, said.at_ms)
+        }
+        _ => known == said,
     }
 }
 

@@ -156,6 +156,8 @@ pub(crate) struct Model {
     questions: BTreeMap<TransactionId, checking::Question>,
     /// The latest wall-clock time that any turn had: what is forgotten by age was forgotten then.
     latest_unix_ms: u64,
+    /// When timers were handled last.
+    fired_unix_ms: u64,
     pub(crate) tally: Tally,
 }
 
@@ -210,6 +212,7 @@ impl Model {
             dead_places: BTreeMap::new(),
             questions: BTreeMap::new(),
             latest_unix_ms: 0,
+            fired_unix_ms: 0,
             tally: Tally::default(),
         }
     }
@@ -224,9 +227,10 @@ impl Model {
     ) -> Verdict {
         self.tally.turns += 1;
         self.latest_unix_ms = self.latest_unix_ms.max(now.unix_ms);
+        self.fired_unix_ms = now.unix_ms;
         let changes = Changes::of(batch)?;
         let mut expected = Expectations::default();
-        self.learn_topics_and_groups(now, &changes)?;
+        self.learn_topics_and_groups(now, &changes, &mut expected)?;
         for (input, outcome) in answers {
             self.answered(now, input, outcome, &mut expected)
                 .map_err(|fault| format!("{fault}\n    asked: {input:?}\n    answered: {outcome:?}"))?;

@@ -101,13 +101,19 @@ impl Model {
         }
         self.tally.seeks += 1;
         expected.sought.insert((group, topic));
-        self.seek(group, topic, *floor, expected);
+        self.begin_at(group, topic, *floor, expected);
         Ok(())
     }
 
     /// From the floor on everything is owed again, and what lies before, and was owed, never will be; but retries of
     /// earlier messages stay what they are.
-    fn seek(&mut self, group: GroupNumber, topic: TopicNumber, floor: Offset, expected: &mut Expectations) {
+    pub(super) fn begin_at(
+        &mut self,
+        group: GroupNumber,
+        topic: TopicNumber,
+        floor: Offset,
+        expected: &mut Expectations,
+    ) {
         let leased: Vec<Lease> =
             self.leases.values().filter(|it| (it.held.0, it.held.2) == (topic, group)).cloned().collect();
         for lease in leased {
@@ -129,7 +135,7 @@ impl Model {
     }
 
     /// A group begins (again) at `start`: dead letters behind it are owed once more, although they stay dead.
-    pub(super) fn owe_again(&mut self, number: GroupNumber, topic: TopicNumber, start: Offset) {
+    fn owe_again(&mut self, number: GroupNumber, topic: TopicNumber, start: Offset) {
         let dead =
             self.dead_places.keys().filter(|held| held.0 == topic && held.1 >= start && held.2 == number);
         let dead: Vec<Held> = dead.copied().collect();

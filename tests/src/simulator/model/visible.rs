@@ -309,7 +309,7 @@ impl Model {
     /// What becomes of a dead letter in this turn: a person said so, a newer letter of the same message replaced it, or
     /// its group was deleted.
     fn resolution_of(
-        &self,
+        &mut self,
         changes: &Changes,
         (topic, offset): (TopicNumber, Offset),
         expected: &mut Expectations,
@@ -319,6 +319,9 @@ impl Model {
             let of_topic = self.groups.get(&held.2).is_some_and(|group| group.dead_letters == topic);
             of_topic && *at == offset && changes.dead_place(*held).is_some_and(Option::is_some)
         });
+        if replaced {
+            self.withdrawn(topic, offset, expected);
+        }
         let purged = self.topics.get(&topic).is_some_and(|topic| topic.deleted);
         by_hand.or((replaced || purged).then_some(Resolution::Discarded))
     }
