@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use escrow_protocol::{GroupName, Kind, Reason};
 
+use super::sabotage::{Fault, planted};
 use super::timers::{MonoTimer, WallTimer};
 use super::transactions::{in_doubt_at, unknown};
 use super::trouble::Step;
@@ -144,6 +145,9 @@ impl Engine {
         state.due.insert(number);
         if state.checkers.is_empty() {
             record.checks.no_checker = record.checks.no_checker.saturating_add(1);
+            if planted(Fault::CheckCountedWithoutChecker) {
+                count_delivered(&mut record.checks);
+            }
             turn.put(keys::undecided(number), &record);
             self.counts.checks_without_checker += 1;
         }
@@ -245,7 +249,7 @@ impl Engine {
         let mut record = self.load_transaction(turn, number)?.ok_or_else(|| unknown(answer.transaction))?;
         let may_answer =
             producer.group == record.group && producer.kinds.iter().any(|(kind, _)| *kind == record.kind);
-        if !may_answer {
+        if !may_answer && !planted(Fault::StrangerAnswersCheck) {
             return Err(Refusal::new(
                 Reason::WrongGroup,
                 format!(
@@ -304,7 +308,8 @@ impl Engine {
         mut record: Transaction,
     ) -> Step<()> {
         let delivered = record.checks.delivered_since_resume;
-        if delivered >= record.policy.max_checks || in_doubt_at(&record) <= now.unix_ms {
+        let used_up = delivered >= record.policy.max_checks && !planted(Fault::ChecksUnbounded);
+        if used_up || in_doubt_at(&record) <= now.unix_ms {
             return self.apply_in_doubt(now, turn, number, record);
         }
         let delay = self.settings.transactions.delay_after(delivered);

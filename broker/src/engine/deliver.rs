@@ -9,6 +9,7 @@ use escrow_storage::{Read, ReadError};
 use super::groups::Lease;
 use super::ordering::Admission;
 use super::position::Candidate;
+use super::sabotage::{Fault, planted};
 use super::timers::MonoTimer;
 use super::turn::decode;
 use super::{Delivery, Effect, Engine, Now, SessionId};
@@ -43,7 +44,12 @@ impl Engine {
         max: usize,
         effects: &mut Vec<Effect>,
     ) -> Result<bool, ReadError> {
-        if self.groups.by_number.get(&number).is_none_or(|group| group.record.paused) {
+        if self
+            .groups
+            .by_number
+            .get(&number)
+            .is_none_or(|group| group.record.paused && !planted(Fault::PauseIgnored))
+        {
             return Ok(true);
         }
         while self.has_credit(number) {
@@ -223,7 +229,7 @@ impl Engine {
     fn may_go(&mut self, now: Now, number: GroupNumber, candidate: &Candidate) -> bool {
         let group = self.groups.known_mut(number);
         let expires_at_ms = candidate.entry.expires_at_ms;
-        if expires_at_ms != 0 && expires_at_ms <= now.unix_ms {
+        if expires_at_ms != 0 && expires_at_ms <= now.unix_ms && !planted(Fault::TimeToLiveIgnored) {
             let error = "its time to live was over before it was delivered".to_owned();
             group.doomed.push_back((candidate.clone(), DeadReason::Expired, error));
             self.groups.with_doomed.insert(number);

@@ -10,6 +10,7 @@ use escrow_protocol::{LeaseToken, Reason};
 
 use super::groups::{Lease, Retrying};
 use super::position::Candidate;
+use super::sabotage::{Fault, planted};
 use super::timers::{MonoTimer, WallTimer};
 use super::trouble::Step;
 use super::{Engine, Now, Refusal, Reply, SessionId, Settle, Turn, Verb};
@@ -34,7 +35,7 @@ impl Engine {
             }
         };
         // An overdue lease is over, though its timer has not been handled yet.
-        if lease.deadline_ms <= now.mono_ms {
+        if lease.deadline_ms <= now.mono_ms && !planted(Fault::LateAckAccepted) {
             self.counts.stale_settlements += 1;
             return Err(stale(settle.token).into());
         }
@@ -82,7 +83,9 @@ impl Engine {
     ) -> Step<()> {
         let (topic, offset) = (candidate.topic, candidate.offset);
         if candidate.is_retry {
-            turn.delete(keys::retry(topic, offset, number));
+            if !planted(Fault::RetryOutlivesItsEnd) {
+                turn.delete(keys::retry(topic, offset, number));
+            }
             self.groups.known_mut(number).retries.remove(&(topic, offset));
             self.release_hold(turn, topic, offset, &candidate.entry)?;
         } else {
@@ -102,7 +105,9 @@ impl Engine {
         let group = self.groups.known_mut(number);
         let Some(position) = group.positions.get_mut(&candidate.topic) else { return };
         let floor_moved = position.finish(candidate.offset);
-        self.groups.touch(number, candidate.topic);
+        if !planted(Fault::AckNotStored) {
+            self.groups.touch(number, candidate.topic);
+        }
         if floor_moved {
             self.topics.to_trim.insert(candidate.topic);
         }
@@ -116,7 +121,11 @@ impl Engine {
         let before: Option<Retry> = if candidate.is_retry { self.read_or_report(turn, &key)? } else { None };
         self.take_lease(token);
 
-        candidate.attempts_made += 1;
+        candidate.attempts_made += match () {
+            () if planted(Fault::AttemptCountedTwice) => 2,
+            () if planted(Fault::AttemptNotCounted) => 0,
+            () => 1,
+        };
         let attempt = Attempt {
             number: candidate.attempts_made,
             at_ms: now.unix_ms,
@@ -183,7 +192,8 @@ impl Engine {
         if !candidate.is_retry {
             self.finish_place(number, &candidate);
         }
-        self.timers.plan(due_at_ms, WallTimer::Retry(number, topic, offset));
+        let early_ms = if planted(Fault::RetryEarly) { 1_000 } else { 0 };
+        self.timers.plan(due_at_ms.saturating_sub(early_ms), WallTimer::Retry(number, topic, offset));
         let group = self.groups.known_mut(number);
         let entry = Arc::clone(&candidate.entry);
         let attempts_made = candidate.attempts_made;
@@ -216,7 +226,9 @@ impl Engine {
         let default = self.groups.by_number[&lease.group].record.settings.lease_ms;
         let lease_ms = lease_ms.unwrap_or(default).clamp(LEASE_MS_MIN, LEASE_MS_MAX);
         self.timers.cancel_mono(lease.deadline_ms, MonoTimer::Lease(token));
-        lease.deadline_ms = now.mono_ms.saturating_add(lease_ms);
+        if !planted(Fault::ExtendIgnored) {
+            lease.deadline_ms = now.mono_ms.saturating_add(lease_ms);
+        }
         self.timers.plan_mono(lease.deadline_ms, MonoTimer::Lease(token));
         self.counts.extends += 1;
     }

@@ -22,6 +22,7 @@ mod publish;
 mod recover;
 mod refusal;
 mod retention;
+pub mod sabotage;
 mod sessions;
 mod settings;
 mod time;
@@ -46,6 +47,7 @@ pub use turn::{Finished, Turn};
 use escrow_protocol::{Reason, ShardId};
 use escrow_storage::{Epoch, Read, ReadError, Room};
 
+use self::sabotage::{Fault, planted};
 use self::timers::{MonoTimer, WallTimer};
 use self::trouble::{Step, Trouble};
 use crate::records::{Counters, GroupNumber, Retry, keys};
@@ -245,6 +247,10 @@ impl Engine {
         self.transactions.flush(now, &mut turn);
         self.groups.flush(&mut turn);
         self.topics.flush(&mut turn);
+        if planted(Fault::DeliveredBeforeCommit) {
+            let early = self.hand_out(now, turn.view())?;
+            turn.effects.extend(early);
+        }
         if std::mem::take(&mut self.counters_dirty) {
             turn.put(keys::counters(), &self.counters);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use escrow_protocol::{Offset, Tag};
 
+use super::sabotage::{Fault, planted};
 use crate::records::{Progress, QueueEntry, TopicNumber};
 
 /// A message that may be delivered to a group.
@@ -48,8 +49,13 @@ impl Position {
 
     /// What is stored of it.
     pub(super) fn progress(&self) -> Progress {
+        let floor = match self.floor {
+            floor if planted(Fault::FloorTooFar) => floor + 1,
+            floor if planted(Fault::FloorBackwards) => floor.saturating_sub(1),
+            floor => floor,
+        };
         Progress {
-            floor: Offset(self.floor),
+            floor: Offset(floor),
             finished: self.finished.iter().map(|(start, end)| (Offset(*start), Offset(*end))).collect(),
         }
     }

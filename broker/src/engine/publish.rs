@@ -6,6 +6,7 @@ use bytes::Bytes;
 use escrow_protocol::{MessageId, Reason, TransactionId};
 use escrow_storage::{KeyRange, ReadError, Room};
 
+use super::sabotage::{Fault, planted};
 use super::trouble::Step;
 use super::turn::{behind, key_in};
 use super::window::Window;
@@ -91,6 +92,9 @@ pub(super) struct Known {
 
 impl Engine {
     pub(super) fn known(&self, turn: &Turn<'_>, id: MessageId) -> Step<Option<Known>> {
+        if planted(Fault::DeduplicationForgotten) {
+            return Ok(None);
+        }
         let place: Option<Place> = turn.get(&keys::place(id))?;
         let transaction = match (&place, self.deduplication.fate_of(id)) {
             (Some(place), _) => place.transaction,
@@ -182,7 +186,8 @@ impl Engine {
         transaction: Option<TransactionId>,
         stored_at_ms: u64,
     ) -> Option<escrow_protocol::Offset> {
-        if stub.deliver_at_ms <= now.unix_ms {
+        let early_ms = if planted(Fault::ScheduledEarly) { 2_000 } else { 0 };
+        if stub.deliver_at_ms <= now.unix_ms + early_ms {
             return Some(self.append(now, turn, stub, transaction, stored_at_ms));
         }
         let due_ms = stub.deliver_at_ms;
@@ -251,6 +256,9 @@ impl Engine {
         let Some(stub) = turn.get::<Stub>(&key)? else {
             return Ok(Reply::Cancelled(Cancelled::NotKnown));
         };
+        if planted(Fault::CancelIgnored) {
+            return Ok(Reply::Cancelled(Cancelled::Cancelled));
+        }
         turn.delete(key);
         self.remove_message(turn, id, stub.key_hash);
         self.topics.tail_mut(stub.topic).awaited -= 1;

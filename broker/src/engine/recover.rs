@@ -9,6 +9,7 @@ use super::checks::{Kinds, Questions};
 use super::groups::{Group, Groups, Retrying};
 use super::position::{Candidate, Position};
 use super::publish::{Deduplication, Schedule};
+use super::sabotage::{Fault, planted};
 use super::sessions::Sessions;
 use super::timers::{Timers, WallTimer};
 use super::topics::{Topic, Topics};
@@ -30,7 +31,8 @@ const EPOCH_MASK: u64 = 0xffff;
 impl Engine {
     pub(super) fn rebuild(boot: Boot, now: Now, view: &dyn Read) -> Result<(Self, Recovered), ReadError> {
         let Boot { shard, epoch, seed, settings } = boot;
-        let first_token = u64::from(shard.0) << 56 | (epoch.0 & EPOCH_MASK) << COUNTER_BITS | 1;
+        let epoch = if planted(Fault::TokenReusedAfterRestart) { 0 } else { epoch.0 };
+        let first_token = u64::from(shard.0) << 56 | (epoch & EPOCH_MASK) << COUNTER_BITS | 1;
         let retention = settings.retention;
         let mut engine = Self {
             shard,
@@ -74,6 +76,9 @@ impl Engine {
         let key = keys::counters();
         let counters = view.get(&key)?.map(|bytes| decode(&key, bytes)).transpose();
         self.counters = counters.map_err(|error| ReadError::Failed(error.to_string()))?.unwrap_or_default();
+        if planted(Fault::IdReusedAfterRestart) {
+            self.counters.transaction = self.counters.transaction.saturating_sub(1);
+        }
         Ok(())
     }
 
@@ -125,17 +130,21 @@ impl Engine {
     }
 
     fn recover_retries(&mut self, view: &dyn Read) -> Result<(), ReadError> {
+        if planted(Fault::RetryLostOnRestart) {
+            return Ok(());
+        }
         self.each_record(view, keys::space::RETRY, |engine, key, retry: Retry| {
             let place = keys::held_of(key);
             let known = place.filter(|(_, _, number)| engine.groups.by_number.contains_key(number));
             let Some((topic, offset, number)) = known else { return engine.misplaced(key) };
-            engine.timers.plan(retry.due_at_ms, WallTimer::Retry(number, topic, offset));
+            let due_at_ms = if planted(Fault::RetryDelayLostOnRestart) { 0 } else { retry.due_at_ms };
+            engine.timers.plan(due_at_ms, WallTimer::Retry(number, topic, offset));
             let entry = Arc::new(retry.entry);
             let attempts_made = retry.attempts_made;
             let candidate =
                 Candidate { topic, offset, entry: Arc::clone(&entry), attempts_made, is_retry: true };
             let group = engine.groups.known_mut(number);
-            let retrying = Retrying { due_at_ms: retry.due_at_ms, is_planned: true, attempts_made, entry };
+            let retrying = Retrying { due_at_ms, is_planned: true, attempts_made, entry };
             group.retries.insert((topic, offset), retrying);
             if let Some(gate) = group.gate_of(&candidate) {
                 gate.start_retrying(offset);

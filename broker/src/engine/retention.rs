@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use escrow_protocol::Offset;
 use escrow_storage::ReadError;
 
+use super::sabotage::{Fault, planted};
 use super::timers::WallTimer;
 use super::trouble::Step;
 use super::turn::decode;
@@ -56,7 +57,8 @@ impl Engine {
             return Rule::DeadLetters { keep_ms: Some(settings.keep_finished_ms).filter(|ms| *ms > 0) };
         }
         let floors = topic.groups.iter().map(|group| self.groups.known(*group).positions[&number].floor());
-        match floors.min() {
+        let last = if planted(Fault::RemovedTooEarly) { floors.max() } else { floors.min() };
+        match last {
             None => Rule::Unheard {
                 keep_ms: self.settings.retention.unsubscribed_ms.max(settings.keep_finished_ms),
                 bytes_max: self.settings.retention.unsubscribed_bytes.max(settings.keep_finished_bytes),

@@ -7,6 +7,7 @@ use escrow_protocol::{MessageId, Reason, TransactionId};
 
 use super::checks::KindNumber;
 use super::publish::reused;
+use super::sabotage::{Fault, planted};
 use super::timers::WallTimer;
 use super::trouble::Step;
 use super::window::Window;
@@ -139,6 +140,9 @@ impl Engine {
             let standing = Standing::Undecided;
             let place = Place { stored_at_ms: now.unix_ms, transaction: Some(transaction), standing };
             turn.put(keys::place(stub.id), &place);
+            if planted(Fault::HalfMessageVisible) {
+                self.append(now, turn, &stub, Some(transaction), now.unix_ms);
+            }
             messages.push(TransactionMessage { stub, offset: None });
         }
         let policy = half.overrides.over(self.settings.transactions.policy_of(&half.kind));
@@ -251,7 +255,8 @@ impl Engine {
         if input.role == Role::Person && input.reason.trim().is_empty() {
             return Err(Refusal::invalid("reason", "a decision by hand needs one; say why").into());
         }
-        if input.role != Role::Person && input.group.as_ref() != Some(&record.group) {
+        let is_own = input.group.as_ref() == Some(&record.group) || planted(Fault::WrongGroupDecides);
+        if input.role != Role::Person && !is_own {
             return Err(Refusal::new(
                 Reason::WrongGroup,
                 format!(
@@ -283,6 +288,9 @@ impl Engine {
         self.untrack_undecided(number);
         match decision {
             Decision::Commit => self.commit_messages(now, turn, number, &mut record),
+            Decision::Rollback if planted(Fault::RolledBackVisible) => {
+                self.commit_messages(now, turn, number, &mut record);
+            }
             Decision::Rollback => self.remove_messages(turn, &record),
         }
         record.state = decision.state();
@@ -305,7 +313,7 @@ impl Engine {
         decision: Decision,
     ) -> Step<Reply> {
         let decider = record.decider.clone().expect("a decided transaction names who decided");
-        if record.state == decision.state() {
+        if record.state == decision.state() || planted(Fault::DecisionNotFinal) {
             self.counts.decisions_repeated += 1;
             return Ok(Reply::Decided { state: record.state, decider, duplicate: true });
         }

@@ -30,6 +30,11 @@ impl<'a> Turn<'a> {
         Self { view, edits: Batch::new(), room, effects: Vec::new(), failure: None }
     }
 
+    /// The store as it was before this turn.
+    pub(super) fn view(&self) -> &'a dyn Read {
+        self.view
+    }
+
     /// Whether new messages may be stored.
     pub(super) fn room(&self) -> Room {
         self.room
