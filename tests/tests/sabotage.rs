@@ -1,0 +1,56 @@
+//! The simulator proves itself: each fault that can be planted in the engine must be noticed within a few seeds, and
+//! the same seeds must pass without it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use escrow_broker::engine::sabotage::{Fault, plant};
+use escrow_tests::simulator::run;
+
+/// Seeds a fault may live through.
+const SEEDS_MAX: u64 = 100;
+/// Threads the faults are spread over.
+const THREADS: usize = 2;
+
+/// How many seeds it took to notice `fault`, and what was said.
+fn noticed(fault: Fault) -> Option<(u64, String)> {
+    plant(Some(fault));
+    let found = (0..SEEDS_MAX).find_map(|seed| run(seed, false).fault.map(|said| (seed, said)));
+    plant(None);
+    found
+}
+
+#[test]
+fn every_planted_fault_is_noticed() {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(fault) = Fault::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let found = noticed(*fault);
+            results.lock().expect("nobody panics with it").push((*fault, found));
+        }
+    };
+    std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(work))));
+
+    let mut results = results.into_inner().expect("nobody panicked with it");
+    results.sort_by_key(|(fault, _)| Fault::ALL.iter().position(|it| it == fault));
+    let mut unnoticed = Vec::new();
+    for (fault, found) in results {
+        match found {
+            Some((seed, said)) => {
+                let said = said.lines().next().unwrap_or_default();
+                println!("{fault:?}: seed {seed}, the {} tried: {said}", seed + 1);
+            }
+            None => unnoticed.push(fault),
+        }
+    }
+    assert!(unnoticed.is_empty(), "{SEEDS_MAX} seeds passed in spite of {unnoticed:?}");
+}
+
+#[test]
+fn without_a_fault_the_seeds_pass() {
+    for seed in 0..20 {
+        let report = run(seed, false);
+        assert_eq!(report.fault, None, "seed {seed}");
+    }
+}
