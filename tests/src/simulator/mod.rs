@@ -12,6 +12,10 @@
 //! | `model` | what must hold, from what was asked, answered, made durable and delivered |
 //! | `drain`, `audit` | the end: everything arrived, nothing is left over, a restart changes nothing |
 //!
+//! # How one knows that it would notice
+//! `escrow_broker::engine::sabotage::Fault` lists faults that can be planted in the engine; `tests/sabotage.rs` plants
+//! each (with the feature `sabotage`) and fails if one goes unnoticed. Each takes five seeds at most.
+//!
 //! # Not covered
 //! Damaged records, bounds of memory (topics, groups, sessions), changed tags of a subscription, bodies (the engine
 //! never reads them), several shards.

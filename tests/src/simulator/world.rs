@@ -222,9 +222,10 @@ impl World {
         if twin { self.compare_with_twin() } else { Ok(()) }
     }
 
-    /// What joins this turn. Orders that take something away go alone: what else happened then is told apart.
+    /// What joins this turn. Orders about topics and groups go alone: what else
+    /// happens is told apart.
     fn take_inbox(&mut self) -> (Vec<Asker>, Vec<Input>) {
-        let alone = self.inbox.iter().position(|(_, input)| takes_something_away(input));
+        let alone = self.inbox.iter().position(|(_, input)| goes_alone(input));
         let count = match alone {
             Some(0) => 1,
             Some(at) => at,
@@ -334,8 +335,8 @@ impl World {
     }
 }
 
-/// An input after which groups, topics or places are gone or elsewhere, or what nobody wants may go.
-fn takes_something_away(input: &Input) -> bool {
+/// An input after which topics, groups or places are there, gone or elsewhere.
+fn goes_alone(input: &Input) -> bool {
     matches!(
         input,
         Input::ConsumerConnected(ConsumerConnected { subscriptions, .. }) if !subscriptions.is_empty()
@@ -346,6 +347,7 @@ fn takes_something_away(input: &Input) -> bool {
                 | Command::DeleteTopic { .. }
                 | Command::UpdateGroup { .. }
                 | Command::CreateGroup { .. }
+                | Command::CreateTopic { .. }
                 | Command::Seek { .. }
         )
     )

@@ -67,6 +67,7 @@ impl Model {
         let known = self.groups.entry(number).or_insert_with(|| GroupModel {
             name: group.name.clone(),
             settings: group.settings.clone(),
+            ordering_before: group.settings.ordering,
             paused: group.paused,
             broadcast: group.broadcast,
             dead_letters: group.dead_letters,
@@ -79,6 +80,7 @@ impl Model {
             highest.is_none_or(|highest| highest >= number || number.0 > highest.0),
             "a group number was reused"
         );
+        known.ordering_before = known.settings.ordering;
         known.settings = group.settings.clone();
         known.paused = group.paused;
         for subscription in &group.subscriptions {

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use escrow_broker::engine::{Effect, Input, Now, Outcome, SessionId, Settings};
 use escrow_broker::records::{
-    GroupNumber, GroupSettings, Progress, Resolution, Stub, TopicNumber, TopicSettings,
+    GroupNumber, GroupSettings, OrderingPolicy, Progress, Resolution, Stub, TopicNumber, TopicSettings,
 };
 use escrow_protocol::{
     ClientId, GroupName, Kind, LeaseToken, MessageId, Offset, Tag, TopicName, TransactionId,
@@ -78,6 +78,8 @@ pub(crate) struct Placed {
 pub(crate) struct GroupModel {
     pub(crate) name: GroupName,
     pub(crate) settings: GroupSettings,
+    /// The policy before the last change: what it doomed is buried a turn later.
+    pub(crate) ordering_before: OrderingPolicy,
     pub(crate) paused: bool,
     pub(crate) broadcast: bool,
     pub(crate) dead_letters: TopicNumber,

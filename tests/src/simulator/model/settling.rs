@@ -2,7 +2,7 @@
 //! must leave on the disk.
 
 use escrow_broker::engine::{Now, Outcome, SessionId, Settle, Verb};
-use escrow_broker::records::DeadReason;
+use escrow_broker::records::{DeadReason, OrderingPolicy};
 use escrow_protocol::{LeaseToken, Reason};
 
 use super::stands::{Expected, Failure};
@@ -301,8 +301,9 @@ impl Model {
             }
             DeadReason::OrderingKeyFailed => {
                 let policy = self.ordering_of(held.2);
+                let before = self.groups[&held.2].ordering_before;
                 require!(
-                    policy == escrow_broker::records::OrderingPolicy::DeadLetter,
+                    [policy, before].contains(&OrderingPolicy::DeadLetter),
                     "{held:?} died for its ordering key, but the group's policy is {policy:?}"
                 );
                 let failed = self.earlier_of_key(held, |stand, _| {

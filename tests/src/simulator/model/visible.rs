@@ -322,7 +322,8 @@ impl Model {
         if replaced {
             self.withdrawn(topic, offset, expected);
         }
-        let purged = self.topics.get(&topic).is_some_and(|topic| topic.deleted);
+        let purged =
+            self.topics.get(&topic).is_some_and(|topic| topic.deleted && topic.dead_letters_of.is_some());
         by_hand.or((replaced || purged).then_some(Resolution::Discarded))
     }
 
