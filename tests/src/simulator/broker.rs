@@ -39,8 +39,10 @@ pub(super) enum End {
     Answered,
     /// Durable; nobody was told, for the process died.
     Unanswered,
-    /// It never was.
+    /// It never was, and the process died.
     Lost,
+    /// There was no room for it: the process goes on with an engine that read the store again.
+    Refused,
 }
 
 /// One round.
@@ -96,6 +98,16 @@ impl Broker {
         Engine::recover(boot, now, &store.reader()).map_err(|error| format!("recovery failed: {error}"))
     }
 
+    /// The engine forgets a turn that found no room: it is read from the store again, within the same claim.
+    fn rebuild(&mut self, now: Now) -> Verdict {
+        let Some(Process { engine, store }) = self.process.take() else { return Ok(()) };
+        let (mut rebuilt, _) = self.recover(now, &store)?;
+        rebuilt.succeed(&engine);
+        rebuilt.assert_invariants();
+        self.process = Some(Process { engine: rebuilt, store });
+        Ok(())
+    }
+
     /// A second engine on the same disk, without a claim: what a restart at this moment would make of it.
     pub(super) fn twin(&self, now: Now) -> Verdict<Twin> {
         let store = &self.process.as_ref().ok_or("a twin needs a running broker")?.store;
@@ -132,8 +144,10 @@ impl Broker {
         process.engine.assert_invariants();
 
         let end = commit(&mut process.store, &finished.batch, accident)?;
-        if end != End::Answered {
-            self.process = None;
+        match end {
+            End::Answered => {}
+            End::Refused => self.rebuild(now)?,
+            End::Unanswered | End::Lost => self.process = None,
         }
         Ok(Round { end, answers, batch: finished.batch, effects: finished.effects })
     }
@@ -215,7 +229,8 @@ fn commit(store: &mut MemStore, batch: &Batch, accident: Accident) -> Verdict<En
         (Ok(_), Accident::CrashAfter) => Ok(End::Unanswered),
         (Ok(_), _) => Ok(End::Answered),
         (Err(CommitError::Failed(_)), Accident::SyncFails(FailModeHash::Kept)) => Ok(End::Unanswered),
-        (Err(CommitError::Failed(_) | CommitError::Refused(_)), _) => Ok(End::Lost),
+        (Err(CommitError::Failed(_)), _) => Ok(End::Lost),
+        (Err(CommitError::Refused(_)), _) => Ok(End::Refused),
         (Err(error), _) => Err(format!("a commit failed in an unforeseen way: {error}")),
     }
 }

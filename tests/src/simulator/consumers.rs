@@ -20,6 +20,8 @@ pub(super) enum ConsumerAct {
     /// Room for one more: the last one is dealt with, or given up.
     Grant(u64),
     Die,
+    /// Ends its stream in order.
+    Leave,
 }
 
 /// A consumer at work.
@@ -53,6 +55,7 @@ enum Manner {
     Release,
     Never,
     Die,
+    Leave,
     Undeliverable,
 }
 
@@ -65,7 +68,8 @@ impl World {
                 self.ask(Asker::Nobody, Input::Undeliverable(token, "a flipped bit".into()));
             }
             ConsumerAct::Grant(bytes) => self.consumer_grants(number, 1, bytes),
-            ConsumerAct::Die => self.consumer_dies(number),
+            ConsumerAct::Die => self.consumer_goes(number, Input::SessionClosed),
+            ConsumerAct::Leave => self.consumer_goes(number, Input::SessionFinished),
         }
     }
 
@@ -89,9 +93,9 @@ impl World {
         self.ask(Asker::Consumer(number, ConsumerAsked::Hello), Input::ConsumerConnected(hello));
     }
 
-    fn consumer_dies(&mut self, number: usize) {
+    fn consumer_goes(&mut self, number: usize, how: impl Fn(SessionId) -> Input) {
         let Some(session) = self.consumers[number].session.take() else { return };
-        self.ask(Asker::Nobody, Input::SessionClosed(session));
+        self.ask(Asker::Nobody, how(session));
         let pause = self.chance.around(6_000);
         self.later(pause, Act::Consumer(number, ConsumerAct::Connect));
     }
@@ -173,6 +177,7 @@ impl World {
             Manner::Release => self.later(work_ms, settle(Verb::Release)),
             Manner::Never => return delivery.lease_ms,
             Manner::Die => self.later(work_ms, Act::Consumer(number, ConsumerAct::Die)),
+            Manner::Leave => self.later(work_ms, Act::Consumer(number, ConsumerAct::Leave)),
             Manner::Undeliverable => self.later(0, Act::Consumer(number, ConsumerAct::Undeliverable(token))),
         }
         work_ms
@@ -191,6 +196,7 @@ fn draw_manner(chance: &mut super::chance::Chance, manners: &ConsumerManners) ->
         (manners.release, Manner::Release),
         (manners.never, Manner::Never),
         (manners.die, Manner::Die),
+        (manners.leave, Manner::Leave),
         (manners.undeliverable, Manner::Undeliverable),
     ])
 }

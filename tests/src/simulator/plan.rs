@@ -111,6 +111,7 @@ pub(super) struct ConsumerManners {
     pub(super) release: u64,
     pub(super) never: u64,
     pub(super) die: u64,
+    pub(super) leave: u64,
     pub(super) undeliverable: u64,
     /// How long it takes, on average.
     pub(super) work_ms: u64,
@@ -129,6 +130,7 @@ impl ConsumerManners {
         release: 0,
         never: 0,
         die: 0,
+        leave: 0,
         undeliverable: 0,
         work_ms: 0,
     };
@@ -356,6 +358,7 @@ fn draw_manners(chance: &mut Chance) -> ConsumerManners {
         release: weight(10),
         never: weight(8),
         die: weight(6),
+        leave: weight(4),
         undeliverable: weight(2),
         work_ms: chance.between(1, 3_000),
     }

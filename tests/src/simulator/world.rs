@@ -194,11 +194,16 @@ impl World {
         let now = self.clock.now();
         let round = self.broker.turn(now, inputs, accident)?;
         self.trace_round(&round, accident);
-        if round.end != End::Lost {
+        if matches!(round.end, End::Answered | End::Unanswered) {
             self.model.durable(now, &round.answers, &round.batch, &round.effects)?;
         }
         if round.end != End::Answered {
-            return self.died(askers);
+            self.everybody_is_cut_off(askers);
+            if round.end != End::Refused {
+                let pause = self.chance.around(500);
+                self.later(pause, Act::Start);
+            }
+            return Ok(());
         }
         for (asker, (_, outcome)) in askers.into_iter().zip(&round.answers) {
             self.hears(asker, Some(outcome));
@@ -253,8 +258,8 @@ impl World {
         }
     }
 
-    /// The process is gone: nobody in this turn was answered, every stream is broken, and soon it starts again.
-    fn died(&mut self, askers: Vec<Asker>) -> Verdict {
+    /// What the process had in memory is gone: nobody in this turn was answered, and every stream is broken.
+    fn everybody_is_cut_off(&mut self, askers: Vec<Asker>) {
         self.model.crashed();
         askers.into_iter().for_each(|asker| self.hears(asker, None));
         self.nobody_answers();
@@ -268,9 +273,6 @@ impl World {
             let pause = 100 + self.chance.around(2_000);
             self.later(pause, Act::Consumer(number, ConsumerAct::Connect));
         }
-        let pause = self.chance.around(500);
-        self.later(pause, Act::Start);
-        Ok(())
     }
 
     /// What waits while there is no process finds nobody.

@@ -25,6 +25,10 @@ impl Model {
                 self.session_closed(now, *session, expected, true);
                 Ok(())
             }
+            Input::SessionFinished(session) => {
+                self.session_closed(now, *session, expected, false);
+                Ok(())
+            }
             Input::Publish(message) => self.published(now, message, outcome),
             Input::SendHalf(half) => self.prepared(now, half, outcome),
             Input::Decide(decide) => self.decided(now, decide, outcome),
