@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::OpenError;
 use crate::journal::frame::HEADER_BYTES;
 
-/// The format of the whole directory that this release writes, and the newest that it reads.
-pub(crate) const FORMAT: u32 = 1;
+/// The format number of the whole data directory that this release writes, and the newest that it reads: the one in its
+/// file `FORMAT`.
+pub const FORMAT: u32 = 1;
 
 const FORMAT_NAME: &str = "FORMAT";
 const FORMAT_UNFINISHED: &str = "FORMAT.tmp";

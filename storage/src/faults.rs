@@ -1,20 +1,24 @@
 //! Trouble with the disk on order: the file layer of journal and room asks here before it asks the system, so that a
-//! full disk and a failing sync can be had at every single step.
+//! full disk, a failing sync and a power cut can be had at every single step.
 //!
 //! Off by default, at the cost of one comparison. Must never make a call succeed that would have failed.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::lock::lock;
+use crate::power::Power;
 
 /// How an operation on the disk fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The disk is full. A write leaves half of its bytes behind, as a real one may.
     NoSpace,
-    /// The device failed.
+    /// The device failed. A sync that fails so loses what it should have written, although reads still show it.
     Broken,
+    /// The process dies before the operation: it does not take place, and the system keeps what was written before.
+    Killed,
 }
 
 impl Fault {
@@ -22,6 +26,7 @@ impl Fault {
         match self {
             Self::NoSpace => io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error()),
             Self::Broken => io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()),
+            Self::Killed => io::Error::other("the process was killed here, as ordered"),
         }
     }
 }
@@ -31,9 +36,9 @@ impl Fault {
 pub enum Operation {
     /// Writing bytes to a journal file.
     Write,
-    /// `fdatasync` of a journal file.
+    /// `fdatasync` or `fsync` of a journal file that has its name.
     Sync,
-    /// Cutting a journal file back after a write failed.
+    /// Cutting a journal file back after a write failed, or at a start.
     Cut,
     /// Creating the next journal file.
     Create,
@@ -50,6 +55,7 @@ struct Plan {
     orders: Vec<Order>,
     free_bytes: Option<u64>,
     syncs: u64,
+    power: Power,
 }
 
 #[derive(Debug)]
@@ -88,6 +94,48 @@ impl Faults {
     /// How many journal syncs were asked for so far. 0 on the default plan.
     pub fn syncs(&self) -> u64 {
         self.plan.as_ref().map_or(0, |plan| lock(plan).syncs)
+    }
+
+    /// Cuts the power: takes from the journal files all that was never synced under this plan, whichever store wrote it.
+    /// To be called while none is open.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    ///
+    /// # Panics
+    /// On the default plan, which keeps no account.
+    pub fn cut_power(&self) -> io::Result<()> {
+        lock(self.plan.as_ref().expect("only Faults::planned() keeps account of syncs")).power.fail()
+    }
+
+    pub(crate) fn note_created(&self, path: &Path, bytes: &[u8]) {
+        self.note(|power| power.created(path, bytes));
+    }
+
+    /// To be called before the write.
+    pub(crate) fn note_write(&self, path: &Path, offset: u64, bytes: &[u8]) {
+        self.note(|power| power.written(path, offset, bytes));
+    }
+
+    /// To be called before the cut.
+    pub(crate) fn note_cut(&self, path: &Path, length: u64) {
+        self.note(|power| power.cut(path, length));
+    }
+
+    pub(crate) fn note_synced(&self, path: &Path) {
+        self.note(|power| power.synced(path));
+    }
+
+    pub(crate) fn note_failed_sync(&self, path: &Path, fault: Fault) {
+        if fault != Fault::Killed {
+            self.note(|power| power.sync_failed(path));
+        }
+    }
+
+    fn note(&self, what: impl FnOnce(&mut Power)) {
+        if let Some(plan) = &self.plan {
+            what(&mut lock(plan).power);
+        }
     }
 
     /// Fails if `operation` is to fail now.

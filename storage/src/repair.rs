@@ -83,6 +83,9 @@ pub fn repair(
     if consent == Consent::LookOnly || report.steps.is_empty() {
         return Ok(report);
     }
+    // What is kept is noted as committed below, and a next file may begin behind it.
+    let committed = mark.map_or(0, |mark| mark.committed);
+    journal::make_durable(&scan, committed, &options.faults)?;
     let mut mark = mark.unwrap_or(Mark { sequence: meta.sequence, records: meta.records, ..Mark::default() });
     (mark.epoch, mark.committed) = (mark.epoch.max(scan.epoch().0), scan.last());
     if let Some(cut) = &cut {

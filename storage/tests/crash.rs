@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
-use escrow_storage::{Batch, Consent, FailPoint, FailPoints, OpenError, Options, Sequence, Store};
+use escrow_storage::{
+    Batch, Consent, DiskStore, FailPoint, FailPoints, Fault, OpenError, Operation, Options, Sequence, Store,
+};
 use support::*;
 
 const DIR: &str = "ESCROW_CRASH_DIR";
@@ -109,6 +111,12 @@ fn a_table_that_is_ahead_is_synced_and_noted_at_the_open() {
         u64::from_be_bytes(newest[8..].try_into().unwrap())
     };
     let before = noted();
+    // Not even then is anything noted before the journal is durable.
+    let faults = escrow_storage::Faults::planned();
+    faults.fail(Operation::Sync, 1, 1, Fault::Broken);
+    let refused = DiskStore::open(dir.path(), Options { faults, ..tiny() });
+    assert!(matches!(refused, Err(OpenError::Io { .. })), "{refused:?}");
+    assert_eq!(noted(), before);
     // On a full disk nothing is spilled meanwhile.
     let faults = escrow_storage::Faults::planned();
     faults.set_free_bytes(Some(0));
@@ -194,7 +202,7 @@ fn a_damaged_frame_before_the_last_is_never_taken_for_a_torn_write() {
         let mut damaged = whole.clone();
         damaged[offset] ^= 0x10;
         std::fs::write(&path, &damaged).unwrap();
-        let error = escrow_storage::DiskStore::open(original.path(), journal_only()).unwrap_err();
+        let error = DiskStore::open(original.path(), journal_only()).unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, OpenError::Damaged { .. }), "{text}");
         assert!(text.contains(&format!("at offset {}", starts[frame])), "{text}");
@@ -216,7 +224,7 @@ fn after_a_clean_close_even_the_last_frame_cannot_pass_for_torn() {
         let mut damaged = whole.clone();
         damaged[offset] ^= 1;
         std::fs::write(&path, &damaged).unwrap();
-        let refused = escrow_storage::DiskStore::open(dir.path(), journal_only());
+        let refused = DiskStore::open(dir.path(), journal_only());
         assert!(matches!(refused, Err(OpenError::Damaged { .. })), "offset {offset}");
     }
     let looked = escrow_storage::repair(dir.path(), &journal_only(), Consent::LookOnly).unwrap();

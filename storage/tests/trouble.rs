@@ -4,12 +4,13 @@
 
 mod support;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use escrow_storage::{
-    CommitError, DiskStore, Fault, Faults, Observer, OpenError, Operation, Options, Read, Room, Sequence,
-    Store,
+    CommitError, Consent, DiskStore, Fault, Faults, Observer, OpenError, Operation, Options, Read, Room,
+    Sequence, Store, repair,
 };
 use support::*;
 
@@ -107,6 +108,127 @@ fn a_failed_sync_is_the_end_and_is_never_tried_again() {
         let last = opened.last_sequence.0;
         assert!(last == acknowledged || last == acknowledged + 1);
         assert_eq!(store.reader().get(b"key-99").unwrap(), None);
+    }
+}
+
+/// Two commits that are durable and a third whose sync met `fault`: its frame is whole in the system's memory only. If
+/// `is_new_file`, it is the first of its file.
+fn with_an_unsynced_frame(dir: &Path, faults: &Faults, fault: Fault, is_new_file: bool) {
+    let small_files = Options { journal_file_bytes_max: 4096, ..journal_only() };
+    let options = if is_new_file { small_files } else { journal_only() };
+    let (mut store, _) = open(dir, with(faults, options));
+    store.commit(put("key-01", "1")).unwrap();
+    store.commit(put("key-02", vec![2; 3000])).unwrap();
+    faults.fail(Operation::Sync, 1, 1, fault);
+    let unsynced = put("key-03", vec![3; 2000]);
+    assert!(matches!(store.commit(unsynced), Err(CommitError::Failed(_))));
+    drop(store);
+    assert_eq!(dir.join("journal/00000000000000000003.log").exists(), is_new_file);
+}
+
+/// Killed between write and sync, or a sync that failed; in the old file or in one that was just begun.
+fn ends_between_write_and_sync() -> impl Iterator<Item = (Fault, bool)> {
+    [Fault::Killed, Fault::Broken].into_iter().flat_map(|fault| [(fault, false), (fault, true)])
+}
+
+#[test]
+fn a_power_cut_before_the_restart_takes_what_was_never_synced() {
+    for (fault, is_new_file) in ends_between_write_and_sync() {
+        let faults = Faults::planned();
+        let dir = tempfile::tempdir().unwrap();
+        with_an_unsynced_frame(dir.path(), &faults, fault, is_new_file);
+        faults.cut_power().unwrap();
+        let (store, opened) = open(dir.path(), journal_only());
+        assert_eq!(opened.last_sequence, Sequence(2), "{fault:?}: else the tests below test nothing");
+        assert_eq!(store.reader().get(b"key-03").unwrap(), None);
+    }
+}
+
+#[test]
+fn what_a_restart_shows_survives_a_power_cut() {
+    for (fault, is_new_file) in ends_between_write_and_sync() {
+        let faults = Faults::planned();
+        let dir = tempfile::tempdir().unwrap();
+        with_an_unsynced_frame(dir.path(), &faults, fault, is_new_file);
+        let (store, opened) = open(dir.path(), with(&faults, journal_only()));
+        assert_eq!(opened.last_sequence, Sequence(3), "{fault:?}: the frame is whole");
+        assert_eq!(store.reader().get(b"key-03").unwrap().unwrap(), vec![3; 2000]);
+        drop(store);
+        faults.cut_power().unwrap();
+        let (store, opened) = open(dir.path(), with(&faults, journal_only()));
+        assert_eq!(opened.last_sequence, Sequence(3), "{fault:?}: shown, and lost");
+        assert_eq!(store.reader().get(b"key-03").unwrap().unwrap(), vec![3; 2000]);
+    }
+}
+
+/// What an open must not change before the journal is durable.
+fn journal_and_watermark(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut files = files_in(&dir.join("journal"));
+    files.push(dir.join("WATERMARK"));
+    files.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn an_open_that_cannot_make_the_journal_durable_changes_nothing_and_is_tried_again_in_full() {
+    for (fault, is_new_file) in ends_between_write_and_sync() {
+        for (operation, fault_at_open) in [
+            (Operation::Write, Fault::Broken),
+            (Operation::Write, Fault::NoSpace),
+            (Operation::Sync, Fault::Killed),
+            (Operation::Sync, Fault::Broken),
+        ] {
+            let what = format!("{fault:?}, new file {is_new_file}, then {operation:?} {fault_at_open:?}");
+            let faults = Faults::planned();
+            let dir = tempfile::tempdir().unwrap();
+            with_an_unsynced_frame(dir.path(), &faults, fault, is_new_file);
+            let before = journal_and_watermark(dir.path());
+            for _ in 0..2 {
+                faults.fail(operation, 1, 1, fault_at_open);
+                let refused = DiskStore::open(dir.path(), with(&faults, journal_only()));
+                let named = before[before.len() - 2].0.clone(); // the newest journal file
+                assert!(
+                    matches!(&refused, Err(OpenError::Io { path, .. }) if *path == named),
+                    "{what}: {refused:?}"
+                );
+                assert!(journal_and_watermark(dir.path()) == before, "{what}");
+            }
+            assert_eq!(open(dir.path(), with(&faults, journal_only())).1.last_sequence, Sequence(3));
+            faults.cut_power().unwrap();
+            assert_eq!(open(dir.path(), journal_only()).1.last_sequence, Sequence(3), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_clean_journal_is_synced_at_an_open_but_not_written() {
+    let faults = Faults::planned();
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), with(&faults, journal_only()));
+    store.commit(put("key-01", "1")).unwrap();
+    store.close().unwrap();
+    let syncs = faults.syncs();
+    faults.fail(Operation::Write, 1, 1, Fault::Broken);
+    let (mut store, _) = open(dir.path(), with(&faults, journal_only()));
+    assert_eq!(faults.syncs(), syncs + 1);
+    assert!(store.commit(put("key-02", "2")).is_err(), "the order to fail was still there");
+}
+
+#[test]
+fn a_repair_makes_durable_what_it_keeps() {
+    for (fault, is_new_file) in ends_between_write_and_sync() {
+        let faults = Faults::planned();
+        let dir = tempfile::tempdir().unwrap();
+        with_an_unsynced_frame(dir.path(), &faults, fault, is_new_file);
+        std::fs::write(dir.path().join("WATERMARK"), [0; 100]).unwrap();
+        let before = journal_and_watermark(dir.path());
+        let options = with(&faults, journal_only());
+        faults.fail(Operation::Sync, 1, 1, Fault::Broken);
+        assert!(repair(dir.path(), &options, Consent::GiveUpLostCommits).is_err());
+        assert!(journal_and_watermark(dir.path()) == before);
+        let done = repair(dir.path(), &options, Consent::GiveUpLostCommits).unwrap();
+        assert!(done.was_done && done.lost_sequences.is_none(), "{done:?}");
+        faults.cut_power().unwrap();
+        assert_eq!(open(dir.path(), journal_only()).1.last_sequence, Sequence(3), "{fault:?}");
     }
 }
 

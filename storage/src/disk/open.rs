@@ -1,6 +1,5 @@
 //! Opening a data directory: everything is read and checked before anything is changed.
 
-use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
@@ -10,14 +9,14 @@ use super::{DiskStore, spill};
 use crate::builder::{Builder, without_format};
 use crate::directory::{self, Found, Layout, io_error};
 use crate::failpoints::FailPoint;
-use crate::journal::{self, Closed, FileScan, Journal, Scan, Tail};
+use crate::journal::{self, Closed, FileScan, Journal, JournalFile, Scan, Tail};
 use crate::overlay::Layers;
 use crate::room::RoomWatch;
 use crate::stats::Counters;
 use crate::table::record::Meta;
 use crate::table::{self, Table};
 use crate::watermark::{Mark, Watermark};
-use crate::{Epoch, OpenError, Options, Sequence};
+use crate::{Epoch, Faults, OpenError, Options, Sequence};
 
 /// What an open found and mended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +66,8 @@ impl DiskStore {
         check_against_journal(&layout, &scan, meta, watermark.mark())?;
         options.failpoints.pass(FailPoint::DuringRecovery);
 
+        // Before anything is raised or begun upon what was read.
+        journal::make_durable(&scan, watermark.mark().committed, &options.faults)?;
         sync_if_ahead(&table, &mut watermark, meta)?;
         let mut opened = Opened {
             was_created,
@@ -78,7 +79,7 @@ impl DiskStore {
             torn_bytes_cut: scan.torn_bytes(),
             old_files_deleted: 0,
         };
-        cut_torn_tail(&scan)?;
+        cut_torn_tail(&scan, &options.faults)?;
         let closed = delete_old_files(&layout, &scan, meta.sequence, &mut opened)?;
         let journal = Journal::begin(&layout.journal(), opened.epoch, scan.last(), &options)
             .map_err(|source| io_error(&layout.journal(), source))?;
@@ -208,7 +209,7 @@ fn sync_if_ahead(table: &Table, watermark: &mut Watermark, meta: Meta) -> Result
     watermark.write(mark).map_err(|source| io_error(watermark.path(), source))
 }
 
-fn cut_torn_tail(scan: &Scan) -> Result<(), OpenError> {
+fn cut_torn_tail(scan: &Scan, faults: &Faults) -> Result<(), OpenError> {
     let Some(newest) = scan.files.last().filter(|file| file.tail != Tail::Clean) else { return Ok(()) };
     tracing::warn!(
         file = %newest.path.display(),
@@ -216,9 +217,8 @@ fn cut_torn_tail(scan: &Scan) -> Result<(), OpenError> {
         bytes = scan.torn_bytes(),
         "a torn last write was cut from the journal"
     );
-    let file = OpenOptions::new().write(true).open(&newest.path);
-    let cut = file.and_then(|file| {
-        file.set_len(newest.end)?;
+    let cut = JournalFile::open(&newest.path, faults).and_then(|file| {
+        file.cut(newest.end)?;
         file.sync_all()
     });
     cut.map_err(|source| io_error(&newest.path, source))

@@ -2,14 +2,18 @@
 //! waits for.
 //!
 //! Owns `<data>/journal/`. Must never sync again after a sync failed, and must never write behind a frame that is not
-//! known to be whole.
+//! known to be durable. Nothing may rely on what a scan read before [`make_durable`].
 
+mod durable;
+mod file;
 pub(crate) mod frame;
 mod scan;
 mod writer;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use durable::make_durable;
+pub(crate) use file::JournalFile;
 pub(crate) use scan::{Damage, FileScan, Remains, Scan, Tail, check_closed, paths_behind, scan};
 pub(crate) use writer::{AppendError, Appended, Closed, Journal, create_file};
 

@@ -16,6 +16,8 @@ pub(crate) struct FileScan {
     pub(crate) header: Header,
     /// The sequence of the last whole batch; `first - 1` if there is none.
     pub(crate) last: u64,
+    /// Where the last whole frame begins; the end of the header if there is none.
+    pub(crate) last_frame_at: u64,
     /// Where the last whole frame ends.
     pub(crate) end: u64,
     /// The size of the file.
@@ -234,6 +236,7 @@ pub(crate) fn scan_file(
         path: path.into(),
         header,
         last: header.first.saturating_sub(1),
+        last_frame_at: HEADER_BYTES as u64,
         end: HEADER_BYTES as u64,
         size: bytes.len() as u64,
         frames: 0,
@@ -251,6 +254,7 @@ pub(crate) fn scan_file(
             return Ok(Ok(file));
         }
         rest = &rest[frame.size()..];
+        file.last_frame_at = file.end;
         file.end += frame.size() as u64;
     }
     file.tail = tail_of(rest, salt, file.last);

@@ -3,18 +3,17 @@
 //! Owns the newest journal file. After a failed sync, or a failed write that could not be cut back, it refuses
 //! everything: what is on disk is then unknown until the next start reads it.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::file::JournalFile;
 use super::frame::{self, HEADER_BYTES, Header};
 use super::{UNFINISHED, file_path};
 use crate::clock;
 use crate::directory::sync_dir;
 use crate::failpoints::{FailPoint, FailPoints};
-use crate::faults::{Fault, Faults, Operation};
+use crate::faults::Faults;
 use crate::{Batch, Epoch, Options};
 
 /// Why an append did not happen.
@@ -47,8 +46,7 @@ pub(crate) struct Appended {
 #[derive(Debug)]
 pub(crate) struct Journal {
     dir: PathBuf,
-    file: File,
-    path: PathBuf,
+    file: JournalFile,
     header: Header,
     /// Where the next frame goes.
     offset: u64,
@@ -71,11 +69,10 @@ impl Journal {
     /// Begins a new file after sequence `last`. Its header makes `epoch` durable.
     pub(crate) fn begin(dir: &Path, epoch: Epoch, last: u64, options: &Options) -> io::Result<Self> {
         let header = Header { epoch, first: last + 1 };
-        let (file, path) = create_file(dir, &header, &options.faults)?;
+        let file = create_file(dir, &header, &options.faults)?;
         Ok(Self {
             dir: dir.into(),
             file,
-            path,
             header,
             offset: HEADER_BYTES as u64,
             written_to: HEADER_BYTES as u64,
@@ -132,7 +129,7 @@ impl Journal {
 
     fn write_and_sync(&mut self, frame: &[u8], started: Instant) -> Result<Appended, AppendError> {
         self.write_ahead(frame.len() as u64);
-        if let Err(error) = self.write(frame) {
+        if let Err(error) = self.file.write(frame, self.offset) {
             return Err(self.cut_back(error));
         }
         self.failpoints.pass(FailPoint::AfterAppend);
@@ -151,44 +148,26 @@ impl Journal {
         if frame_bytes >= self.ahead_bytes || self.offset + frame_bytes <= self.written_to {
             return;
         }
-        let zeros = vec![0; self.ahead_bytes as usize];
         let target = self.written_to.max(self.offset);
         // Without these zeros the append is slower, not wrong: its own write reports what is the matter.
-        if self.file.write_all_at(&zeros, target).is_ok() {
+        if self.file.write_zeros(self.ahead_bytes, target).is_ok() {
             self.written_to = target + self.ahead_bytes;
         }
     }
 
-    fn write(&self, frame: &[u8]) -> io::Result<()> {
-        if let Err((fault, error)) = self.faults.check(Operation::Write) {
-            if fault == Fault::NoSpace {
-                self.file.write_all_at(&frame[..frame.len() / 2], self.offset)?;
-            }
-            return Err(error);
-        }
-        self.file.write_all_at(frame, self.offset)
-    }
-
     fn sync(&mut self) -> Result<(), AppendError> {
-        let synced = match self.faults.check(Operation::Sync) {
-            Ok(()) => self.file.sync_data(),
-            Err((_, error)) => Err(error),
-        };
-        synced.map_err(|error| self.fail(format!("syncing {} failed: {error}", self.path.display())))
+        let synced = self.file.sync_data();
+        synced.map_err(|error| self.fail(format!("syncing {} failed: {error}", self.file.path().display())))
     }
 
     /// Takes back the part of a frame that was written before the disk was full.
     fn cut_back(&mut self, error: io::Error) -> AppendError {
         let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         if !is_full {
-            return self.fail(format!("writing {} failed: {error}", self.path.display()));
+            return self.fail(format!("writing {} failed: {error}", self.file.path().display()));
         }
-        let cut = match self.faults.check(Operation::Cut) {
-            Ok(()) => self.file.set_len(self.offset),
-            Err((_, error)) => Err(error),
-        };
-        if let Err(error) = cut {
-            return self.fail(format!("cutting {} back failed: {error}", self.path.display()));
+        if let Err(error) = self.file.cut(self.offset) {
+            return self.fail(format!("cutting {} back failed: {error}", self.file.path().display()));
         }
         self.written_to = self.offset;
         AppendError::NoSpace(error)
@@ -205,7 +184,7 @@ impl Journal {
             return Err(AppendError::Failed(reason.clone()));
         }
         let header = Header { epoch: self.header.epoch, first: self.last + 1 };
-        let (file, path) = match create_file(&self.dir, &header, &self.faults) {
+        let file = match create_file(&self.dir, &header, &self.faults) {
             Ok(created) => created,
             // Two newest files must never exist: frames behind the older one would look like damage.
             Err(CreateError::MaybeNamed(error)) => {
@@ -215,9 +194,8 @@ impl Journal {
             Err(CreateError::Unnamed(error)) => return Err(AppendError::NoSpace(error)),
         };
         // The zeros ahead are not needed any more; a crash before this is durable leaves zeros, which are accepted.
-        let _ = self.file.set_len(self.offset);
-        let closed =
-            Closed { path: std::mem::replace(&mut self.path, path), last: self.last, bytes: self.offset };
+        self.file.give_back(self.offset);
+        let closed = Closed { path: self.file.path().into(), last: self.last, bytes: self.offset };
         self.file = file;
         self.header = header;
         self.offset = HEADER_BYTES as u64;
@@ -228,7 +206,7 @@ impl Journal {
     /// Takes no more frames. The zeros ahead are given back; if not, they are accepted.
     pub(crate) fn close(&mut self) {
         if self.poison.is_none() {
-            let _ = self.file.set_len(self.offset);
+            self.file.give_back(self.offset);
             self.poison = Some("the journal is closed".into());
         }
     }
@@ -253,25 +231,13 @@ impl From<CreateError> for io::Error {
 
 /// Creates a journal file whose header and name are durable: a file with a torn header never exists under a final name.
 /// Replaces a file of that name, which can only be one without frames.
-pub(crate) fn create_file(
-    dir: &Path,
-    header: &Header,
-    faults: &Faults,
-) -> Result<(File, PathBuf), CreateError> {
+pub(crate) fn create_file(dir: &Path, header: &Header, faults: &Faults) -> Result<JournalFile, CreateError> {
     let unfinished = dir.join(UNFINISHED);
     let path = file_path(dir, header.first);
-    let named = || {
-        faults.check(Operation::Create).map_err(|(_, error)| error)?;
-        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&unfinished)?;
-        file.write_all_at(&header.encode(), 0)?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, &path)?;
-        Ok(file)
-    };
-    let file = named().map_err(|error| {
+    let file = JournalFile::create(&unfinished, &path, header, faults).map_err(|error| {
         let _ = std::fs::remove_file(&unfinished);
         CreateError::Unnamed(error)
     })?;
     sync_dir(dir).map_err(CreateError::MaybeNamed)?;
-    Ok((file, path))
+    Ok(file)
 }
