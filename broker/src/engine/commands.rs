@@ -1,5 +1,7 @@
 //! A person's orders about topics and groups.
 
+use std::collections::VecDeque;
+
 use escrow_protocol::{GroupName, Offset, Reason, TopicName};
 
 use super::trouble::Step;
@@ -54,6 +56,7 @@ impl Engine {
             let message = format!("topic {name:?} exists; change it with `escrow topic update`");
             return Err(Refusal::new(Reason::TopicExists, message).with("topic", &name).into());
         }
+        check_topic_settings(settings)?;
         self.room_for_topics(1)?;
         let number = self.make_topic(now, turn, name, settings, None);
         Ok(Reply::Topic(self.topic_view(number)))
@@ -65,6 +68,7 @@ impl Engine {
         name: &TopicName,
         settings: TopicSettings,
     ) -> Step<Reply> {
+        check_topic_settings(settings)?;
         let number = self.topics.find(name.as_str())?;
         let topic = self.topics.known_mut(number);
         topic.record.settings = settings;
@@ -166,7 +170,12 @@ impl Engine {
             self.unsubscribe(turn, number, topic)?;
         }
         if let Some(settings) = settings {
-            self.groups.known_mut(number).record.settings = settings;
+            let group = self.groups.known_mut(number);
+            let is_other_order = group.record.settings.ordering != settings.ordering;
+            group.record.settings = settings;
+            if is_other_order {
+                group.reopen_all_gates();
+            }
         }
         self.groups.awake.insert(number);
         self.write_group(turn, number);
@@ -279,8 +288,13 @@ impl Engine {
 
         let group = self.groups.known_mut(number);
         group.ready.retain(|place, candidate| place.0 != topic || candidate.is_retry);
-        group.doomed.retain(|(candidate, ..)| candidate.topic != topic);
-        let waiting: Vec<_> = group.waiting_retries(topic);
+        let (doomed, others): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut group.doomed)
+            .into_iter()
+            .partition(|(candidate, ..)| candidate.topic == topic);
+        group.doomed = others;
+        let doomed =
+            doomed.into_iter().map(|(candidate, ..)| candidate).filter(|candidate| candidate.is_retry);
+        let waiting = group.waiting_retries(topic).into_iter().chain(doomed).collect::<Vec<_>>();
         group.rebuild_gates(topic);
         for candidate in leased_retries.into_iter().chain(waiting) {
             let place = (topic, candidate.offset);
@@ -303,4 +317,15 @@ impl Engine {
         let candidates = tokens.map(|token| &self.groups.leases[token].candidate);
         candidates.filter(|candidate| candidate.is_retry).cloned().collect()
     }
+}
+
+/// A bound in bytes bounds what is kept by time; alone it would keep nothing.
+fn check_topic_settings(settings: TopicSettings) -> Result<(), Refusal> {
+    if settings.keep_finished_bytes > 0 && settings.keep_finished_ms == 0 {
+        return Err(Refusal::invalid(
+            "settings.keep_finished_bytes",
+            "it bounds what is kept for a time, and no time is given; set keep_finished_ms, too",
+        ));
+    }
+    Ok(())
 }

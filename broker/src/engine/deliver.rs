@@ -20,6 +20,7 @@ impl Engine {
     pub(super) fn hand_out(&mut self, now: Now, view: &dyn Read) -> Result<Vec<Effect>, ReadError> {
         let mut effects = Vec::new();
         let max = self.settings.limits.deliveries_per_turn_max;
+        self.pages_left = self.settings.limits.pages_per_turn_max;
         // From where the last turn stopped, so that no group starves when there is more than a turn can hand out.
         let mut groups: Vec<GroupNumber> = self.groups.awake.iter().copied().collect();
         let start = groups.partition_point(|group| Some(*group) <= self.last_served);
@@ -56,7 +57,8 @@ impl Engine {
             if effects.len() >= max {
                 return Ok(false);
             }
-            let Some(candidate) = self.next_candidate(view, number)? else { return Ok(true) };
+            // Out of pages is not out of messages: the next turn goes on.
+            let Some(candidate) = self.next_candidate(view, number)? else { return Ok(self.pages_left > 0) };
             if !self.may_go(now, number, &candidate) {
                 continue;
             }
@@ -113,9 +115,10 @@ impl Engine {
             if let Some(candidate) = position.pop() {
                 return Ok(Some(candidate));
             }
-            if !self.read_ahead(view, number, topic)? {
+            if self.pages_left == 0 || !self.read_ahead(view, number, topic)? {
                 return Ok(None);
             }
+            self.pages_left -= 1;
         }
     }
 

@@ -116,6 +116,16 @@ impl Group {
         }
     }
 
+    /// Everything that order holds back is free to be asked again: the policy has changed.
+    pub(super) fn reopen_all_gates(&mut self) {
+        for gate in self.gates.values_mut() {
+            for candidate in gate.take_waiting() {
+                self.ready.insert((candidate.topic, candidate.offset), candidate);
+            }
+        }
+        self.gates.retain(|_, gate| !gate.is_idle());
+    }
+
     /// The retries of `topic` that are due and held back by order.
     pub(super) fn waiting_retries(&self, topic: TopicNumber) -> Vec<Candidate> {
         let gates = self.gates.iter().filter(|((gate_topic, _), _)| *gate_topic == topic);
@@ -147,6 +157,8 @@ pub(super) struct Groups {
     /// All that is out, by token.
     pub(super) leases: BTreeMap<u64, Lease>,
     next_token: u64,
+    /// Leases of consumers that are gone: each is to be counted as a failed attempt.
+    pub(super) lost: VecDeque<u64>,
     /// Positions that differ from what is stored.
     dirty: BTreeSet<(GroupNumber, TopicNumber)>,
     /// Groups that may have something to deliver.
@@ -163,6 +175,7 @@ impl Groups {
             by_name: BTreeMap::new(),
             leases: BTreeMap::new(),
             next_token: first_token,
+            lost: VecDeque::new(),
             dirty: BTreeSet::new(),
             awake: BTreeSet::new(),
             with_doomed: BTreeSet::new(),
@@ -235,6 +248,7 @@ impl Engine {
         };
         let number = match self.groups.find(name.as_str()) {
             Ok(number) => {
+                self.refuse_other_sort(number, hello.broadcast)?;
                 self.join_existing(now, turn, number, &hello)?;
                 number
             }
@@ -276,6 +290,20 @@ impl Engine {
             },
         );
         Ok(Reply::Joined { group: name, lease_ms })
+    }
+
+    /// A broadcast client's own group is nobody else's, and an ordinary group is no broadcast client's own.
+    fn refuse_other_sort(&self, number: GroupNumber, broadcast: bool) -> Result<(), Refusal> {
+        let record = &self.groups.known(number).record;
+        if record.broadcast == broadcast {
+            return Ok(());
+        }
+        let fault = match record.broadcast {
+            true => "belongs to one client of a broadcast: join with broadcast, or choose another group",
+            false => "is an ordinary group: choose another group or client id for the broadcast",
+        };
+        Err(Refusal::new(Reason::SubscriptionMismatch, format!("group {:?} {fault}", record.name))
+            .with("group", &record.name))
     }
 
     fn join_existing(

@@ -265,32 +265,36 @@ impl Engine {
     }
 
     /// A stream ended; what it still holds counts as failed.
-    pub(super) fn session_closed(
-        &mut self,
-        now: Now,
-        turn: &mut Turn<'_>,
-        session: SessionId,
-    ) -> Step<Reply> {
+    pub(super) fn session_closed(&mut self, now: Now, session: SessionId) -> Step<Reply> {
         if let Some(producer) = self.sessions.producers.remove(&session) {
             self.checker_gone(session, &producer.kinds, &producer.questions);
         }
         let Some(consumer) = self.sessions.consumers.get(&session) else { return Ok(Reply::Done) };
         let number = consumer.group;
         if !consumer.detached {
-            for token in consumer.leases.clone() {
-                let failure = Failure {
-                    kind: AttemptKind::ConsumerLost,
-                    error: "the consumer's connection ended before it answered".into(),
-                    delay_ms: None,
-                };
-                self.fail(now, turn, token, failure)?;
-                self.counts.leases_lost += 1;
-            }
+            // A consumer may hold very many: they are counted as failed a bounded number in a turn.
+            self.groups.lost.extend(consumer.leases.iter().copied());
         }
         self.sessions.consumers.remove(&session);
         self.groups.known_mut(number).consumers.retain(|consumer| *consumer != session);
         self.watch_broadcast(now, number);
         Ok(Reply::Done)
+    }
+
+    /// A lease whose consumer is gone.
+    pub(super) fn lease_lost(&mut self, now: Now, turn: &mut Turn<'_>, token: u64) -> Step<()> {
+        // Settled, expired or revoked meanwhile.
+        if !self.groups.leases.contains_key(&token) {
+            return Ok(());
+        }
+        let failure = Failure {
+            kind: AttemptKind::ConsumerLost,
+            error: "the consumer's connection ended before it answered".into(),
+            delay_ms: None,
+        };
+        self.fail(now, turn, token, failure)?;
+        self.counts.leases_lost += 1;
+        Ok(())
     }
 
     /// The body of a leased message cannot be read: nobody is served a damaged message.

@@ -99,6 +99,8 @@ pub struct Engine {
     schedule: publish::Schedule,
     sessions: sessions::Sessions,
     timers: timers::Timers,
+    /// Pages of queues that this turn may still read ahead.
+    pages_left: usize,
     /// The group that was served last: the next turn goes on behind it.
     last_served: Option<GroupNumber>,
     accepting: bool,
@@ -121,10 +123,10 @@ impl Engine {
         let step = match input {
             Input::ProducerConnected(hello) => self.producer_connected(now, hello),
             Input::ConsumerConnected(hello) => self.join(now, turn, hello),
-            Input::SessionClosed(session) => self.session_closed(now, turn, session),
+            Input::SessionClosed(session) => self.session_closed(now, session),
             Input::SessionFinished(session) => {
                 self.release_leases_of(session);
-                self.session_closed(now, turn, session)
+                self.session_closed(now, session)
             }
             Input::Publish(message) => self.publish(now, turn, message),
             Input::SendHalf(half) => self.send_half(now, turn, half),
@@ -149,6 +151,7 @@ impl Engine {
     /// What is due: checks, retries, leases, schedules, removals; bounded, see [`Engine::next_wake`].
     pub fn fire(&mut self, now: Now, turn: &mut Turn<'_>) {
         let limits = self.settings.limits;
+        self.fail_lost(now, turn, limits.timers_per_turn_max);
         self.fire_mono(now, turn, limits.timers_per_turn_max);
         self.fire_wall(now, turn, limits.timers_per_turn_max);
         let released = self.release_scheduled(now, turn, limits.timers_per_turn_max);
@@ -188,6 +191,15 @@ impl Engine {
                 }
                 WallTimer::BroadcastIdle(group) => self.broadcast_idle(now, turn, group),
             };
+            self.absorb(turn, step);
+        }
+    }
+
+    /// Counts as failed what lost consumers held.
+    fn fail_lost(&mut self, now: Now, turn: &mut Turn<'_>, limit: usize) {
+        for _ in 0..limit {
+            let Some(token) = self.groups.lost.pop_front() else { return };
+            let step = self.lease_lost(now, turn, token);
             self.absorb(turn, step);
         }
     }
@@ -243,7 +255,10 @@ impl Engine {
     /// # Errors
     /// If the store failed during the turn: nothing of it may be committed or answered, the process must stop.
     pub fn finish(&mut self, now: Now, mut turn: Turn<'_>) -> Result<Finished, ReadError> {
-        self.deduplication.flush(now, &mut turn);
+        if self.deduplication.has_fresh() {
+            self.counters_mut().remembered += 1;
+            self.deduplication.flush(now, &mut turn, self.counters.remembered);
+        }
         self.transactions.flush(now, &mut turn);
         self.groups.flush(&mut turn);
         self.topics.flush(&mut turn);
@@ -273,6 +288,7 @@ impl Engine {
             || !self.groups.is_clean()
             || !self.groups.awake.is_empty()
             || !self.groups.with_doomed.is_empty()
+            || !self.groups.lost.is_empty()
             || !self.questions.to_pump.is_empty();
         if is_busy {
             return Some(0);

@@ -90,6 +90,11 @@ impl Gate {
         Some(candidate)
     }
 
+    /// All that wait, taken out.
+    pub(super) fn take_waiting(&mut self) -> Vec<Candidate> {
+        std::mem::take(&mut self.waiting).into_values().collect()
+    }
+
     /// Those that wait, in order.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Candidate> {
         self.waiting.values()

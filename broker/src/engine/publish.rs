@@ -9,7 +9,7 @@ use escrow_storage::{KeyRange, ReadError, Room};
 use super::sabotage::{Fault, planted};
 use super::trouble::Step;
 use super::turn::{behind, key_in};
-use super::window::Window;
+use super::window::{Batch, Window};
 use super::{Cancelled, Engine, NewMessage, Now, Refusal, Reply, Turn};
 use crate::records::{
     Fate, Message, Place, Record as _, Remembered, Standing, Stub, TopicNumber, Transaction,
@@ -23,7 +23,7 @@ const DISK_FULL_RETRY_MS: u64 = 5_000;
 #[derive(Debug)]
 pub(super) struct Deduplication {
     ids: HashMap<MessageId, Memory>,
-    window: Window<MessageId>,
+    window: Window<u64>,
     /// Those of this turn: one record for all of them.
     fresh: Vec<(MessageId, Fate)>,
 }
@@ -50,31 +50,35 @@ impl Deduplication {
     }
 
     /// Takes in a record found at start; they come in order of time.
-    pub(super) fn recover(&mut self, at_ms: u64, record: Remembered) {
-        let Some((first, _)) = record.ids.first().copied() else { return };
-        self.window.push(at_ms, first, record.ids.len());
+    pub(super) fn recover(&mut self, at_ms: u64, number: u64, record: Remembered) {
+        self.window.push(at_ms, number, record.ids.len());
         self.ids.extend(record.ids.into_iter().map(|(id, fate)| (id, Memory { fate, at_ms })));
     }
 
-    /// Writes the ids of this turn.
-    pub(super) fn flush(&mut self, now: Now, turn: &mut Turn<'_>) {
-        let Some((first, _)) = self.fresh.first().copied() else { return };
-        self.window.push(now.unix_ms, first, self.fresh.len());
-        turn.put(keys::remembered(now.unix_ms, first), &Remembered { ids: std::mem::take(&mut self.fresh) });
+    /// Whether this turn has ids to write.
+    pub(super) fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
     }
 
-    /// Forgets one batch of ids that is old enough. Returns whether there was one.
-    pub(super) fn forget_outdated(&mut self, now: Now, turn: &mut Turn<'_>) -> Step<bool> {
-        let Some(batch) = self.window.pop_outdated(now.unix_ms) else { return Ok(false) };
-        let key = keys::remembered(batch.at_ms, batch.first);
-        let record: Option<Remembered> = turn.get(&key)?;
-        for (id, _) in record.unwrap_or_default().ids {
-            if self.ids.get(&id).is_some_and(|memory| memory.at_ms == batch.at_ms) {
+    /// Writes the ids of this turn, as the record with this number.
+    pub(super) fn flush(&mut self, now: Now, turn: &mut Turn<'_>, number: u64) {
+        self.window.push(now.unix_ms, number, self.fresh.len());
+        let ids = std::mem::take(&mut self.fresh);
+        turn.put(keys::remembered(now.unix_ms, number), &Remembered { ids });
+    }
+
+    /// The oldest batch of ids, if it is to be forgotten now.
+    pub(super) fn pop_outdated(&mut self, now: Now) -> Option<Batch<u64>> {
+        self.window.pop_outdated(now.unix_ms)
+    }
+
+    /// Forgets what a batch of that time remembers, unless it was remembered again since.
+    pub(super) fn forget(&mut self, at_ms: u64, record: Remembered) {
+        for (id, _) in record.ids {
+            if self.ids.get(&id).is_some_and(|memory| memory.at_ms == at_ms) {
                 self.ids.remove(&id);
             }
         }
-        turn.delete(key);
-        Ok(true)
     }
 
     pub(super) fn next_at(&self) -> Option<u64> {
@@ -219,7 +223,11 @@ impl Engine {
         for (key, value) in due {
             match Stub::decode(value) {
                 Ok(stub) => self.release_one(now, turn, &stub)?,
-                Err(error) => self.report_damaged(&key, &error.to_string()),
+                Err(error) => {
+                    // It stays where it is, and is counted as scheduled, for nobody knows where it would go.
+                    self.report_damaged(&key, &error.to_string());
+                    continue;
+                }
             }
             turn.delete(key);
             self.counters_mut().scheduled -= 1;

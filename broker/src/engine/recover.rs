@@ -1,8 +1,10 @@
 //! The engine as the store says it was: the same records that live turns write, read through the same code. Writes
 //! nothing; what cannot be read is reported and left alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use escrow_protocol::Offset;
 use escrow_storage::{KeyRange, Read, ReadError, Room};
 
 use super::checks::{Kinds, Questions};
@@ -19,7 +21,7 @@ use super::turn::{behind, decode, hex, key_in};
 use super::{Boot, Counts, Engine, Now, Recovered, Turn};
 use crate::records::{
     Counters, DecidedLog, Group as GroupRecord, Progress, Record, Remembered, Retry, Tail,
-    Topic as TopicRecord, Transaction, keys,
+    Topic as TopicRecord, TopicNumber, Transaction, keys,
 };
 
 /// Records read at a time.
@@ -48,6 +50,7 @@ impl Engine {
             schedule: Schedule::default(),
             sessions: Sessions::default(),
             timers: Timers::default(),
+            pages_left: 0,
             last_served: None,
             accepting: true,
             counts: Counts::default(),
@@ -72,14 +75,32 @@ impl Engine {
     }
 
     fn recover_counters(&mut self, view: &dyn Read) -> Result<(), ReadError> {
-        // Without its counters the shard would give numbers twice: that is no damage to work around.
         let key = keys::counters();
-        let counters = view.get(&key)?.map(|bytes| decode(&key, bytes)).transpose();
-        self.counters = counters.map_err(|error| ReadError::Failed(error.to_string()))?.unwrap_or_default();
+        match view.get(&key).and_then(|bytes| bytes.map(|bytes| decode(&key, bytes)).transpose()) {
+            Ok(Some(counters)) => self.counters = counters,
+            // A store that was never used has none.
+            Ok(None) if view.scan(&keys::all(keys::space::TOPIC), 1).is_ok_and(|found| found.is_empty()) => {}
+            Ok(None) => self.report_damaged(&key, "the counters are missing"),
+            Err(ReadError::Corrupt { fault, .. }) => self.report_damaged(&key, &fault),
+            Err(error) => return Err(error),
+        }
         if planted(Fault::IdReusedAfterRestart) {
             self.counters.transaction = self.counters.transaction.saturating_sub(1);
         }
-        Ok(())
+        self.refuse_damaged_foundation()
+    }
+
+    /// Without its counters, topics, tails or groups a shard would give numbers twice, or remove what somebody has not
+    /// finished: that is no damage to work around.
+    fn refuse_damaged_foundation(&self) -> Result<(), ReadError> {
+        if self.reports.is_empty() {
+            return Ok(());
+        }
+        Err(ReadError::Failed(format!(
+            "what everything else rests on is damaged, nothing was changed: {}; restore the last backup into an empty \
+             directory with `escrow store restore`",
+            self.reports.join("; ")
+        )))
     }
 
     fn recover_topics(&mut self, view: &dyn Read) -> Result<(), ReadError> {
@@ -93,12 +114,40 @@ impl Engine {
             engine.topics.by_number.insert(number, topic);
             engine.topics.to_trim.insert(number);
         })?;
+        let mut without_tail: BTreeSet<TopicNumber> = self.topics.by_number.keys().copied().collect();
         self.each_record(view, keys::space::TAIL, |engine, key, tail: Tail| {
-            match keys::topic_of(key).and_then(|number| engine.topics.by_number.get_mut(&number)) {
-                Some(topic) => topic.tail = tail,
+            let topic = keys::topic_of(key);
+            match topic
+                .and_then(|number| engine.topics.by_number.get_mut(&number).map(|topic| (number, topic)))
+            {
+                Some((number, topic)) => {
+                    topic.tail = tail;
+                    without_tail.remove(&number);
+                }
                 None => engine.misplaced(key),
             }
-        })
+        })?;
+        for number in without_tail {
+            self.report_damaged(&keys::tail(number), "the end of a topic is missing");
+        }
+        self.refuse_entries_behind_tails(view)?;
+        self.refuse_damaged_foundation()
+    }
+
+    /// An entry where the next message would go says that the tail is older than its topic.
+    fn refuse_entries_behind_tails(&mut self, view: &dyn Read) -> Result<(), ReadError> {
+        let ends: Vec<_> =
+            self.topics.by_number.iter().map(|(number, topic)| (*number, topic.tail.next)).collect();
+        for (number, next) in ends {
+            match view.scan(&keys::queue_range(number, next, Offset(u64::MAX)), 1) {
+                Ok(found) if found.is_empty() => {}
+                Ok(_) | Err(ReadError::Corrupt { .. }) => {
+                    self.report_damaged(&keys::tail(number), "the topic has messages behind its end");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn recover_groups(&mut self, now: Now, view: &dyn Read) -> Result<(), ReadError> {
@@ -107,26 +156,63 @@ impl Engine {
             engine.groups.by_name.insert(record.name.clone(), number);
             let mut group = Group::new(record);
             for subscription in &group.record.subscriptions {
-                let Some(topic) = engine.topics.by_number.get_mut(&subscription.topic) else { continue };
+                let Some(topic) = engine.topics.by_number.get_mut(&subscription.topic) else {
+                    engine.report_damaged(key, "a topic that the group listens to is missing");
+                    continue;
+                };
                 topic.groups.insert(number);
                 let position = Position::at(topic.tail.head, subscription.tags.clone());
                 group.positions.insert(subscription.topic, position);
+            }
+            if !engine.topics.by_number.contains_key(&group.record.dead_letters) {
+                engine.report_damaged(key, "the group's dead-letter topic is missing");
             }
             engine.groups.by_number.insert(number, group);
             engine.groups.awake.insert(number);
             engine.watch_broadcast(now, number);
         })?;
+        self.report_orphaned_dead_letter_topics();
+        self.refuse_damaged_foundation()?;
+        self.recover_progress(view)
+    }
+
+    fn report_orphaned_dead_letter_topics(&mut self) {
+        let topics = self.topics.by_number.iter().filter(|(_, topic)| !topic.record.deleted);
+        let owners = topics.filter_map(|(_, topic)| topic.record.dead_letters_of);
+        let lost: Vec<_> = owners.filter(|owner| !self.groups.by_number.contains_key(owner)).collect();
+        for owner in lost {
+            self.report_damaged(&keys::group(owner), "the group of a dead-letter topic is missing");
+        }
+    }
+
+    /// A position whose record is damaged starts at the oldest message kept: delivered twice rather than never.
+    fn recover_progress(&mut self, view: &dyn Read) -> Result<(), ReadError> {
+        let groups = self.groups.by_number.iter();
+        let mut unread: BTreeSet<_> = groups
+            .flat_map(|(number, group)| group.positions.keys().map(|topic| (*number, *topic)))
+            .collect();
+        let mut orphans = Vec::new();
         self.each_record(view, keys::space::PROGRESS, |engine, key, progress: Progress| {
-            let place = keys::progress_of(key).and_then(|(number, topic)| {
-                engine.groups.by_number.get_mut(&number).and_then(|group| group.positions.get_mut(&topic))
-            });
-            match place {
-                Some(position) => {
-                    *position = Position::recovered(&progress, std::mem::take(&mut position.tags))
-                }
-                None => engine.misplaced(key),
+            let place = keys::progress_of(key).filter(|place| unread.remove(place));
+            let Some((number, topic)) = place else { return orphans.push(hex(key)) };
+            let group = engine.groups.known_mut(number);
+            if let Some(position) = group.positions.get_mut(&topic) {
+                *position = Position::recovered(&progress, std::mem::take(&mut position.tags));
             }
-        })
+        })?;
+        if let Some(orphan) = orphans.first() {
+            let fault = format!("{orphan} is the progress of a group that is missing");
+            self.reports.push(fault);
+            return self.refuse_damaged_foundation();
+        }
+        for (number, topic) in unread {
+            let key = keys::progress(number, topic);
+            self.report_damaged(
+                &key,
+                "it is missing or damaged: the group starts at the oldest message kept",
+            );
+        }
+        Ok(())
     }
 
     fn recover_retries(&mut self, view: &dyn Read) -> Result<(), ReadError> {
@@ -170,7 +256,7 @@ impl Engine {
     fn recover_memories(&mut self, view: &dyn Read) -> Result<(), ReadError> {
         self.each_record(view, keys::space::REMEMBERED, |engine, key, remembered: Remembered| {
             match keys::remembered_of(key) {
-                Some((at_ms, _)) => engine.deduplication.recover(at_ms, remembered),
+                Some((at_ms, number)) => engine.deduplication.recover(at_ms, number, remembered),
                 None => engine.misplaced(key),
             }
         })

@@ -10,8 +10,12 @@ use super::sabotage::{Fault, planted};
 use super::timers::WallTimer;
 use super::trouble::Step;
 use super::turn::decode;
+use super::window::Batch;
 use super::{Engine, Now, Turn};
-use crate::records::{DeadLetter, GroupNumber, QueueEntry, Resolution, Tail, TopicNumber, keys};
+use crate::records::{
+    DeadLetter, DecidedLog, GroupNumber, QueueEntry, Remembered, Resolution, Tail, TopicNumber, Transaction,
+    keys,
+};
 
 /// Batches of ids or of decided transactions that are forgotten in one turn.
 const FORGOTTEN_PER_TURN: usize = 64;
@@ -232,12 +236,35 @@ impl Engine {
     /// Forgets ids and decided transactions that have been remembered long enough.
     pub(super) fn forget_outdated(&mut self, now: Now, turn: &mut Turn<'_>) -> Step<()> {
         for _ in 0..FORGOTTEN_PER_TURN {
-            let ids = self.deduplication.forget_outdated(now, turn)?;
-            let transactions = self.transactions.forget_outdated(now, turn)?;
-            if !ids && !transactions {
+            let ids = self.deduplication.pop_outdated(now);
+            let transactions = self.transactions.pop_outdated(now);
+            if ids.is_none() && transactions.is_none() {
                 break;
             }
+            if let Some(batch) = ids {
+                let key = keys::remembered(batch.at_ms, batch.first);
+                let record: Option<Remembered> = self.read_or_report(turn, &key)?;
+                self.deduplication.forget(batch.at_ms, record.unwrap_or_default());
+                turn.delete(key);
+            }
+            if let Some(batch) = transactions {
+                self.forget_transactions(turn, &batch)?;
+            }
         }
+        Ok(())
+    }
+
+    fn forget_transactions(&mut self, turn: &mut Turn<'_>, batch: &Batch<u64>) -> Step<()> {
+        let key = keys::decided_log(batch.at_ms, batch.first);
+        let log: Option<DecidedLog> = self.read_or_report(turn, &key)?;
+        for number in log.unwrap_or_default().numbers {
+            let record: Option<Transaction> = self.read_or_report(turn, &keys::decided(number))?;
+            if let Some(Transaction { group, key: Some(key), .. }) = record {
+                turn.delete(keys::transaction_key(group.as_str(), &key));
+            }
+            turn.delete(keys::decided(number));
+        }
+        turn.delete(key);
         Ok(())
     }
 

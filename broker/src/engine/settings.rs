@@ -168,6 +168,8 @@ pub struct EngineLimits {
     pub window_max: u64,
     /// Queue entries read ahead for a group at a time. Default 256.
     pub page: usize,
+    /// Pages read ahead in one turn, over all groups: bounds what passing over unwanted messages costs. Default 64.
+    pub pages_per_turn_max: usize,
     /// Deliveries handed out in one turn. Default 2,048.
     pub deliveries_per_turn_max: usize,
     /// Due timers handled in one turn. Default 1,024.
@@ -186,6 +188,7 @@ impl Default for EngineLimits {
             retrying_per_group_max: 1_000_000,
             window_max: 100_000,
             page: 256,
+            pages_per_turn_max: 64,
             deliveries_per_turn_max: 2_048,
             timers_per_turn_max: 1_024,
             removals_per_turn_max: 1_024,

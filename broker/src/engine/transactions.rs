@@ -10,7 +10,7 @@ use super::publish::reused;
 use super::sabotage::{Fault, planted};
 use super::timers::WallTimer;
 use super::trouble::Step;
-use super::window::Window;
+use super::window::{Batch, Window};
 use super::{Decide, Engine, NewMessage, Now, Refusal, Reply, SendHalf, Turn};
 use crate::records::{
     CheckCounts, DecidedLog, Decider, Decision, Place, Role, Standing, TopicNumber, Transaction,
@@ -65,20 +65,9 @@ impl Transactions {
         );
     }
 
-    /// Forgets one batch of decided transactions that is old enough. Returns whether there was one.
-    pub(super) fn forget_outdated(&mut self, now: Now, turn: &mut Turn<'_>) -> Step<bool> {
-        let Some(batch) = self.decided.pop_outdated(now.unix_ms) else { return Ok(false) };
-        let key = keys::decided_log(batch.at_ms, batch.first);
-        let log: Option<DecidedLog> = turn.get(&key)?;
-        for number in log.unwrap_or_default().numbers {
-            let record: Option<Transaction> = turn.get(&keys::decided(number))?;
-            if let Some(Transaction { group, key: Some(key), .. }) = record {
-                turn.delete(keys::transaction_key(group.as_str(), &key));
-            }
-            turn.delete(keys::decided(number));
-        }
-        turn.delete(key);
-        Ok(true)
+    /// The oldest batch of decided transactions, if it is to be forgotten now.
+    pub(super) fn pop_outdated(&mut self, now: Now) -> Option<Batch<u64>> {
+        self.decided.pop_outdated(now.unix_ms)
     }
 
     pub(super) fn next_at(&self) -> Option<u64> {

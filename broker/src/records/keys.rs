@@ -187,14 +187,14 @@ pub fn decided_log_of(key: &[u8]) -> Option<(u64, u64)> {
     Some((u64_at(key, 1)?, u64_at(key, 9)?))
 }
 
-/// `0e time message`: the time of arrival in Unix milliseconds, and the first message of the record.
-pub fn remembered(at_ms: u64, id: MessageId) -> Bytes {
-    key(space::REMEMBERED, &[&at_ms.to_be_bytes(), id.as_bytes()])
+/// `0e time number`: the time of arrival in Unix milliseconds, and a number that is given once.
+pub fn remembered(at_ms: u64, number: u64) -> Bytes {
+    key(space::REMEMBERED, &[&at_ms.to_be_bytes(), &number.to_be_bytes()])
 }
 
 /// What [`remembered`] wrote.
-pub fn remembered_of(key: &[u8]) -> Option<(u64, MessageId)> {
-    Some((u64_at(key, 1)?, id_at(key, 9)?))
+pub fn remembered_of(key: &[u8]) -> Option<(u64, u64)> {
+    Some((u64_at(key, 1)?, u64_at(key, 9)?))
 }
 
 /// `0f topic offset group`

@@ -15,6 +15,8 @@ pub struct Counters {
     pub group: u32,
     /// How many messages are scheduled now (this one goes up and down).
     pub scheduled: u64,
+    /// Of records of remembered ids.
+    pub remembered: u64,
 }
 
 impl Record for Counters {
@@ -25,6 +27,7 @@ impl Record for Counters {
         to.int(self.topic);
         to.int(self.group);
         to.int(self.scheduled);
+        to.int(self.remembered);
     }
 
     fn read(from: &mut Reader) -> Result<Self, DecodeError> {
@@ -33,6 +36,7 @@ impl Record for Counters {
             topic: from.int32()?,
             group: from.int32()?,
             scheduled: from.int()?,
+            remembered: from.int()?,
         })
     }
 }

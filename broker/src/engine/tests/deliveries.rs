@@ -195,3 +195,137 @@ fn an_engine_rebuilt_within_one_claim_gives_no_token_twice() {
     assert!(again[0].token > got[0].token);
     assert_eq!(bench.refused(settle("billing", got[0].token, Verb::Ack)), Reason::StaleLease);
 }
+
+fn fixed_delay(delay_ms: u64) -> RetryPolicy {
+    RetryPolicy { delays: RetryDelays::Fixed(delay_ms), ..RetryPolicy::default() }
+}
+
+fn reorder(bench: &mut Bench, group: &str, ordering: OrderingPolicy) {
+    let settings = GroupSettings { ordering, ..bench.group_view(group).settings };
+    bench.ask(Input::Command(Command::UpdateGroup {
+        name: name(group),
+        settings: Some(settings),
+        subscriptions: vec![],
+        unsubscribe: vec![],
+        start: Start::Oldest,
+    }));
+}
+
+#[test]
+fn another_ordering_policy_frees_or_dooms_what_waits() {
+    for (ordering, delivered, dead) in [(OrderingPolicy::Skip, 1, 0), (OrderingPolicy::DeadLetter, 0, 2)] {
+        let mut bench = Bench::new();
+        bench.topic("paid");
+        bench.group("billing", "paid", |settings| settings.retry = fixed_delay(3_600_000));
+        for _ in 0..3 {
+            let message = Message { ordering_key: Some("k".into()), ..bench.message("paid") };
+            bench.publish(message);
+        }
+        let (_, got) = bench.consumer("billing", "paid");
+        bench.ask(settle("billing", got[0].token, nack()));
+        assert_eq!(deliveries(bench.later(0)), vec![]);
+        let session = got[0].session;
+        reorder(&mut bench, "billing", ordering);
+        bench.later(0);
+        let view = bench.group_view("billing");
+        assert_eq!((view.leased, view.dead_letters), (delivered, dead), "{ordering:?}, consumer {session:?}");
+    }
+}
+
+#[test]
+fn a_seek_keeps_a_retry_that_has_just_expired() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    bench.group("billing", "paid", |settings| settings.retry = fixed_delay(1_000));
+    let message = Message { ordering_key: Some("k".into()), time_to_live_ms: 500, ..bench.message("paid") };
+    bench.publish(message);
+    let (_, got) = bench.consumer("billing", "paid");
+    bench.ask(settle("billing", got[0].token, nack()));
+    // The retry falls due, and the delivery of that turn finds that it has expired.
+    bench.now = bench.now + 1_000;
+    bench.turn(vec![]);
+    let seek =
+        Command::Seek { group: name("billing"), topic: name("paid"), to: SeekTo::Newest, dry_run: false };
+    bench.ask(Input::Command(seek));
+    bench.later(0);
+    let view = bench.group_view("billing");
+    assert_eq!((view.retrying, view.dead_letters), (0, 1));
+}
+
+#[test]
+fn passing_over_a_backlog_takes_bounded_turns() {
+    let settings = Settings {
+        limits: EngineLimits { page: 4, pages_per_turn_max: 2, ..EngineLimits::default() },
+        ..Settings::default()
+    };
+    let mut bench = Bench::with(settings);
+    bench.topic("paid");
+    for _ in 0..40 {
+        let message = bench.message("paid");
+        bench.publish(message);
+    }
+    let session = bench.session();
+    let hello = ConsumerConnected {
+        session,
+        client: name("c"),
+        group: name("narrow"),
+        subscriptions: vec![Wanted { topic: name("paid"), tags: vec![name("never")] }],
+        broadcast: false,
+        start: Start::Oldest,
+        detached: false,
+        address: String::new(),
+    };
+    bench.turn(vec![
+        Input::ConsumerConnected(hello),
+        Input::Credit(Credit { session, messages: 1, bytes: 1_000 }),
+    ]);
+    assert_eq!(bench.group_view("narrow").positions[0].floor, Offset(8), "two pages of four");
+    bench.later(0);
+    assert_eq!(bench.group_view("narrow").positions[0].floor, Offset(40));
+}
+
+#[test]
+fn a_broadcast_client_does_not_join_an_ordinary_group_nor_the_other_way_round() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    bench.group("mail.eu", "paid", |_| {});
+    let hello = |session, client: &str, group: &str, broadcast| ConsumerConnected {
+        session,
+        client: name(client),
+        group: name(group),
+        subscriptions: vec![Wanted { topic: name("paid"), tags: vec![] }],
+        broadcast,
+        start: Start::Oldest,
+        detached: false,
+        address: String::new(),
+    };
+    let session = bench.session();
+    let refused = bench.refused(Input::ConsumerConnected(hello(session, "eu", "mail", true)));
+    assert_eq!(refused, Reason::SubscriptionMismatch);
+    let session = bench.session();
+    bench.ask(Input::ConsumerConnected(hello(session, "us", "mail", true)));
+    let session = bench.session();
+    let refused = bench.refused(Input::ConsumerConnected(hello(session, "x", "mail.us", false)));
+    assert_eq!(refused, Reason::SubscriptionMismatch);
+}
+
+#[test]
+fn a_lost_consumer_with_very_many_leases_is_handled_over_several_turns() {
+    let settings = Settings {
+        limits: EngineLimits { timers_per_turn_max: 3, ..EngineLimits::default() },
+        ..Settings::default()
+    };
+    let mut bench = Bench::with(settings);
+    bench.topic("paid");
+    for _ in 0..10 {
+        let message = bench.message("paid");
+        bench.publish(message);
+    }
+    let (session, got) = bench.consumer("billing", "paid");
+    assert_eq!(got.len(), 10);
+    bench.turn(vec![Input::SessionClosed(session)]);
+    let status = bench.status();
+    assert_eq!((status.retrying, status.leased), (3, 7), "three in a turn");
+    bench.later(0);
+    assert_eq!((bench.status().retrying, bench.status().leased), (10, 0));
+}

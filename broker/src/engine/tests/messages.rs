@@ -145,3 +145,27 @@ fn a_deleted_topic_and_group_leave_nothing_behind() {
         assert_eq!(bench.count(space), 0, "keyspace {space:#04x}");
     }
 }
+
+#[test]
+fn ids_of_two_turns_of_one_millisecond_are_all_remembered() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    let scheduled = Message { deliver_at_ms: bench.now.unix_ms + 10_000, ..bench.message("paid") };
+    let other = bench.message("paid");
+    bench.turn(vec![Input::Publish(scheduled.clone().into()), Input::Publish(other.clone().into())]);
+    bench.ask(Input::Command(Command::CancelScheduled(scheduled.id)));
+    let (_, got) = bench.consumer("billing", "paid");
+    bench.ask(settle("billing", got[0].token, Verb::Ack));
+    bench.later(0);
+    bench.restart();
+    let again = bench.ask(Input::Publish(other.into()));
+    assert_eq!(again, Reply::Published { offset: None, duplicate: true });
+}
+
+#[test]
+fn a_bound_in_bytes_without_a_time_is_refused() {
+    let mut bench = Bench::new();
+    let settings = crate::records::TopicSettings { keep_finished_ms: 0, keep_finished_bytes: 1 << 30 };
+    let create = Command::CreateTopic { name: name("paid"), settings };
+    assert_eq!(bench.refused(Input::Command(create)), Reason::InvalidField);
+}

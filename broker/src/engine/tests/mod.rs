@@ -10,6 +10,7 @@ use crate::records::{
     Decision, GroupSettings, Message, OrderingPolicy, RetryDelays, RetryPolicy, Role, TransactionState,
 };
 
+mod damage;
 mod decisions;
 mod deliveries;
 mod messages;
@@ -43,6 +44,22 @@ impl Bench {
         assert_eq!(recovered.damaged, Vec::<String>::new());
         engine.assert_invariants();
         engine
+    }
+
+    /// Damages the record at `key`, then kills and starts again, if it starts.
+    fn restart_with_damage(&mut self, key: &[u8]) -> Result<Recovered, escrow_storage::ReadError> {
+        assert!(self.disk.flip_bit_at(key), "there is no such record");
+        self.try_restart()
+    }
+
+    /// Kill and start again, if it starts.
+    fn try_restart(&mut self) -> Result<Recovered, escrow_storage::ReadError> {
+        let settings = self.engine.settings.clone();
+        self.store = MemStore::claim(&self.disk);
+        let boot = Boot { shard: ShardId(0), epoch: self.store.epoch(), seed: 7, settings };
+        let (engine, recovered) = Engine::recover(boot, self.now, &self.store.reader())?;
+        self.engine = engine;
+        Ok(recovered)
     }
 
     /// Kill and start again.
