@@ -306,7 +306,9 @@ impl Engine {
             body_bytes: entry.body_bytes,
             dead_letter,
         };
-        self.groups.leases.insert(token, Lease { group: number, candidate, session, client, deadline_ms });
+        self.groups
+            .leases
+            .insert(token, Lease { group: number, candidate, session, client, deadline_ms, is_lost: false });
         delivery
     }
 }

@@ -28,7 +28,9 @@ impl Engine {
     pub(super) fn settle(&mut self, now: Now, turn: &mut Turn<'_>, settle: Settle) -> Step<Reply> {
         let token = settle.token.0;
         let lease = match self.groups.leases.get(&token) {
-            Some(lease) if self.groups.known(lease.group).record.name == settle.group => lease,
+            Some(lease) if !lease.is_lost && self.groups.known(lease.group).record.name == settle.group => {
+                lease
+            }
             _ => {
                 self.counts.stale_settlements += 1;
                 return Err(stale(settle.token).into());
@@ -272,8 +274,13 @@ impl Engine {
         let Some(consumer) = self.sessions.consumers.get(&session) else { return Ok(Reply::Done) };
         let number = consumer.group;
         if !consumer.detached {
-            // A consumer may hold very many: they are counted as failed a bounded number in a turn.
-            self.groups.lost.extend(consumer.leases.iter().copied());
+            // A consumer may hold very many: they are counted as failed a bounded number in a turn, and void at once.
+            for token in &consumer.leases {
+                if let Some(lease) = self.groups.leases.get_mut(token) {
+                    lease.is_lost = true;
+                    self.groups.lost.push_back(*token);
+                }
+            }
         }
         self.sessions.consumers.remove(&session);
         self.groups.known_mut(number).consumers.retain(|consumer| *consumer != session);

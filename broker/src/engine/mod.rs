@@ -151,7 +151,7 @@ impl Engine {
     /// What is due: checks, retries, leases, schedules, removals; bounded, see [`Engine::next_wake`].
     pub fn fire(&mut self, now: Now, turn: &mut Turn<'_>) {
         let limits = self.settings.limits;
-        self.fail_lost(now, turn, limits.timers_per_turn_max);
+        self.fail_lost(now, turn, limits.lost_leases_per_turn_max);
         self.fire_mono(now, turn, limits.timers_per_turn_max);
         self.fire_wall(now, turn, limits.timers_per_turn_max);
         let released = self.release_scheduled(now, turn, limits.timers_per_turn_max);

@@ -174,6 +174,8 @@ pub struct EngineLimits {
     pub deliveries_per_turn_max: usize,
     /// Due timers handled in one turn. Default 1,024.
     pub timers_per_turn_max: usize,
+    /// Leases of lost consumers counted as failed in one turn. Default 4,096: more than a client holds unless told to.
+    pub lost_leases_per_turn_max: usize,
     /// Finished messages removed in one turn. Default 1,024.
     pub removals_per_turn_max: usize,
 }
@@ -191,6 +193,7 @@ impl Default for EngineLimits {
             pages_per_turn_max: 64,
             deliveries_per_turn_max: 2_048,
             timers_per_turn_max: 1_024,
+            lost_leases_per_turn_max: 4_096,
             removals_per_turn_max: 1_024,
         }
     }

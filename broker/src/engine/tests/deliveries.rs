@@ -312,7 +312,7 @@ fn a_broadcast_client_does_not_join_an_ordinary_group_nor_the_other_way_round() 
 #[test]
 fn a_lost_consumer_with_very_many_leases_is_handled_over_several_turns() {
     let settings = Settings {
-        limits: EngineLimits { timers_per_turn_max: 3, ..EngineLimits::default() },
+        limits: EngineLimits { lost_leases_per_turn_max: 3, ..EngineLimits::default() },
         ..Settings::default()
     };
     let mut bench = Bench::with(settings);
