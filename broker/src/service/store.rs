@@ -130,9 +130,6 @@ struct DiskAdmin {
     reader: DiskReader,
 }
 
-/// The format of the directories that `escrow_storage` writes.
-const DIRECTORY_FORMAT: u32 = 1;
-
 impl StoreAdmin for DiskAdmin {
     fn numbers(&self) -> StoreNumbers {
         let stats = self.reader.stats();
@@ -148,7 +145,7 @@ impl StoreAdmin for DiskAdmin {
             corrupt_records: stats.corrupt_records,
             disk_free_bytes: stats.free_bytes,
             data_dir: String::new(),
-            format: DIRECTORY_FORMAT,
+            format: escrow_storage::FORMAT,
         }
     }
 
