@@ -201,6 +201,7 @@ impl Broker {
             epoch,
             started_at_ms,
             data_dir: config.data_dir,
+            peer_stall: config.peer_stall,
         });
 
         let grpc_listener = match listen(config.grpc_listen).await {

@@ -18,6 +18,7 @@ mod transactions;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use escrow_protocol::{Reason, ShardId};
 use escrow_storage::{Epoch, Read, ReadError};
@@ -64,6 +65,8 @@ pub struct ServiceParts {
     pub started_at_ms: u64,
     /// Where the store lies, if on disk.
     pub data_dir: Option<PathBuf>,
+    /// Who takes nothing of a backup for this long has stalled.
+    pub peer_stall: Duration,
 }
 
 /// See the module. A clone is the same service.

@@ -3,17 +3,22 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use escrow_protocol::Reason;
 use escrow_storage::{BackupError, DiskReader, DiskStore, MemStore, ReadError, Store};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::{Service, unreadable};
 use crate::engine::Refusal;
 
 /// Pieces of a backup that wait for whoever takes them; beyond that the backup waits.
 const PIECES_WAITING_MAX: usize = 8;
+/// When whoever stalled a backup may begin another, milliseconds.
+const BACKUP_RETRY_MS: u64 = 1_000;
 
 /// The state of the store in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,22 +112,48 @@ impl Service {
         }
     }
 
-    /// A backup in pieces, taken while the broker works. Dropping the receiver ends it.
+    /// A backup in pieces, taken while the broker works. Dropping the receiver ends it; so does taking nothing for as
+    /// long as a peer may stall: the backup's view of the store keeps its overlay in memory, and in the end no message
+    /// would be accepted.
     pub fn backup_store(&self) -> mpsc::Receiver<Result<Bytes, Refusal>> {
         let store = self.parts.store.clone();
+        let stall = self.parts.peer_stall;
         let (pieces, receiver) = mpsc::channel(PIECES_WAITING_MAX);
+        let runtime = Handle::current();
         tokio::task::spawn_blocking(move || {
-            let taken = store.backup(&mut |piece| match pieces.blocking_send(Ok(piece)) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
+            let mut stalled = false;
+            let taken = store.backup(&mut |piece| match runtime
+                .block_on(async { timeout(stall, pieces.send(Ok(piece))).await })
+            {
+                Ok(Ok(())) => ControlFlow::Continue(()),
+                Ok(Err(_)) => ControlFlow::Break(()),
+                Err(_) => {
+                    stalled = true;
+                    ControlFlow::Break(())
+                }
             });
-            if let Err(error) = taken {
-                // Nobody listens: then nobody misses it.
-                let _ = pieces.blocking_send(Err(unreadable(error)));
+            // Invariant: the view of the store is gone from here on; telling the end may take as long as it likes.
+            let end = if stalled { Some(backup_stalled(stall)) } else { taken.err().map(unreadable) };
+            if let Some(refusal) = end {
+                // A task: a peer that takes nothing must not hold a thread. It ends with the stream at the latest.
+                runtime.spawn(async move {
+                    // Nobody listens: then nobody misses it.
+                    let _ = pieces.send(Err(refusal)).await;
+                });
             }
         });
         receiver
     }
+}
+
+fn backup_stalled(stall: Duration) -> Refusal {
+    tracing::warn!(stalled_ms = stall.as_millis() as u64, "backup ended: nobody takes its pieces");
+    let text = format!(
+        "nothing of the backup was taken for {} s, so it was ended and is not whole; begin again, and write it where it \
+         can be written faster",
+        stall.as_secs_f32()
+    );
+    Refusal::new(Reason::Overloaded, text).retry_after(BACKUP_RETRY_MS)
 }
 
 /// The store on disk.
