@@ -43,8 +43,10 @@ pub struct Loaded {
     pub deliveries: Vec<LoadedDelivery>,
     /// Questions.
     pub questions: Vec<LoadedQuestion>,
-    /// Deliveries whose message cannot be read, with the fault: for the engine.
+    /// Deliveries whose message is damaged or missing, with the fault: for the engine.
     pub undeliverable: Vec<(Delivery, String)>,
+    /// The store failed: nothing of this may be sent, the broker must stop. It says nothing of any message.
+    pub failed: Option<ReadError>,
 }
 
 /// See the module. A clone reads the same store.
@@ -80,37 +82,61 @@ fn load(view: &dyn Read, parcels: Vec<Parcel>) -> Loaded {
                 Ok((message, dead_letter)) => {
                     loaded.deliveries.push(LoadedDelivery { delivery, message, dead_letter });
                 }
-                Err(fault) => loaded.undeliverable.push((delivery, fault)),
+                Err(Unloaded::Damaged(fault)) => loaded.undeliverable.push((delivery, fault)),
+                Err(Unloaded::Failed(error)) => {
+                    loaded.failed = Some(error);
+                    return loaded;
+                }
             },
-            Parcel::Ask(question) => loaded.questions.extend(load_question(view, question)),
+            Parcel::Ask(question) => match load_question(view, question) {
+                Ok(question) => loaded.questions.extend(question),
+                Err(error) => {
+                    loaded.failed = Some(error);
+                    return loaded;
+                }
+            },
         }
     }
     loaded
 }
 
-fn load_delivery(view: &dyn Read, delivery: &Delivery) -> Result<(Message, Option<DeadLetter>), String> {
-    let message = match record::<Message>(view, &keys::message(delivery.id)) {
-        Ok(Some(message)) => message,
-        Ok(None) => return Err("the message is missing from the store".to_owned()),
-        Err(error) => return Err(error.to_string()),
+/// Why a delivery was not loaded. Only what is known of the message itself may bury it.
+enum Unloaded {
+    /// The message is damaged or missing.
+    Damaged(String),
+    /// The store failed; the message may be sound.
+    Failed(ReadError),
+}
+
+impl From<ReadError> for Unloaded {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Corrupt { .. } => Self::Damaged(error.to_string()),
+            ReadError::Failed(_) => Self::Failed(error),
+        }
+    }
+}
+
+fn load_delivery(view: &dyn Read, delivery: &Delivery) -> Result<(Message, Option<DeadLetter>), Unloaded> {
+    let Some(message) = record::<Message>(view, &keys::message(delivery.id))? else {
+        return Err(Unloaded::Damaged("the message is missing from the store".to_owned()));
     };
     if !delivery.dead_letter {
         return Ok((message, None));
     }
-    match record::<DeadLetter>(view, &keys::dead_letter(delivery.topic, delivery.offset)) {
-        Ok(dead_letter) => Ok((message, dead_letter)),
-        Err(error) => Err(error.to_string()),
-    }
+    let dead_letter = record::<DeadLetter>(view, &keys::dead_letter(delivery.topic, delivery.offset))?;
+    Ok((message, dead_letter))
 }
 
-/// `None` if it was decided meanwhile. A message that cannot be read is left out: the checker knows the transaction by
-/// its key, and its answer is wanted all the more.
-fn load_question(view: &dyn Read, question: CheckQuestion) -> Option<LoadedQuestion> {
-    let transaction = undecided(view, question.transaction)?;
+/// `None` if it was decided meanwhile. A damaged message is left out: the checker knows the transaction by its key, and
+/// its answer is wanted all the more.
+fn load_question(view: &dyn Read, question: CheckQuestion) -> Result<Option<LoadedQuestion>, ReadError> {
+    let Some(transaction) = undecided(view, question.transaction)? else { return Ok(None) };
     let mut messages = Vec::with_capacity(transaction.messages.len());
     for message in &transaction.messages {
         match record::<Message>(view, &keys::message(message.stub.id)) {
             Ok(message) => messages.extend(message),
+            Err(error @ ReadError::Failed(_)) => return Err(error),
             Err(error) => {
                 tracing::error!(transaction_id = %question.transaction, %error, "message of a question unreadable");
             }
@@ -122,16 +148,16 @@ fn load_question(view: &dyn Read, question: CheckQuestion) -> Option<LoadedQuest
     if bodies_omitted {
         messages.iter_mut().for_each(|message| message.body = bytes::Bytes::new());
     }
-    Some(LoadedQuestion { question, transaction, messages, bodies_omitted })
+    Ok(Some(LoadedQuestion { question, transaction, messages, bodies_omitted }))
 }
 
-fn undecided(view: &dyn Read, id: TransactionId) -> Option<Transaction> {
+fn undecided(view: &dyn Read, id: TransactionId) -> Result<Option<Transaction>, ReadError> {
     match record::<Transaction>(view, &keys::undecided(id.number())) {
-        Ok(found) => found,
-        Err(error) => {
+        Err(error @ ReadError::Corrupt { .. }) => {
             tracing::error!(transaction_id = %id, %error, "transaction of a question unreadable");
-            None
+            Ok(None)
         }
+        found_or_failed => found_or_failed,
     }
 }
 

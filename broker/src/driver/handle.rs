@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use escrow_protocol::Reason;
+use escrow_storage::ReadError;
 use tokio::sync::oneshot;
 
 use super::inbox::{Envelope, Inbox, NotTaken};
@@ -98,6 +99,11 @@ impl EngineHandle {
     pub async fn tell(&self, input: Input) {
         // If the engine stops nobody needs to know.
         self.inbox.put_when_room(vec![self.envelope(input, ReplyTo::Nobody)]).await;
+    }
+
+    /// The store failed elsewhere: the engine stops as if its own read had failed. What waits for it is not answered.
+    pub fn fail(&self, error: ReadError) {
+        self.inbox.fail(error);
     }
 
     fn put(&self, pairs: Vec<(Input, ReplyTo)>) -> Result<(), (Vec<ReplyTo>, Refusal)> {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use escrow_storage::ReadError;
 use tokio::sync::Notify;
 
 use crate::dispatch::ReplyTo;
@@ -64,6 +65,8 @@ struct Waiting {
     envelopes: VecDeque<Envelope>,
     bytes: usize,
     closed: bool,
+    /// Why it was closed, if not in good order: then what waits is void.
+    failed: Option<ReadError>,
 }
 
 /// See the module.
@@ -133,12 +136,15 @@ impl Inbox {
 
     /// What waits, at most `inputs_max` and about `bytes_max`. Waits for the first until `wait_ms` have passed (`None`:
     /// as long as it takes). `None`: nothing waits and nothing more will come.
+    ///
+    /// # Errors
+    /// The store failed: stop.
     pub(super) fn take(
         &self,
         inputs_max: usize,
         bytes_max: usize,
         wait_ms: Option<u64>,
-    ) -> Option<Vec<Envelope>> {
+    ) -> Result<Option<Vec<Envelope>>, ReadError> {
         let waiting = self.lock();
         let idle = |waiting: &mut Waiting| waiting.envelopes.is_empty() && !waiting.closed;
         let mut waiting = match wait_ms.map(Duration::from_millis) {
@@ -148,8 +154,11 @@ impl Inbox {
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         };
+        if let Some(error) = &waiting.failed {
+            return Err(error.clone());
+        }
         if waiting.envelopes.is_empty() && waiting.closed {
-            return None;
+            return Ok(None);
         }
         let (mut count, mut bytes) = (0, 0);
         for envelope in waiting.envelopes.iter().take(inputs_max) {
@@ -163,7 +172,7 @@ impl Inbox {
         let taken = waiting.envelopes.drain(..count).collect();
         drop(waiting);
         self.emptied.notify_waiters();
-        Some(taken)
+        Ok(Some(taken))
     }
 
     /// Lets `pause_ms` pass, or less if the inbox is closed.
@@ -171,6 +180,12 @@ impl Inbox {
         let pause = Duration::from_millis(pause_ms);
         let waited = self.filled.wait_timeout_while(self.lock(), pause, |waiting| !waiting.closed);
         drop(waited);
+    }
+
+    /// Takes no more in, and gives no more out: the store failed.
+    pub(super) fn fail(&self, error: ReadError) {
+        self.lock().failed.get_or_insert(error);
+        self.close();
     }
 
     /// Takes no more in. What waits may still be taken out.
@@ -205,7 +220,7 @@ mod tests {
         let (rest, why) = inbox.put((1..=4).map(envelope).collect()).unwrap_err();
         assert!(matches!(why, NotTaken::Full));
         assert!(matches!(rest[0].input, Input::SessionClosed(SessionId(3))));
-        assert_eq!((rest.len(), inbox.take(10, usize::MAX, None).unwrap().len()), (2, 2));
+        assert_eq!((rest.len(), inbox.take(10, usize::MAX, None).unwrap().unwrap().len()), (2, 2));
     }
 
     #[test]
@@ -214,13 +229,22 @@ mod tests {
         inbox.put(vec![envelope(1)]).unwrap();
         inbox.close();
         assert!(matches!(inbox.put(vec![envelope(2)]), Err((_, NotTaken::Closed))));
-        assert_eq!(inbox.take(10, usize::MAX, None).unwrap().len(), 1);
-        assert!(inbox.take(10, usize::MAX, None).is_none());
+        assert_eq!(inbox.take(10, usize::MAX, None).unwrap().unwrap().len(), 1);
+        assert!(inbox.take(10, usize::MAX, None).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_failed_inbox_gives_nothing_out() {
+        let inbox = inbox(2);
+        inbox.put(vec![envelope(1)]).unwrap();
+        inbox.fail(ReadError::Failed("input/output error".to_owned()));
+        assert!(inbox.take(10, usize::MAX, None).is_err());
+        assert!(matches!(inbox.put(vec![envelope(2)]), Err((_, NotTaken::Closed))));
     }
 
     #[test]
     fn waiting_ends_with_the_time_given() {
-        assert!(inbox(2).take(10, usize::MAX, Some(0)).unwrap().is_empty());
+        assert!(inbox(2).take(10, usize::MAX, Some(0)).unwrap().unwrap().is_empty());
     }
 
     #[tokio::test]
@@ -235,7 +259,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        inbox.take(1, usize::MAX, None).unwrap();
+        inbox.take(1, usize::MAX, None).unwrap().unwrap();
         assert!(waiting.await.unwrap());
     }
 

@@ -183,7 +183,7 @@ impl<S: Store> Driver<S> {
     fn run(mut self) -> Result<(), DriverError> {
         loop {
             let wait_ms = self.engine.next_wake(self.parts.clock.now());
-            let Some(envelopes) = self.inbox.take(TURN_INPUTS_MAX, TURN_BYTES_MAX, wait_ms) else {
+            let Some(envelopes) = self.inbox.take(TURN_INPUTS_MAX, TURN_BYTES_MAX, wait_ms)? else {
                 return Ok(());
             };
             self.turn(envelopes)?;

@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::clock::Clock;
-use crate::dispatch::{Loader, Sessions};
+use crate::dispatch::{Loaded, Loader, Parcel, Sessions};
 use crate::driver::EngineHandle;
-use crate::engine::Refusal;
+use crate::engine::{Input, Refusal};
 use crate::metrics::Metrics;
 use wire::message::MessageChecks;
 
@@ -54,6 +54,23 @@ impl Edge {
     /// As [`Edge::counted`], for a unary call.
     fn checked<T>(&self, checked: Result<T, Refusal>) -> Result<T, Status> {
         self.counted(checked).map_err(status::status_of)
+    }
+}
+
+impl Edge {
+    /// What these parcels refer to; the engine hears of those that cannot be delivered. `None`: the store failed, and
+    /// the broker stops. Not cancel-safe.
+    async fn load(&self, parcels: Vec<Parcel>) -> Option<Loaded> {
+        let mut loaded = self.loader.load(parcels).await;
+        if let Some(error) = loaded.failed {
+            self.engine.fail(error);
+            return None;
+        }
+        for (delivery, fault) in std::mem::take(&mut loaded.undeliverable) {
+            tracing::error!(message_id = %delivery.id, group = %delivery.group, fault, "message cannot be delivered");
+            self.engine.tell(Input::Undeliverable(delivery.token, fault)).await;
+        }
+        Some(loaded)
     }
 }
 

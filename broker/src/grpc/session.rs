@@ -116,11 +116,8 @@ async fn write<T>(
             Ok(parcels) => parcels,
             Err(closing) => return Ok(closing),
         };
-        let mut loaded = edge.loader.load(parcels).await;
-        for (delivery, fault) in std::mem::take(&mut loaded.undeliverable) {
-            tracing::error!(message_id = %delivery.id, group = %delivery.group, fault, "message cannot be delivered");
-            edge.engine.tell(Input::Undeliverable(delivery.token, fault)).await;
-        }
+        // The store failed: the broker stops, and what it would say now is void.
+        let loaded = edge.load(parcels).await.ok_or(Gone)?;
         if let Some(frame) = frame(loaded) {
             frames.send(frame).await?;
         }

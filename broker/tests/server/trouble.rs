@@ -151,6 +151,75 @@ async fn many_small_frames_to_a_stalled_peer_do_not_kill_its_connection() {
 }
 
 #[tokio::test]
+async fn a_backup_that_nobody_takes_ends_and_lets_the_store_go_on() {
+    let faults = Faults::default();
+    let store = Faulty { store: MemStore::new(), faults: faults.clone() };
+    let config = BrokerConfig { peer_stall: Duration::from_millis(100), ..config() };
+    let broker = Broker::start(config, store).await.unwrap();
+    let channel = connect(broker.grpc_addr()).await;
+    let mut admin = v1::admin_service_client::AdminServiceClient::new(channel);
+    let mut pieces = admin.backup_store(v1::BackupStoreRequest {}).await.unwrap().into_inner();
+    pieces.message().await.unwrap().expect("it begins");
+    tokio::time::timeout(Duration::from_secs(20), faults.backup_ended()).await.expect("given up");
+    // Whoever comes back finds no end that looks like a whole backup.
+    let end = loop {
+        match pieces.message().await {
+            Ok(piece) => assert!(piece.is_some(), "the backup is not whole"),
+            Err(status) => break status,
+        }
+    };
+    assert_refused(&end, Code::ResourceExhausted, "OVERLOADED", None);
+    assert!(end.message().contains("backup"), "{}", end.message());
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_stops_the_broker_and_buries_nothing() {
+    let store = MemStore::new();
+    let disk = store.disk().clone();
+    let faults = Faults::default();
+    let mut broker = Broker::start(config(), Faulty { store, faults: faults.clone() }).await.unwrap();
+    let channel = connect(broker.grpc_addr()).await;
+    let mut producer = v1::producer_service_client::ProducerServiceClient::new(channel.clone());
+    producer.publish(published("healthy")).await.unwrap();
+    faults.fail_bodies();
+    let consumers = v1::consumer_service_client::ConsumerServiceClient::new(channel);
+    let mut consumer = ConsumerStream::open(consumers).await;
+    consumer.hello(consumer_hello("billing", "t")).await;
+    consumer.credit(1).await;
+    let end = tokio::time::timeout(Duration::from_secs(20), broker.wait()).await.expect("it stops");
+    assert!(matches!(end, DriverError::Read(_)), "{end}");
+    drop(broker);
+
+    // The disk is well again: the message is as it was.
+    let healed = Harness::start_on(config(), MemStore::claim(&disk)).await;
+    let mut consumer = healed.consumer_session("billing", "t").await;
+    consumer.credit(1).await;
+    let delivery = consumer.deliveries(1).await.remove(0);
+    assert_eq!((&delivery.message.unwrap().body[..], delivery.attempt), (&b"healthy"[..], 1));
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_fails_a_receive() {
+    let faults = Faults::default();
+    let store = Faulty { store: MemStore::new(), faults: faults.clone() };
+    let mut broker = Broker::start(config(), store).await.unwrap();
+    let channel = connect(broker.grpc_addr()).await;
+    let mut producer = v1::producer_service_client::ProducerServiceClient::new(channel.clone());
+    producer.publish(published("healthy")).await.unwrap();
+    faults.fail_bodies();
+    let request = v1::ReceiveRequest {
+        group: "billing".into(),
+        client_id: "billing-1".into(),
+        subscriptions: vec![v1::Subscription { topic: "t".into(), tags: Vec::new() }],
+        ..v1::ReceiveRequest::default()
+    };
+    let mut consumer = v1::consumer_service_client::ConsumerServiceClient::new(channel);
+    assert!(consumer.receive(request).await.is_err(), "an empty answer would say that nothing was ready");
+    let end = tokio::time::timeout(Duration::from_secs(20), broker.wait()).await.expect("it stops");
+    assert!(matches!(end, DriverError::Read(_)), "{end}");
+}
+
+#[tokio::test]
 async fn a_failed_commit_stops_the_broker_and_nothing_is_answered() {
     let mut harness = Harness::start().await;
     harness.publish("t", "before").await;

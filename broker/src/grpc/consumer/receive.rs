@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use escrow_protocol::limits::{CREDIT_BYTES_MAX, RECEIVE_MESSAGES_MAX, RECEIVE_WAIT_MS_MAX};
-use escrow_protocol::v1;
+use escrow_protocol::{Reason, v1};
 
 use crate::dispatch::{Loaded, LoadedDelivery, Outbox};
 use crate::engine::{ConsumerConnected, Credit, Input, Refusal, Settle, Verb};
@@ -103,11 +103,9 @@ async fn take(
         outcome = left;
     }
     parcels.extend(outbox.take_all());
-    let Loaded { deliveries, undeliverable, .. } = edge.loader.load(parcels).await;
-    for (delivery, fault) in undeliverable {
-        tracing::error!(message_id = %delivery.id, group = %delivery.group, fault, "message cannot be delivered");
-        edge.engine.tell(Input::Undeliverable(delivery.token, fault)).await;
-    }
+    let Some(Loaded { deliveries, .. }) = edge.load(parcels).await else {
+        return Err(Refusal::new(Reason::Internal, "the broker's store failed; the broker stops"));
+    };
     match outcome {
         Ok(()) => Ok(deliveries),
         // What was given is given: the stop of the broker does not take it back.

@@ -1,6 +1,7 @@
 //! A broker in this process, on ports of its own, over a store in memory that can be told to fail; and raw clients.
 
 mod consumer;
+mod faulty;
 mod gated;
 mod producer;
 
@@ -17,6 +18,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 pub(crate) use consumer::{ConsumerStream, ack, consumer_hello, nack, reject};
+pub(crate) use faulty::{Faults, Faulty};
 pub(crate) use gated::{Gate, Gated};
 pub(crate) use producer::{ProducerStream, decide, producer_hello, publish, send_half};
 

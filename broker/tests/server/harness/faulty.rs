@@ -1,0 +1,109 @@
+//! A store in memory whose message bodies cannot be read on order, as on a failing disk, and whose backup never ends.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use escrow_broker::records::keys;
+use escrow_broker::service::{Administered, StoreAdmin, StoreNumbers, Verification};
+use escrow_protocol::MessageId;
+use escrow_storage::{
+    Batch, CommitError, Entry, Epoch, KeyRange, MemReader, MemStore, Read, ReadError, Room, Sequence, Store,
+};
+use tokio::sync::Notify;
+
+/// What of the store fails, and what became of its backup. A clone is the same switch.
+#[derive(Clone, Default)]
+pub(crate) struct Faults {
+    bodies: Arc<AtomicBool>,
+    backup_ended: Arc<Notify>,
+}
+
+impl Faults {
+    /// From now on no message record can be read.
+    pub(crate) fn fail_bodies(&self) {
+        self.bodies.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until a backup was given up.
+    pub(crate) async fn backup_ended(&self) {
+        self.backup_ended.notified().await;
+    }
+}
+
+/// See the module.
+pub(crate) struct Faulty {
+    pub(crate) store: MemStore,
+    pub(crate) faults: Faults,
+}
+
+#[derive(Clone)]
+pub(crate) struct FaultyReader {
+    reader: MemReader,
+    faults: Faults,
+}
+
+impl Read for FaultyReader {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        let is_message = key[0] == keys::message(MessageId::new(0, [0; 10]))[0];
+        if is_message && self.faults.bodies.load(Ordering::SeqCst) {
+            return Err(ReadError::Failed("input/output error".to_owned()));
+        }
+        self.reader.get(key)
+    }
+
+    fn scan(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        self.reader.scan(range, limit)
+    }
+
+    fn scan_back(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        self.reader.scan_back(range, limit)
+    }
+}
+
+impl Store for Faulty {
+    type Reader = FaultyReader;
+
+    fn reader(&self) -> FaultyReader {
+        FaultyReader { reader: self.store.reader(), faults: self.faults.clone() }
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.store.epoch()
+    }
+
+    fn commit(&mut self, batch: Batch) -> Result<Sequence, CommitError> {
+        self.store.commit(batch)
+    }
+
+    fn room(&self) -> Room {
+        self.store.room()
+    }
+}
+
+impl Administered for Faulty {
+    fn admin(&self) -> Arc<dyn StoreAdmin> {
+        Arc::new(EndlessBackup(self.faults.clone()))
+    }
+}
+
+/// Hands out pieces until nobody takes them.
+struct EndlessBackup(Faults);
+
+impl StoreAdmin for EndlessBackup {
+    fn numbers(&self) -> StoreNumbers {
+        StoreNumbers::default()
+    }
+
+    fn verify(&self) -> Result<Verification, ReadError> {
+        Ok(Verification::default())
+    }
+
+    fn backup(&self, take: &mut dyn FnMut(Bytes) -> ControlFlow<()>) -> Result<(), ReadError> {
+        let piece = Bytes::from(vec![7; 64 * 1024]);
+        while take(piece.clone()).is_continue() {}
+        self.0.backup_ended.notify_one();
+        Ok(())
+    }
+}
