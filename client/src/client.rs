@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use escrow_protocol::{ClientId, GroupName};
+use escrow_protocol::{ClientId, GroupName, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Reason};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::admin::Admin;
@@ -163,6 +163,22 @@ fn endpoint(url: &str, settings: &Settings) -> Result<Endpoint, Error> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(HTTP2_FRAME_BYTES))
+}
+
+/// Checks the version that a broker of the release `broker` wants to speak from its welcome on.
+pub(crate) fn check_version(version: u32, broker: &str) -> Result<(), Error> {
+    if (PROTOCOL_VERSION_MIN..=PROTOCOL_VERSION).contains(&version) {
+        return Ok(());
+    }
+    let remedy = match version > PROTOCOL_VERSION {
+        true => "upgrade this client, or use an older broker",
+        false => "upgrade the broker, or use an older client",
+    };
+    let text = format!(
+        "the broker (release {broker}) speaks version {version} of the protocol, this client {PROTOCOL_VERSION_MIN} to \
+         {PROTOCOL_VERSION}; {remedy}"
+    );
+    Err(Error::new(ErrorKind::Conflict, text).with_reason(Reason::ProtocolVersion))
 }
 
 /// Checks the name of a group.

@@ -103,6 +103,12 @@ impl Error {
         self
     }
 
+    /// For what this client finds out by itself and the broker would have a reason for.
+    pub(crate) fn with_reason(mut self, reason: Reason) -> Self {
+        self.0.reason = Some(reason);
+        self
+    }
+
     pub(crate) fn with_unknown_outcome(mut self, unknown: bool) -> Self {
         self.0.outcome_unknown = unknown;
         self

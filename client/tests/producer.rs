@@ -60,10 +60,29 @@ async fn a_refused_hello_is_the_builders_error() {
     let refuse = async {
         let session = broker.producer().await;
         assert_eq!((session.hello.client_id.as_str(), session.hello.protocol_version), ("test-1", 1));
+        assert_eq!(session.hello.protocol_version_min, 1);
         session.refuse(Status::failed_precondition("too old")).await;
     };
     let (producer, ()) = tokio::join!(client.producer("orders").build(), refuse);
     assert_eq!(producer.expect_err("refused").kind(), ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn a_version_this_client_does_not_speak_is_refused_by_it() {
+    let mut broker = ScriptedBroker::start().await;
+    let client = broker.client().await;
+    for (version, remedy) in [(2, "upgrade this client"), (0, "upgrade the broker")] {
+        let welcome = async {
+            let session = broker.producer().await;
+            session.welcome_with_version(version).await;
+            session
+        };
+        let (producer, _session) = tokio::join!(client.producer("orders").build(), welcome);
+        let error = producer.expect_err("refused");
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::Conflict, Some(Reason::ProtocolVersion)));
+        assert!(error.message().contains(remedy), "{error}");
+        assert!(!error.is_retryable() && !error.outcome_unknown());
+    }
 }
 
 #[tokio::test]

@@ -24,3 +24,5 @@ pub use reason::Reason;
 
 /// The newest version of the protocol that this release speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
+/// The oldest version of the protocol that this release still speaks.
+pub const PROTOCOL_VERSION_MIN: u32 = 1;

@@ -36,7 +36,7 @@ reasons! {
     InvalidField = "INVALID_FIELD",
     /// The first frame of a session was not a hello, or a second one came. (INVALID_ARGUMENT)
     HelloExpected = "HELLO_EXPECTED",
-    /// The client speaks only a protocol this broker does not know. (FAILED_PRECONDITION)
+    /// Client and broker have no version of the protocol in common; details name both. (FAILED_PRECONDITION)
     ProtocolVersion = "PROTOCOL_VERSION",
     /// No such topic. (NOT_FOUND)
     UnknownTopic = "UNKNOWN_TOPIC",

@@ -14,7 +14,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use escrow_protocol::Reason;
+use escrow_protocol::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Reason};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -92,13 +92,38 @@ fn hello_expected(fault: &str) -> Refusal {
     )
 }
 
-/// The version both sides speak: the lower of the two.
-fn protocol_version(offered: u32) -> Result<u32, Refusal> {
-    match offered {
-        0 => Err(Refusal::invalid(
-            "protocol_version",
-            "it is missing; send the newest version the client speaks",
-        )),
-        offered => Ok(offered.min(escrow_protocol::PROTOCOL_VERSION)),
+/// The version both sides speak: the lower of the newest of each. A client says the newest version it speaks and the
+/// oldest (0: the first).
+fn protocol_version(newest: u32, oldest: u32) -> Result<u32, Refusal> {
+    let oldest = oldest.max(1);
+    if newest == 0 {
+        let fault = "it is missing; send the newest version the client speaks";
+        return Err(Refusal::invalid("protocol_version", fault));
     }
+    if oldest > newest {
+        let fault =
+            format!("it is {oldest}, newer than protocol_version, {newest}; send the oldest version spoken");
+        return Err(Refusal::invalid("protocol_version_min", fault));
+    }
+    let version = newest.min(PROTOCOL_VERSION);
+    if version < oldest || version < PROTOCOL_VERSION_MIN {
+        return Err(no_common_version(newest, oldest));
+    }
+    Ok(version)
+}
+
+fn no_common_version(newest: u32, oldest: u32) -> Refusal {
+    let remedy = match oldest > PROTOCOL_VERSION {
+        true => "upgrade the broker, or use an older client",
+        false => "upgrade the client, or use an older broker",
+    };
+    let text = format!(
+        "the client speaks the protocol versions {oldest} to {newest}, this broker {PROTOCOL_VERSION_MIN} to \
+         {PROTOCOL_VERSION}; {remedy}"
+    );
+    Refusal::new(Reason::ProtocolVersion, text)
+        .with("client_min", oldest)
+        .with("client_max", newest)
+        .with("broker_min", PROTOCOL_VERSION_MIN)
+        .with("broker_max", PROTOCOL_VERSION)
 }

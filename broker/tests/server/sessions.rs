@@ -39,11 +39,44 @@ async fn both_sides_speak_the_lower_version() {
     let hello = v1::ProducerHello { protocol_version: 7, ..producer_hello("orders", &[]) };
     assert_eq!(newer.hello(hello).await.protocol_version, 1);
 
+    let mut newer = ConsumerStream::open(harness.consumer()).await;
+    let hello =
+        v1::ConsumerHello { protocol_version: 7, protocol_version_min: 1, ..consumer_hello("billing", "t") };
+    assert_eq!(newer.hello(hello).await.protocol_version, 1);
+
     let mut none = ConsumerStream::open(harness.consumer()).await;
     let hello = v1::ConsumerHello { protocol_version: 0, ..consumer_hello("billing", "t") };
     none.send(ConsumerUp::Hello(hello)).await;
     let status = none.next().await.unwrap_err();
     assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some("protocol_version"));
+
+    let mut confused = ConsumerStream::open(harness.consumer()).await;
+    let hello = v1::ConsumerHello { protocol_version_min: 2, ..consumer_hello("billing", "t") };
+    confused.send(ConsumerUp::Hello(hello)).await;
+    let status = confused.next().await.unwrap_err();
+    assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some("protocol_version_min"));
+}
+
+#[tokio::test]
+async fn a_client_that_speaks_no_version_of_the_broker_is_told_both_and_what_to_do() {
+    let harness = Harness::start().await;
+    let mut producer = ProducerStream::open(harness.producer()).await;
+    let hello =
+        v1::ProducerHello { protocol_version: 9, protocol_version_min: 7, ..producer_hello("orders", &[]) };
+    producer.send(ProducerUp::Hello(hello)).await;
+    let of_producer = producer.next().await.unwrap_err();
+
+    let mut consumer = ConsumerStream::open(harness.consumer()).await;
+    let hello =
+        v1::ConsumerHello { protocol_version: 9, protocol_version_min: 7, ..consumer_hello("billing", "t") };
+    consumer.send(ConsumerUp::Hello(hello)).await;
+    let of_consumer = consumer.next().await.unwrap_err();
+    for status in [of_producer, of_consumer] {
+        assert_refused(&status, Code::FailedPrecondition, "PROTOCOL_VERSION", None);
+        for words in ["7 to 9", "1 to 1", "upgrade the broker, or use an older client"] {
+            assert!(status.message().contains(words), "{}", status.message());
+        }
+    }
 }
 
 #[tokio::test]

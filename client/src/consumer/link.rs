@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+use crate::client::check_version;
 use crate::error::{Error, ErrorKind};
 use crate::settings::{FRAMES_QUEUED_MAX, Settings};
 
@@ -56,6 +57,7 @@ impl ConsumerLink {
         let mut inbound = service.session(ReceiverStream::new(frames)).await.map_err(refused)?.into_inner();
         match inbound.message().await.map_err(refused)?.and_then(|response| response.kind) {
             Some(consumer_response::Kind::Welcome(welcome)) => {
+                check_version(welcome.protocol_version, &welcome.broker_version)?;
                 Ok(ConsumerStream { outbound, inbound, welcome })
             }
             Some(consumer_response::Kind::Goodbye(goodbye)) => Err(Error::from(goodbye)),

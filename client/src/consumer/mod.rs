@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use escrow_protocol::limits::{CREDIT_BYTES_MAX, CREDIT_MESSAGES_MAX};
 use escrow_protocol::v1::{ConsumerHello, StartPosition, Subscription};
-use escrow_protocol::{PROTOCOL_VERSION, Tag, TopicName};
+use escrow_protocol::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Tag, TopicName};
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
 
@@ -235,6 +235,7 @@ impl SubscriptionBuilder {
         };
         ConsumerHello {
             protocol_version: PROTOCOL_VERSION,
+            protocol_version_min: PROTOCOL_VERSION_MIN,
             client_id: self.settings.client_id.clone(),
             group: self.group.clone(),
             subscriptions: self.subscriptions.clone(),

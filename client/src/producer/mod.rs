@@ -16,7 +16,7 @@ use escrow_protocol::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_MESSAGES_MAX};
 use escrow_protocol::v1::producer_command::Command;
 use escrow_protocol::v1::producer_result::Result as Outcome;
 use escrow_protocol::v1::{ProducerHello, PublishRequest};
-use escrow_protocol::{Kind, MessageId, PROTOCOL_VERSION, TransactionId};
+use escrow_protocol::{Kind, MessageId, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, TransactionId};
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
 
@@ -123,6 +123,7 @@ impl<S> ProducerBuilder<S> {
         let default_kind = kinds.first().cloned().unwrap_or_default();
         let hello = ProducerHello {
             protocol_version: PROTOCOL_VERSION,
+            protocol_version_min: PROTOCOL_VERSION_MIN,
             client_id: self.settings.client_id.clone(),
             group: self.group.clone(),
             check_kinds: kinds,

@@ -112,8 +112,12 @@ impl ProducerSession {
     }
 
     pub(crate) async fn welcome(&self) {
+        self.welcome_with_version(1).await;
+    }
+
+    pub(crate) async fn welcome_with_version(&self, protocol_version: u32) {
         self.send(producer_response::Kind::Welcome(v1::ProducerWelcome {
-            protocol_version: 1,
+            protocol_version,
             broker_version: "scripted".into(),
             body_bytes_max: 4 * 1024 * 1024,
         }))
@@ -184,9 +188,13 @@ impl ConsumerSession {
     }
 
     pub(crate) async fn welcome(&mut self, lease: Duration) {
+        self.welcome_with_version(1, lease).await;
+    }
+
+    pub(crate) async fn welcome_with_version(&mut self, protocol_version: u32, lease: Duration) {
         self.lease = lease;
         self.send(consumer_response::Kind::Welcome(v1::ConsumerWelcome {
-            protocol_version: 1,
+            protocol_version,
             broker_version: "scripted".into(),
             group: self.hello.group.clone(),
             lease_ms: lease.as_millis() as i64,

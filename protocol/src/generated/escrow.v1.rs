@@ -170,7 +170,7 @@ impl TransactionState {
 pub enum InDoubtPolicy {
     /// The broker's setting for the kind.
     InDoubtUnspecified = 0,
-    /// Keep it and alarm.
+    /// Keep it, count it, list it, log it: a person decides.
     Park = 1,
     /// Roll it back.
     InDoubtRollback = 2,
@@ -236,6 +236,10 @@ pub struct ProducerHello {
     /// The kinds of transactions this instance can answer checks for. Empty: none.
     #[prost(string, repeated, tag = "4")]
     pub check_kinds: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The oldest protocol version the client still speaks. 0 means 1. A broker that knows none of these versions refuses
+    /// with PROTOCOL_VERSION.
+    #[prost(uint32, tag = "5")]
+    pub protocol_version_min: u32,
 }
 /// Whatever waited at the client, in one frame: at most 1024 commands, at most 8 MiB.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1068,6 +1072,10 @@ pub struct ConsumerHello {
     /// With FROM_TIME: Unix milliseconds.
     #[prost(int64, tag = "7")]
     pub start_time_ms: i64,
+    /// The oldest protocol version the client still speaks. 0 means 1. A broker that knows none of these versions refuses
+    /// with PROTOCOL_VERSION.
+    #[prost(uint32, tag = "8")]
+    pub protocol_version_min: u32,
 }
 /// Whatever waited at the client, in one frame.
 #[derive(Clone, PartialEq, ::prost::Message)]

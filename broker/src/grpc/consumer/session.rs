@@ -50,7 +50,7 @@ fn connected(
     address: String,
     hello: v1::ConsumerHello,
 ) -> fields::Checked<(u32, ConsumerConnected)> {
-    let version = protocol_version(hello.protocol_version)?;
+    let version = protocol_version(hello.protocol_version, hello.protocol_version_min)?;
     Ok((version, consumer::consumer_hello(outbox.id(), address, hello)?))
 }
 

@@ -55,7 +55,7 @@ fn connected(
     address: String,
     hello: v1::ProducerHello,
 ) -> Result<(u32, ProducerConnected), Refusal> {
-    let version = protocol_version(hello.protocol_version)?;
+    let version = protocol_version(hello.protocol_version, hello.protocol_version_min)?;
     let producer = transaction::producer_name(&hello.group, &hello.client_id)?;
     let kinds = transaction::check_kinds(&hello.check_kinds)?;
     let ProducerName { group, client } = producer;

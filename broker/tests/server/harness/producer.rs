@@ -86,6 +86,7 @@ pub(crate) fn producer_hello(group: &str, kinds: &[&str]) -> v1::ProducerHello {
         client_id: format!("{group}-1"),
         group: group.to_owned(),
         check_kinds: kinds.iter().map(ToString::to_string).collect(),
+        ..v1::ProducerHello::default()
     }
 }
 
