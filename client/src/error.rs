@@ -133,7 +133,9 @@ impl Error {
         self.0.kind
     }
 
-    /// The broker's reason, if the broker refused and gave one that this release knows.
+    /// The broker's reason, if the broker refused and gave one that this release knows; also if
+    /// this client found out by itself: [`Reason::ProtocolVersion`], if it and the broker have no version in common, and
+    /// [`Reason::StaleLease`], if a settlement was not sent because the session was lost, and the lease with it.
     pub fn reason(&self) -> Option<Reason> {
         self.0.reason
     }

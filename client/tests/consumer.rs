@@ -281,6 +281,45 @@ async fn after_a_lost_session_the_stream_goes_on_without_what_was_prefetched() {
 }
 
 #[tokio::test]
+async fn while_the_session_is_down_nothing_hangs_and_what_is_not_sent_says_so() {
+    let mut broker = ScriptedBroker::start().await;
+    let client = broker.client().await;
+    let (mut deliveries, mut session) = open(&mut broker, orders(&client).prefetch(10)).await;
+    session.granted().await;
+    session.deliver([1]).await;
+    let held = next(&mut deliveries).await;
+    session.break_off().await;
+    // The next session is asked for and not welcomed.
+    let mut down = broker.consumer().await;
+    // More extensions than the session keeps waiting.
+    for _ in 0..100 {
+        let extended = within("the extension", held.extend(Duration::from_secs(60))).await;
+        assert_eq!(extended.expect_err("lost").reason(), Some(Reason::StaleLease));
+    }
+    let error = within("the ack", held.ack()).await.expect_err("lost");
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Conflict, Some(Reason::StaleLease)));
+    assert!(!error.outcome_unknown(), "{error}");
+    down.welcome(LONG_LEASE).await;
+    assert_eq!(down.granted().await, 10, "nothing is held any more");
+}
+
+#[tokio::test]
+async fn a_version_this_client_does_not_speak_is_refused_by_it() {
+    let mut broker = ScriptedBroker::start().await;
+    let client = broker.client().await;
+    let welcome = async {
+        let mut session = broker.consumer().await;
+        assert_eq!((session.hello.protocol_version, session.hello.protocol_version_min), (1, 1));
+        session.welcome_with_version(2, LONG_LEASE).await;
+        session
+    };
+    let (opened, _session) = tokio::join!(orders(&client).open(), welcome);
+    let error = opened.expect_err("refused");
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Conflict, Some(Reason::ProtocolVersion)));
+    assert!(error.message().contains("upgrade this client"), "{error}");
+}
+
+#[tokio::test]
 async fn a_refusal_after_a_loss_comes_once_and_then_the_stream_ends() {
     let mut broker = ScriptedBroker::start().await;
     let client = broker.client().await;

@@ -11,7 +11,7 @@ use escrow_protocol::v1;
 use escrow_protocol::v1::settlement::Verb;
 use escrow_protocol::v1::{Ack, Extend, Release};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use crate::clock;
 use crate::consumer::received::Received;
@@ -62,8 +62,15 @@ impl Lease {
         let lease_ms = i64::try_from(clock::milliseconds(time)).unwrap_or(i64::MAX);
         let verb = Verb::Extend(Extend { lease_ms });
         let settle = Settle { token: self.token, verb, reply: Some(reply) };
-        self.handle.extensions.send(settle).await.map_err(|_closed| Error::closed("consumer"))?;
-        wait_for(answer, self.handle.operation_timeout).await
+        let deadline = clock::now() + self.handle.operation_timeout;
+        match timeout_at(deadline, self.handle.extensions.send(settle)).await {
+            Ok(handed_over) => handed_over.map_err(|_closed| Error::closed("consumer"))?,
+            Err(elapsed) => {
+                let text = "too many extensions wait for the session: this one was not sent in time";
+                return Err(Error::new(ErrorKind::Timeout, text).because(elapsed));
+            }
+        }
+        wait_for(answer, deadline.saturating_duration_since(clock::now())).await
     }
 
     fn hand_over(

@@ -179,21 +179,49 @@ impl ConsumerSession {
         let mut stay_away = stay_away;
         loop {
             let delay = self.backoff.next_delay().max(self.backoff.no_earlier_than(stay_away));
-            let opening = async {
-                sleep(delay).await;
-                self.link.open().await
-            };
-            let opened = tokio::select! {
-                opened = opening => opened,
-                () = self.state.closing.cancelled() => return Ok(None),
-            };
-            match opened {
-                Ok(stream) => return Ok(Some(stream)),
-                Err(error) if error.may_reconnect() => {
+            match self.attempt(delay).await {
+                None => return Ok(None),
+                Some(Ok(stream)) => return Ok(Some(stream)),
+                Some(Err(error)) if error.may_reconnect() => {
                     tracing::warn!(group = self.link.hello.group, error = %error, "consumer cannot reconnect yet");
                     stay_away = error.retry_after().unwrap_or_default();
                 }
-                Err(error) => return Err(error),
+                Some(Err(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// One attempt to open a stream, after `delay`. What is settled or extended meanwhile is answered at once: nothing
+    /// of it can count any more. `None`: the reader is gone.
+    async fn attempt(&mut self, delay: Duration) -> Option<Result<ConsumerStream, Error>> {
+        let Self { link, queues, leases, state, extensions_ended, .. } = self;
+        let opening = async {
+            sleep(delay).await;
+            link.open().await
+        };
+        tokio::pin!(opening);
+        let (mut settled, mut extended) = (Vec::new(), Vec::new());
+        let settled_max = queues.settlements.max_capacity();
+        loop {
+            // Every arm is cancel safe.
+            tokio::select! {
+                opened = &mut opening => return Some(opened),
+                () = state.closing.cancelled() => return None,
+                count = queues.settlements.recv_many(&mut settled, settled_max) => {
+                    if count == 0 {
+                        return None;
+                    }
+                    for settle in settled.drain(..) {
+                        if settle.is_final() {
+                            leases.give_back(settle.token);
+                        }
+                        settle.refuse_as_lost();
+                    }
+                }
+                count = queues.extensions.recv_many(&mut extended, EXTENSIONS_QUEUED_MAX), if !*extensions_ended => {
+                    *extensions_ended = count == 0;
+                    extended.drain(..).for_each(Settle::refuse_as_lost);
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use escrow_protocol::Reason;
 use escrow_protocol::limits::{FRAME_BYTES_SOFT, FRAME_ENTRIES_MAX};
 use escrow_protocol::v1::settlement::Verb;
 use escrow_protocol::v1::{SettleResult, Settlement};
@@ -21,8 +22,15 @@ pub(crate) struct Settle {
 }
 
 impl Settle {
+    /// Tells whoever waits that it was never sent: the session is gone, and the lease with it.
+    pub(crate) fn refuse_as_lost(self) {
+        if let Some(reply) = self.reply {
+            let _ = reply.send(Err(lease_lost()));
+        }
+    }
+
     /// Whether the delivery is out of this client's hands with it.
-    fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         is_final(&self.verb)
     }
 }
@@ -106,9 +114,8 @@ impl Settlements {
         under_way.is_final.then_some(under_way.token)
     }
 
-    /// The session ended. What was sent has an unknown outcome. What was not is kept if somebody waits for it, so that
-    /// the broker can judge it in the next session; the rest is void, the leases being lost. Returns the leases that
-    /// are out of this client's hands.
+    /// The session ended, and all leases with it. What was sent has an unknown outcome, what was not has none. Returns
+    /// the leases that are out of this client's hands.
     pub(crate) fn session_lost(&mut self) -> Vec<u64> {
         self.frames.clear();
         let mut gone = Vec::new();
@@ -118,13 +125,12 @@ impl Settlements {
                 gone.push(under_way.token);
             }
         }
-        self.to_send.retain(|settle| {
-            let kept = settle.reply.is_some();
-            if !kept && settle.is_final() {
+        for settle in self.to_send.drain(..) {
+            if settle.is_final() {
                 gone.push(settle.token);
             }
-            kept
-        });
+            settle.refuse_as_lost();
+        }
         gone
     }
 
@@ -137,6 +143,11 @@ impl Settlements {
             let _ = reply.send(Err(error.copy()));
         }
     }
+}
+
+fn lease_lost() -> Error {
+    let text = "the session was lost before the settlement was sent, and the lease with it; the message is delivered again";
+    Error::new(ErrorKind::Conflict, text).with_reason(Reason::StaleLease)
 }
 
 fn result_lost() -> Error {
@@ -158,17 +169,18 @@ mod tests {
     }
 
     #[test]
-    fn a_sent_ack_of_a_lost_session_has_an_unknown_outcome_and_an_unsent_one_is_judged_later() {
+    fn a_sent_ack_of_a_lost_session_has_an_unknown_outcome_and_an_unsent_one_has_none() {
         let mut settlements = Settlements::default();
         let mut sent = ack(&mut settlements, 1);
         settlements.next_frame();
         let mut unsent = ack(&mut settlements, 2);
-        assert_eq!(settlements.session_lost(), [1]);
+        assert_eq!(settlements.session_lost(), [1, 2]);
         let error = sent.try_recv().expect("answered").expect_err("lost");
         assert!(error.outcome_unknown() && error.is_retryable());
-        assert!(unsent.try_recv().is_err(), "still under way");
-        let (entries, _) = settlements.next_frame();
-        assert_eq!(entries[0].lease_token, 2);
+        let error = unsent.try_recv().expect("answered").expect_err("lost");
+        assert_eq!(error.reason(), Some(Reason::StaleLease));
+        assert!(!error.outcome_unknown() && !error.is_retryable());
+        assert!(settlements.is_empty());
     }
 
     #[test]
