@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 
 use escrow_protocol::{Reason, ShardId};
-use escrow_storage::{CommitError, ReadError, Store};
+use escrow_storage::{BATCH_BYTES_MAX, Batch, CommitError, Edit, ReadError, Store};
 use tokio::sync::oneshot;
 
 use crate::clock::{Chance, Clock};
@@ -30,6 +30,8 @@ const TURN_INPUTS_MAX: usize = 1_024;
 const TURN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// After a commit that found no room the driver rests this long, milliseconds: what is due would only be refused again.
 const REFUSED_PAUSE_MS: u64 = 1_000;
+/// When a client whose input came with too much else should try again, milliseconds.
+const TOO_MUCH_RETRY_MS: u64 = 50;
 /// When a client that met a full disk should try again, milliseconds.
 const DISK_FULL_RETRY_MS: u64 = 5_000;
 /// When the clients of a rebuilt engine should come back, milliseconds.
@@ -209,9 +211,10 @@ impl<S: Store> Driver<S> {
         let edits = finished.batch.len();
         if edits > 0 {
             let begun_us = parts.clock.micros();
+            let batch_bytes = bytes_of(&finished.batch);
             match parts.store.commit(finished.batch) {
                 Ok(_) => parts.metrics.committed(inputs, parts.clock.micros() - begun_us),
-                Err(CommitError::Refused(fault)) => return self.refuse(answers, &fault),
+                Err(CommitError::Refused(fault)) => return self.refuse(answers, batch_bytes, &fault),
                 // Failed, fenced or unknown: all memory of the shard is void. Nothing is answered.
                 Err(error) => return Err(error.into()),
             }
@@ -235,20 +238,58 @@ impl<S: Store> Driver<S> {
 
     /// There was no room for the turn: every input of it is refused, and the engine forgets it by reading the store
     /// again. What it knew of sessions is gone too: they are closed, and come back.
-    fn refuse(&mut self, answers: Vec<(ReplyTo, Outcome)>, fault: &str) -> Result<(), DriverError> {
-        tracing::warn!(fault, inputs = answers.len(), "no room for a turn: its inputs are refused");
+    fn refuse(
+        &mut self,
+        answers: Vec<(ReplyTo, Outcome)>,
+        batch_bytes: usize,
+        fault: &str,
+    ) -> Result<(), DriverError> {
+        tracing::warn!(
+            fault,
+            inputs = answers.len(),
+            batch_bytes,
+            "the store refused a turn: its inputs are refused"
+        );
         let (mut rebuilt, _) = recover(&self.parts, &self.reader)?;
         rebuilt.succeed(&self.engine);
         self.engine = rebuilt;
-        let refusal = Refusal::new(Reason::DiskFull, "the broker's disk is full; free space, then try again")
-            .retry_after(DISK_FULL_RETRY_MS);
-        self.parts.metrics.refused(Reason::DiskFull, answers.len());
+        let refusal = refusal_of(answers.len(), batch_bytes, fault);
+        self.parts.metrics.refused(refusal.reason, answers.len());
         let refused = answers.into_iter().map(|(reply_to, _)| (reply_to, Err(refusal.clone()))).collect();
         post(&self.parts.sessions, refused, Vec::new());
         self.parts.sessions.close_all("the broker had to read its store again", REBUILT_RETURN_MS);
         self.inbox.pause(REFUSED_PAUSE_MS);
         Ok(())
     }
+}
+
+/// What the inputs of a refused turn are told, in the store's words: it refuses for lack of room on the disk, or because
+/// the turn's batch is larger than any it takes.
+fn refusal_of(inputs: usize, batch_bytes: usize, fault: &str) -> Refusal {
+    if batch_bytes <= BATCH_BYTES_MAX {
+        let text = format!("the broker's disk has no room ({fault}); free space, then try again");
+        return Refusal::new(Reason::DiskFull, text).retry_after(DISK_FULL_RETRY_MS);
+    }
+    if inputs > 1 {
+        let text =
+            format!("what came together at once is more than the store takes ({fault}); send it again");
+        return Refusal::new(Reason::Overloaded, text).retry_after(TOO_MUCH_RETRY_MS);
+    }
+    let text = format!("this is more than the store takes at once ({fault}); do it in smaller steps");
+    Refusal::new(Reason::LimitReached, text).with("limit", BATCH_BYTES_MAX)
+}
+
+/// At least what the store counts for `batch`: its keys and values, and what it writes around them.
+fn bytes_of(batch: &Batch) -> usize {
+    const AROUND_AN_EDIT: usize = 16;
+    let edits = batch.iter().map(|(key, edit)| {
+        let value = match edit {
+            Edit::Put(value) => value.len(),
+            Edit::Delete => 0,
+        };
+        key.len() + value + AROUND_AN_EDIT
+    });
+    edits.sum()
 }
 
 fn recover<S: Store>(parts: &DriverParts<S>, reader: &S::Reader) -> Result<(Engine, Recovered), ReadError> {
@@ -259,4 +300,37 @@ fn recover<S: Store>(parts: &DriverParts<S>, reader: &S::Reader) -> Result<(Engi
         settings: parts.settings.clone(),
     };
     Engine::recover(boot, parts.clock.now(), reader)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_turn_is_worded_after_the_store() {
+        let full = refusal_of(3, 100, "No space left on device (os error 28)");
+        assert_eq!(full.reason, Reason::DiskFull);
+        assert!(full.message.contains("No space left on device") && full.retry_after_ms.is_some());
+
+        let fault = "a batch of 1073741825 bytes is larger than 1073741824";
+        let together = refusal_of(3, BATCH_BYTES_MAX + 1, fault);
+        assert_eq!(together.reason, Reason::Overloaded);
+        let alone = refusal_of(1, BATCH_BYTES_MAX + 1, fault);
+        assert_eq!((alone.reason, alone.retry_after_ms), (Reason::LimitReached, None));
+        for refusal in [together, alone] {
+            assert!(
+                refusal.message.contains(fault) && !refusal.message.contains("disk"),
+                "{}",
+                refusal.message
+            );
+        }
+    }
+
+    #[test]
+    fn a_batch_is_never_taken_for_smaller_than_its_keys_and_values() {
+        let mut batch = Batch::new();
+        batch.put(&b"key"[..], &b"value"[..]);
+        batch.delete(&b"gone"[..]);
+        assert!(bytes_of(&batch) >= 3 + 5 + 4);
+    }
 }
