@@ -187,9 +187,105 @@ fn a_half_message_is_decided_by_hand() {
     let decided = server.json(&format!("tx commit {id} --reason paid --yes --as ann"));
     assert_eq!(decided["state"], "COMMITTED");
     assert_eq!((&decided["decided_by"], &decided["decided_because"]), (&"ann".into(), &"paid".into()));
+    let again = server.run(&format!("tx commit {id} --reason paid --yes --as bob"));
+    assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
+    let said = stdout(&again);
+    assert!(said.contains(&format!("{id} was committed already by ann (person) at 20")), "{said}");
     let late = server.run(&format!("tx rollback {id} --reason no --yes"));
     assert_eq!(late.status.code(), Some(1));
     assert!(stderr(&late).contains("ALREADY_DECIDED"), "{}", stderr(&late));
+}
+
+#[test]
+fn what_needs_a_person_is_listed_first_and_was_logged() {
+    let dir = directory();
+    let settings = ["transactions.first_check_after=1ms", "transactions.max_undecided_age=2ms"];
+    let server = Server::start_with(dir.path(), &settings);
+    server.json("topic create order-paid");
+    for _ in 0..3 {
+        server.json("pub order-paid hello --half");
+    }
+    while server.json("tx ls --state parked").as_array().map(Vec::len) < Some(3) {
+        std::thread::yield_now();
+    }
+    let listed = server.json("tx ls");
+    let states: Vec<_> = listed.as_array().expect("a list").iter().map(|tx| &tx["state"]).collect();
+    assert_eq!(states, ["PARKED"; 3]);
+    let table = stdout(&server.run("tx ls"));
+    for heading in ["STATE", "KIND", "AGE", "NO CHECKER"] {
+        assert!(table.contains(heading), "{table}");
+    }
+    let first = server.run("tx ls --limit 2 -o jsonl");
+    assert_eq!(stdout(&first).lines().count(), 2);
+    let cursor = stderr(&first).rsplit(' ').next().expect("a cursor").trim().to_owned();
+    let rest = server.run(&format!("tx ls --cursor {cursor} -o jsonl"));
+    assert_eq!(stdout(&rest).lines().count(), 1, "{}", stderr(&rest));
+    let (_, log) = server.terminate();
+    let warned = log.lines().filter(|line| line.contains("transactions in doubt parked"));
+    let parked = warned.map(|line| {
+        let event: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(event["level"], "WARN");
+        event["parked"].as_u64().expect("a number")
+    });
+    assert_eq!(parked.sum::<u64>(), 3, "{log}");
+}
+
+#[test]
+fn what_is_done_without_a_name_is_logged_without_one() {
+    let dir = directory();
+    let server = Server::start(dir.path());
+    server.json("topic create order-paid");
+    server.json("group create billing --topic order-paid");
+    server.json("group pause billing --as ann");
+    let (_, log) = server.terminate();
+    let events: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let by_hand = |words: &str| events.iter().find(|event| event["message"] == words).expect("logged");
+    for words in ["topic created by hand", "group created by hand"] {
+        assert_eq!((by_hand(words).get("operator"), by_hand(words).get("reason")), (None, None), "{log}");
+    }
+    assert_eq!(by_hand("group changed by hand")["operator"], "ann", "{log}");
+}
+
+#[test]
+fn the_numbers_of_a_store_at_rest() {
+    let dir = directory();
+    let server = Server::start(dir.path());
+    server.json("topic create order-paid");
+    server.json("pub order-paid hello");
+    let data_dir = dir.path().display();
+    let busy = server.run(&format!("store stats --data-dir {data_dir}"));
+    assert_eq!(busy.status.code(), Some(1), "the broker has it open");
+    assert!(stderr(&busy).contains("in use by another process"), "{}", stderr(&busy));
+    let sequence = server.json("store stats")["last_sequence"].as_u64().expect("a number");
+    server.terminate();
+    let words = format!("store stats --data-dir {data_dir} -o json");
+    let output = escrow().args(words.split(' ')).output().expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let stats: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(stats["last_sequence"].as_u64() >= Some(sequence), "{stats}");
+    assert!(stats["table_bytes"].as_u64() > Some(0) && stats["journal_files"].as_u64() > Some(0), "{stats}");
+    assert_eq!(stats["faults"], 0);
+}
+
+#[test]
+fn a_health_check_needs_no_consent_to_listen() {
+    let health = escrow().args(["server", "health", "--set", "grpc.listen=0.0.0.0:1"]).output();
+    let health = health.expect("it runs");
+    assert_eq!(health.status.code(), Some(3), "nobody is there: {}", stderr(&health));
+}
+
+#[test]
+fn a_place_that_takes_no_files_is_named() {
+    let started = escrow().args(["server", "--set", "data_dir=/proc/x"]).output().expect("it runs");
+    assert_eq!(started.status.code(), Some(1));
+    assert!(stderr(&started).contains("the directory /proc cannot be written to"), "{}", stderr(&started));
+    let dir = directory();
+    let server = Server::start(dir.path());
+    let missing = dir.path().join("missing");
+    let backup = server.run(&format!("store backup --to {}/x", missing.display()));
+    assert_eq!(backup.status.code(), Some(1));
+    let expected = format!("there is no directory {}", missing.display());
+    assert!(stderr(&backup).contains(&expected), "{}", stderr(&backup));
 }
 
 #[test]

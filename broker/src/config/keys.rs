@@ -274,7 +274,7 @@ pub(super) const KEYS: &[Key] = &[
         "transactions.in_doubt",
         InDoubt,
         transactions.in_doubt,
-        "What becomes of a transaction that nobody can answer for. park: kept, alarmed, a person decides."
+        "What becomes of a transaction that nobody can answer for. park: kept, counted, logged and listed by `escrow tx ls`; a person decides."
     ),
     Key {
         name: "transactions.kinds",

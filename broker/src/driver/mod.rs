@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::{Chance, Clock};
 use crate::dispatch::{ReplyTo, Sessions, post};
-use crate::engine::{Boot, Engine, Outcome, Recovered, Refusal, Settings, Turn};
+use crate::engine::{Boot, Counts, Engine, Outcome, Recovered, Refusal, Settings, Turn};
 use crate::metrics::{Happening, Metrics};
 
 pub use handle::{EngineHandle, stopping};
@@ -199,6 +199,7 @@ impl<S: Store> Driver<S> {
         let mut turn = Turn::new(reader, parts.store.room());
         let mut answers: Vec<(ReplyTo, Outcome)> = Vec::with_capacity(inputs);
         let mut happenings = Vec::with_capacity(inputs);
+        let counts_before = *engine.counts();
         for envelope in envelopes {
             let happening = Happening::of(&envelope.input, envelope.queued_at_us);
             let outcome = engine.handle(now, &mut turn, envelope.input);
@@ -229,6 +230,7 @@ impl<S: Store> Driver<S> {
         }
         parts.metrics.effects(&effects, now.unix_ms);
         parts.metrics.set_counts(*engine.counts());
+        warn_of_doubt(counts_before, *engine.counts());
         for report in engine.take_reports() {
             tracing::error!(report, "damaged record met and left alone");
         }
@@ -290,6 +292,26 @@ fn bytes_of(batch: &Batch) -> usize {
         key.len() + value + AROUND_AN_EDIT
     });
     edits.sum()
+}
+
+/// A transaction whose checks are used up is never parked or decided in silence.
+fn warn_of_doubt(before: Counts, after: Counts) {
+    let parked = after.transactions_parked.saturating_sub(before.transactions_parked);
+    let decided = after.decisions_by_policy.saturating_sub(before.decisions_by_policy);
+    if parked > 0 {
+        tracing::warn!(
+            parked,
+            parked_since_start = after.transactions_parked,
+            "transactions in doubt parked: a person decides (`escrow tx ls --state parked`)"
+        );
+    }
+    if decided > 0 {
+        tracing::warn!(
+            decided,
+            decided_since_start = after.decisions_by_policy,
+            "transactions in doubt decided by policy (`escrow tx ls --state decided`)"
+        );
+    }
 }
 
 fn recover<S: Store>(parts: &DriverParts<S>, reader: &S::Reader) -> Result<(Engine, Recovered), ReadError> {
