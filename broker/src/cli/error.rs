@@ -1,9 +1,11 @@
 //! What a command fails with: the line people read, and the exit status programs read.
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use escrow::{ErrorKind, Reason};
+use escrow_storage::OpenError;
 
 /// Everything that ends a command early.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,40 @@ fn hint(error: &escrow::Error) -> &'static str {
     }
 }
 
+/// Why nothing can be made at `path`, and what to do.
+pub(crate) fn not_made(path: &Path, error: &io::Error) -> String {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (place, directory) = (path.display(), above.display());
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => format!("{place} exists; name a file that does not"),
+        io::ErrorKind::NotFound if !above.is_dir() => {
+            format!(
+                "{place} cannot be made: there is no directory {directory}; make it, or choose another place"
+            )
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            format!(
+                "{place} cannot be made: the directory {directory} cannot be written to ({error}); allow it, or choose \
+                 another place"
+            )
+        }
+        _ => format!("{place} cannot be made: {error}"),
+    }
+}
+
+/// Why a data directory was not opened, and what to do.
+pub(crate) fn not_opened(error: &OpenError) -> String {
+    match error {
+        OpenError::Io { path, source } if !path.exists() => {
+            format!("{} (--data-dir, or `data_dir` of the configuration)", not_made(path, source))
+        }
+        OpenError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            format!("{error}; run escrow as the user who owns the data directory")
+        }
+        _ => with_causes(error),
+    }
+}
+
 /// An error with what caused it, in one line, each thing said once.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
@@ -110,6 +146,19 @@ impl From<tonic::Status> for CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_made_names_the_directory_that_is_at_fault() {
+        let missing = not_made(Path::new("/nonexist/x/y"), &io::ErrorKind::NotFound.into());
+        assert!(missing.contains("there is no directory /nonexist/x;"), "{missing}");
+        // /proc answers "not found" to whoever makes something in it.
+        let sealed = not_made(Path::new("/proc/x"), &io::ErrorKind::NotFound.into());
+        assert!(sealed.contains("the directory /proc cannot be written to"), "{sealed}");
+        let taken = not_made(Path::new("/etc/hosts"), &io::ErrorKind::AlreadyExists.into());
+        assert_eq!(taken, "/etc/hosts exists; name a file that does not");
+        let here = not_made(Path::new("x"), &io::ErrorKind::PermissionDenied.into());
+        assert!(here.contains("the directory . cannot"), "{here}");
+    }
 
     #[test]
     fn each_kind_of_failure_has_its_status() {
