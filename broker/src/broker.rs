@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Chance, Clock};
-use crate::config::Config;
+use crate::config::{CONNECTIONS_MAX_DEFAULT, Config};
 use crate::dispatch::{Loader, Sessions};
 use crate::driver::{self, DriverCloser, DriverError, DriverParts, DriverTask, InboxLimits};
 use crate::engine::{Recovered, Settings};
@@ -50,6 +50,8 @@ pub struct BrokerConfig {
     pub body_bytes_max: usize,
     /// How much may wait for the engine.
     pub inbox: InboxLimits,
+    /// gRPC connections at once; one beyond is closed at once. Default 20,000.
+    pub connections_max: usize,
     /// A session whose peer takes no frame for this long has stalled, and is closed. Default 30 s.
     pub peer_stall: Duration,
     /// Whether `/metrics` is served. Default true.
@@ -60,13 +62,18 @@ pub struct BrokerConfig {
 
 impl From<&Config> for BrokerConfig {
     fn from(config: &Config) -> Self {
+        let bounded = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         Self {
             grpc_listen: config.grpc.listen,
             http_listen: config.http.listen,
             insecure: config.insecure,
             settings: config.settings(),
-            body_bytes_max: config.limits.body_bytes_max as usize,
-            inbox: InboxLimits::default(),
+            body_bytes_max: bounded(config.limits.body_bytes_max),
+            inbox: InboxLimits {
+                inputs_max: bounded(config.limits.queue_inputs_max),
+                bytes_max: bounded(config.limits.queue_bytes_max),
+            },
+            connections_max: bounded(config.limits.connections_max),
             peer_stall: PEER_STALL_DEFAULT,
             metrics: config.metrics.enabled,
             data_dir: Some(config.data_dir.clone()),
@@ -83,6 +90,7 @@ impl Default for BrokerConfig {
             settings: Settings::default(),
             body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT,
             inbox: InboxLimits::default(),
+            connections_max: CONNECTIONS_MAX_DEFAULT,
             peer_stall: PEER_STALL_DEFAULT,
             metrics: true,
             data_dir: None,
@@ -221,6 +229,7 @@ impl Broker {
             metrics,
             clock,
             chance,
+            connections_max: config.connections_max,
             body_bytes_max: config.body_bytes_max,
             peer_stall: config.peer_stall,
             stopping: signals.stopping.clone(),
@@ -349,5 +358,22 @@ fn report(recovered: &Recovered) {
     );
     for damaged in &recovered.damaged {
         tracing::error!(damaged, "damaged record left where it is; `escrow store verify` lists all");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bound_of_the_configuration_reaches_the_broker() {
+        let mut config = Config::default();
+        config.limits.queue_inputs_max = 7;
+        config.limits.queue_bytes_max = 1 << 20;
+        config.limits.connections_max = 9;
+        config.limits.body_bytes_max = 1 << 10;
+        let broker = BrokerConfig::from(&config);
+        assert_eq!(broker.inbox, InboxLimits { inputs_max: 7, bytes_max: 1 << 20 });
+        assert_eq!((broker.connections_max, broker.body_bytes_max), (9, 1 << 10));
     }
 }

@@ -3,11 +3,10 @@
 use escrow_storage::{DiskStore, FailPoints, Opened, Options};
 use tracing_subscriber::EnvFilter;
 
-use super::error::{CliError, with_causes};
+use super::error::{CliError, not_opened, with_causes};
 use super::signals::interrupted;
 use crate::broker::{Broker, BrokerConfig};
 use crate::config::{Config, LogFormat, LogSection};
-use crate::driver::InboxLimits;
 
 /// Names the place where a crash rig lets the process die; see `escrow_storage::FailPoints`.
 const FAIL_POINT: &str = "ESCROW_FAILPOINT";
@@ -35,20 +34,11 @@ pub(crate) async fn start(config: &Config) -> Result<Broker, CliError> {
     let (store, opened) = opening
         .await
         .map_err(|error| CliError::failed(format!("opening the store ended early: {error}")))?
-        .map_err(|error| CliError::failed(with_causes(&error)))?;
+        .map_err(|error| CliError::failed(not_opened(&error)))?;
     report(config, &opened);
-    Broker::start(broker_config(config), store).await.map_err(|error| CliError::failed(with_causes(&error)))
-}
-
-fn broker_config(config: &Config) -> BrokerConfig {
-    let bounded = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    BrokerConfig {
-        inbox: InboxLimits {
-            inputs_max: bounded(config.limits.queue_inputs_max),
-            bytes_max: bounded(config.limits.queue_bytes_max),
-        },
-        ..BrokerConfig::from(config)
-    }
+    Broker::start(BrokerConfig::from(config), store)
+        .await
+        .map_err(|error| CliError::failed(with_causes(&error)))
 }
 
 fn fail_points() -> Result<FailPoints, CliError> {

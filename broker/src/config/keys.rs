@@ -439,6 +439,12 @@ pub(super) const KEYS: &[Key] = &[
         "Producers and consumers connected."
     ),
     number!(
+        "limits.connections",
+        Shape::Count(1, 10_000_000),
+        limits.connections_max,
+        "gRPC connections at once; one beyond is closed at once."
+    ),
+    number!(
         "limits.undecided",
         Shape::Count(1, COUNT_MAX),
         limits.engine.undecided_max,

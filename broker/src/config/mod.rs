@@ -17,8 +17,8 @@ pub use fault::{Fault, Faults, Source};
 pub use nearest::nearest;
 pub use print::print_defaults;
 pub use section::{
-    Choice, Config, DeliverySection, GroupsSection, GrpcSection, HttpSection, LimitsSection, LogFormat,
-    LogSection, MetricsSection, RetrySection, RetryStrategy, StoreSection,
+    CONNECTIONS_MAX_DEFAULT, Choice, Config, DeliverySection, GroupsSection, GrpcSection, HttpSection,
+    LimitsSection, LogFormat, LogSection, MetricsSection, RetrySection, RetryStrategy, StoreSection,
 };
 pub use sources::Sources;
 pub use units::{

@@ -17,6 +17,9 @@ const GRPC_PORT: u16 = 7800;
 /// Where people and Prometheus connect unless configured otherwise.
 const HTTP_PORT: u16 = 7880;
 
+/// gRPC connections at once unless configured otherwise: one for each of as many sessions as there may be.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 20_000;
+
 /// All of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -152,6 +155,8 @@ pub struct LimitsSection {
     pub queue_inputs_max: u64,
     /// … and bytes of messages.
     pub queue_bytes_max: u64,
+    /// gRPC connections at once.
+    pub connections_max: u64,
     /// Of the engine.
     pub engine: EngineLimits,
 }
@@ -208,6 +213,7 @@ impl Default for Config {
                 body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT as u64,
                 queue_inputs_max: 32_768,
                 queue_bytes_max: 128 << 20,
+                connections_max: CONNECTIONS_MAX_DEFAULT as u64,
                 engine: settings.limits,
             },
             log: LogSection { level: "info".to_owned(), format: LogFormat::Text },

@@ -40,6 +40,9 @@ const HTTP2_FRAME_BYTES: u32 = 64 * 1024;
 
 /// Calls and sessions at once on one connection.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
+/// Unary calls of one connection that are under way: those beyond are not read, and wait. A session counts only until
+/// its stream stands.
+const CALLS_PER_CONNECTION_MAX: usize = 256;
 
 /// What the server works with.
 pub struct GrpcParts {
@@ -57,6 +60,8 @@ pub struct GrpcParts {
     pub clock: Clock,
     /// For ids.
     pub chance: Chance,
+    /// Most connections at once.
+    pub connections_max: usize,
     /// Largest body, bytes.
     pub body_bytes_max: usize,
     /// How long a session's peer may take no frame.
@@ -125,6 +130,7 @@ pub fn serve(listener: TcpListener, parts: GrpcParts) -> io::Result<GrpcServer> 
         peer_stall: parts.peer_stall,
         stopping: parts.stopping.clone(),
     };
+    let clock = edge.clock.clone();
     let admin = Admin { edge: edge.clone(), service: parts.service };
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
@@ -133,6 +139,7 @@ pub fn serve(listener: TcpListener, parts: GrpcParts) -> io::Result<GrpcServer> 
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(HTTP2_FRAME_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
         .add_service(health_service)
         .add_service(reflection())
         .add_service(
@@ -143,7 +150,7 @@ pub fn serve(listener: TcpListener, parts: GrpcParts) -> io::Result<GrpcServer> 
             ConsumerServiceServer::new(Consumer { edge }).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX),
         )
         .add_service(AdminServiceServer::new(admin));
-    let incoming = socket::accept(listener, parts.cut);
+    let incoming = socket::accept(listener, parts.cut, parts.connections_max, clock);
     let serving =
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, parts.stopping.cancelled_owned()));
     Ok(GrpcServer { address, health, serving })

@@ -3,44 +3,90 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
+use crate::clock::Clock;
+
 /// How long accepting rests after the system refused a connection (too many files), milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// Connections that are turned away are reported no more often than this, milliseconds.
+const TURNED_AWAY_REPORT_MS: u64 = 10_000;
 
 /// A connection that can be cut.
 pub(super) struct Socket {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Its place among the connections there may be.
+    _place: OwnedSemaphorePermit,
 }
 
-/// Accepts connections until dropped; `cut` ends all of them at once.
+/// Accepts connections until dropped, at most `connections_max` at once: one beyond is closed at once. `cut` ends all of
+/// them.
 pub(super) fn accept(
     listener: TcpListener,
     cut: CancellationToken,
+    connections_max: usize,
+    clock: Clock,
 ) -> impl Stream<Item = io::Result<Socket>> {
-    futures::stream::unfold((listener, cut), |(listener, cut)| async {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    // A socket that is gone already fails at its first read.
-                    let _ = stream.set_nodelay(true);
-                    let socket = Socket { stream, cut: Box::pin(cut.clone().cancelled_owned()) };
-                    return Some((Ok(socket), (listener, cut)));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "connection not accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(ACCEPT_PAUSE_MS)).await;
-                }
+    let places = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
+    let turned_away = TurnedAway { clock, count: 0, next_report_ms: 0 };
+    futures::stream::unfold((listener, turned_away), move |(listener, mut turned_away)| {
+        let (places, cut) = (places.clone(), cut.clone());
+        async move {
+            loop {
+                let stream = match listener.accept().await {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        tracing::warn!(%error, "connection not accepted");
+                        tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+                        continue;
+                    }
+                };
+                let Ok(place) = places.clone().try_acquire_owned() else {
+                    turned_away.one(connections_max);
+                    continue;
+                };
+                // A socket that is gone already fails at its first read.
+                let _ = stream.set_nodelay(true);
+                let cut = Box::pin(cut.cancelled_owned());
+                return Some((Ok(Socket { stream, cut, _place: place }), (listener, turned_away)));
             }
         }
     })
+}
+
+/// Counts connections that found no place, and says so once in a while.
+struct TurnedAway {
+    clock: Clock,
+    /// Since the last report.
+    count: u64,
+    next_report_ms: u64,
+}
+
+impl TurnedAway {
+    fn one(&mut self, connections_max: usize) {
+        self.count += 1;
+        let now_ms = self.clock.micros() / 1_000;
+        if now_ms >= self.next_report_ms {
+            let count = std::mem::take(&mut self.count);
+            tracing::warn!(
+                count,
+                connections_max,
+                "connections turned away: `limits.connections` is reached"
+            );
+            self.next_report_ms = now_ms + TURNED_AWAY_REPORT_MS;
+        }
+    }
 }
 
 impl Connected for Socket {

@@ -137,6 +137,31 @@ async fn a_peer_that_takes_nothing_for_too_long_is_closed() {
 }
 
 #[tokio::test]
+async fn a_connection_too_many_is_closed_at_once_and_its_place_is_given_on() {
+    use tokio::io::AsyncReadExt as _;
+    let broker =
+        Broker::start(BrokerConfig { connections_max: 1, ..config() }, MemStore::new()).await.unwrap();
+    let held = connect(broker.grpc_addr()).await;
+    let mut admin = v1::admin_service_client::AdminServiceClient::new(held);
+    admin.get_status(v1::GetStatusRequest {}).await.unwrap();
+    let mut beyond = tokio::net::TcpStream::connect(broker.grpc_addr()).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(20), beyond.read(&mut [0; 64])).await;
+    // Closed without a word; a connection that is kept begins with the broker's settings.
+    assert!(matches!(read.expect("closed"), Ok(0) | Err(_)));
+    admin.get_status(v1::GetStatusRequest {}).await.expect("the first is still served");
+    drop(admin);
+    let given_on = async {
+        loop {
+            let mut next = tokio::net::TcpStream::connect(broker.grpc_addr()).await.unwrap();
+            if matches!(next.read(&mut [0; 64]).await, Ok(1..)) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), given_on).await.expect("its place is free again");
+}
+
+#[tokio::test]
 async fn many_small_frames_to_a_stalled_peer_do_not_kill_its_connection() {
     let harness = Harness::start().await;
     let mut stalled = harness.consumer_session("slow", "t").await;
