@@ -10,6 +10,8 @@ pub enum Source {
     Default,
     /// A line of the configuration file, from 1.
     File(PathBuf, usize),
+    /// The configuration file as a whole.
+    WholeFile(PathBuf),
     /// An environment variable.
     Environment(String),
     /// A `--set`, as it was written.
@@ -21,6 +23,7 @@ impl fmt::Display for Source {
         match self {
             Self::Default => f.write_str("the default"),
             Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::WholeFile(path) => write!(f, "{}", path.display()),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag(text) => write!(f, "--set {text}"),
         }

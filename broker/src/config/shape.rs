@@ -14,8 +14,10 @@ use crate::records::InDoubt;
 /// A value as a source gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Raw {
-    /// A scalar.
+    /// A text, or a scalar of the environment or a flag, where everything is text.
     Text(String),
+    /// A TOML scalar that is no string.
+    Bare(String),
     /// A TOML array.
     List(Vec<String>),
     /// A TOML table, nested names joined by dots.
@@ -107,6 +109,11 @@ impl Shape {
         }
     }
 
+    /// Whether only a text will do: any other scalar is a slip.
+    fn is_text(self) -> bool {
+        matches!(self, Self::Path | Self::Text | Self::LogFilter | Self::Address | Self::Choice(_))
+    }
+
     /// Writes a value as TOML.
     pub(super) fn write(self, value: &Value) -> String {
         match (self, value) {
@@ -160,7 +167,10 @@ fn quoted(text: &str) -> String {
 
 fn scalar(raw: &Raw, shape: Shape) -> Result<&str, UnitError> {
     match raw {
-        Raw::Text(text) => Ok(text),
+        Raw::Bare(text) if shape.is_text() => {
+            Err(wrong(format!("{text} is not a text"), format!("write {}, in quotes", shape.bounds())))
+        }
+        Raw::Text(text) | Raw::Bare(text) => Ok(text),
         Raw::List(_) => Err(wrong("a list is not expected here", format!("write {}", shape.bounds()))),
         Raw::Entries(_) => Err(wrong("a table is not expected here", format!("write {}", shape.bounds()))),
     }
@@ -170,7 +180,7 @@ fn scalar(raw: &Raw, shape: Shape) -> Result<&str, UnitError> {
 fn list(raw: &Raw) -> Result<Vec<String>, UnitError> {
     match raw {
         Raw::List(all) => Ok(all.clone()),
-        Raw::Text(text) => {
+        Raw::Text(text) | Raw::Bare(text) => {
             let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
             let parts = inner.split(',').map(|part| part.trim().trim_matches('"').to_owned());
             Ok(parts.filter(|part| !part.is_empty()).collect())
@@ -183,7 +193,7 @@ fn list(raw: &Raw) -> Result<Vec<String>, UnitError> {
 fn entries(raw: &Raw) -> Result<Vec<(String, String)>, UnitError> {
     match raw {
         Raw::Entries(all) => Ok(all.clone()),
-        Raw::Text(_) | Raw::List(_) => list(raw)?
+        Raw::Text(_) | Raw::Bare(_) | Raw::List(_) => list(raw)?
             .iter()
             .map(|part| {
                 let pair = part.split_once('=').ok_or_else(|| {

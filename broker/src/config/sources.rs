@@ -51,7 +51,7 @@ impl Sources {
             match std::fs::read_to_string(path) {
                 Ok(text) => reading.take_all(assignments_of_file(path, &text)),
                 Err(error) => reading.faults.push(Fault {
-                    source: Source::File(path.clone(), 1),
+                    source: Source::WholeFile(path.clone()),
                     key: String::new(),
                     fault: format!("the file cannot be read: {error}"),
                     remedy: "check the path given with -c or ESCROW_CONFIG".to_owned(),
@@ -222,9 +222,12 @@ fn entries(table: &dyn toml_edit::TableLike, prefix: &str) -> Vec<(String, Strin
 }
 
 fn raw_of(item: &toml_edit::Item) -> Raw {
-    match item.as_array() {
-        Some(array) => Raw::List(array.iter().map(|value| scalar_text(Some(value))).collect()),
-        None => Raw::Text(scalar_text(item.as_value())),
+    match item.as_value() {
+        Some(toml_edit::Value::Array(array)) => {
+            Raw::List(array.iter().map(|value| scalar_text(Some(value))).collect())
+        }
+        Some(toml_edit::Value::String(text)) => Raw::Text(text.value().clone()),
+        other => Raw::Bare(scalar_text(other)),
     }
 }
 

@@ -209,10 +209,23 @@ fn a_file_that_is_no_toml_is_named_with_its_line_and_the_other_sources_are_still
 }
 
 #[test]
+fn a_number_where_a_text_belongs_is_a_fault() {
+    for line in ["data_dir = 5", "data_dir = true", "[log]\nlevel = 1979-05-27", "[grpc]\nlisten = 7800"] {
+        let given = file(&format!("{line}\n"));
+        let faults = faults_of(&sources(Some(&given), &[], &[]));
+        assert_eq!(faults.len(), 1, "{line}: {faults:#?}");
+        assert!(faults[0].contains("is not a text") && faults[0].contains("in quotes"), "{}", faults[0]);
+    }
+    // Where everything is text, a directory may be called 5.
+    let flagged = sources(None, &[], &["data_dir=5"]).load().expect("a directory");
+    assert_eq!(flagged.data_dir, PathBuf::from("5"));
+}
+
+#[test]
 fn a_file_that_is_not_there_is_a_fault() {
     let missing = Sources { file: Some(PathBuf::from("no-such-file.toml")), ..Sources::default() };
     let faults = faults_of(&missing);
-    assert!(faults[0].contains("no-such-file.toml:1: the file cannot be read"), "{}", faults[0]);
+    assert!(faults[0].contains("no-such-file.toml: the file cannot be read"), "{}", faults[0]);
 }
 
 #[test]
