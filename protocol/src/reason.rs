@@ -76,7 +76,7 @@ reasons! {
     NotUndecided = "NOT_UNDECIDED",
     /// The position is outside what is kept; details: `oldest`, `next`. (OUT_OF_RANGE)
     OffsetOutOfRange = "OFFSET_OUT_OF_RANGE",
-    /// A bound of the broker is reached; details name it. (RESOURCE_EXHAUSTED)
+    /// A bound of the broker is reached; details name it. (RESOURCE_EXHAUSTED, with RetryInfo where others may free room)
     LimitReached = "LIMIT_REACHED",
     /// Space is short: no new messages until some is freed. (RESOURCE_EXHAUSTED, with RetryInfo)
     DiskFull = "DISK_FULL",

@@ -51,7 +51,7 @@ impl Key {
 /// What the sections are about, in the order they are printed.
 pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("grpc", "What producers, consumers and `escrow …` talk to."),
-    ("http", "The console, the HTTP API, /metrics, /livez and /readyz."),
+    ("http", "Whatever is not gRPC, /metrics, /livez and /readyz among it."),
     ("store", "The journal, the overlay in memory and the table on disk."),
     ("transactions", "When a silent producer is asked, and what happens when nobody knows."),
     ("delivery", "Deliveries of groups that are made without settings of their own."),

@@ -62,7 +62,7 @@ pub struct GrpcSection {
     pub advertised: String,
 }
 
-/// The HTTP server: console, API, metrics, probes.
+/// The HTTP server: whatever is not gRPC, /metrics and the probes among it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSection {
     /// Where it listens. Port 0: any free one.
