@@ -7,26 +7,29 @@ use std::path::{Path, PathBuf};
 
 use escrow_protocol::v1;
 use escrow_storage::{
-    Consent, DiskStore, Opened, Options, RepairReport, SalvageReport, VerifyReport, backup, repair, restore,
-    salvage, verify,
+    Consent, DiskStore, OpenError, Opened, Options, RepairReport, SalvageReport, VerifyReport, backup,
+    repair, restore, salvage, verify,
 };
 use futures::StreamExt;
 
 use crate::cli::confirm::{Caution, Resolve};
 use crate::cli::context::Global;
-use crate::cli::error::{CliError, with_causes};
+use crate::cli::error::{CliError, not_made, not_opened, with_causes};
 use crate::cli::output::{Bytes, Count};
 use crate::cli::progress::Progress;
-use crate::cli::view::{StoreStatsView, VerifyView};
+use crate::cli::view::{StoreStatsView, StoredStatsView, VerifyView};
 
 /// What can be done with a store.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum StoreVerb {
-    /// The numbers of the broker's store.
+    /// The numbers of the broker's store; with --data-dir those that lie in the directory, all of which is read.
     #[command(after_help = "Examples:
-  escrow store stats
-  escrow store stats -o json | jq .disk_free_bytes")]
-    Stats,
+  escrow store stats -o json | jq .disk_free_bytes
+  escrow store stats --data-dir ./escrow-data")]
+    Stats {
+        #[command(flatten)]
+        offline: Offline,
+    },
     /// Read everything and name what is damaged. Changes nothing. Status 1 if anything is.
     #[command(after_help = "Examples:
   escrow store verify
@@ -88,7 +91,10 @@ pub(crate) struct Offline {
 /// Does it.
 pub(crate) async fn run(verb: StoreVerb, global: &Global) -> Result<(), CliError> {
     match verb {
-        StoreVerb::Stats => {
+        StoreVerb::Stats { offline: Offline { data_dir: Some(data_dir) } } => {
+            Ok(global.printer().one(&stats_of(&data_dir)?)?)
+        }
+        StoreVerb::Stats { offline: Offline { data_dir: None } } => {
             let stats =
                 global.admin().await?.get_store_stats(v1::GetStoreStatsRequest {}).await?.into_inner();
             Ok(global.printer().one(&StoreStatsView::from(stats))?)
@@ -110,10 +116,7 @@ pub(crate) async fn run(verb: StoreVerb, global: &Global) -> Result<(), CliError
 
 async fn verify_store(data_dir: Option<&Path>, global: &Global) -> Result<(), CliError> {
     let view = match data_dir {
-        Some(data_dir) => {
-            let report = verify(data_dir, &Options::default()).map_err(in_words)?;
-            view_of(&report)
-        }
+        Some(data_dir) => view_of(&verify_directory(data_dir)?),
         None => {
             let answer = global.admin().await?.verify_store(v1::VerifyStoreRequest {}).await?.into_inner();
             VerifyView::from(answer)
@@ -125,6 +128,43 @@ async fn verify_store(data_dir: Option<&Path>, global: &Global) -> Result<(), Cl
     } else {
         Err(CliError::failed("the store is damaged; the remedies are named above"))
     }
+}
+
+/// Looks at a directory under its lock; claims nothing and changes nothing.
+fn verify_directory(data_dir: &Path) -> Result<VerifyReport, CliError> {
+    if !data_dir.is_dir() {
+        return Err(CliError::failed(format!("there is no directory {}", data_dir.display())));
+    }
+    verify(data_dir, &Options::default()).map_err(open_in_words)
+}
+
+fn stats_of(data_dir: &Path) -> Result<StoredStatsView, CliError> {
+    let report = verify_directory(data_dir)?;
+    Ok(StoredStatsView {
+        data_dir: data_dir.display().to_string(),
+        last_sequence: report.last_sequence.0,
+        table_records: Count(report.table_records),
+        table_bytes: Bytes(bytes_in(&data_dir.join("table"))?),
+        journal_files: report.journal_files,
+        journal_frames: Count(report.frames),
+        journal_bytes: Bytes(bytes_in(&data_dir.join("journal"))?),
+        torn_bytes: Bytes(report.torn_bytes),
+        faults: Count(report.findings.len() as u64 + report.findings_left_out),
+    })
+}
+
+/// The bytes of the files in a directory and below; a directory that is not there has none.
+fn bytes_in(directory: &Path) -> io::Result<u64> {
+    if !directory.is_dir() {
+        return Ok(0);
+    }
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { bytes_in(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
 }
 
 fn view_of(report: &VerifyReport) -> VerifyView {
@@ -150,12 +190,7 @@ impl Target {
         if path == Path::new("-") {
             return Ok(Self::Stdout(io::stdout()));
         }
-        let file = File::create_new(path).map_err(|error| {
-            CliError::failed(format!(
-                "{} cannot be made: {error}; name a file that does not exist",
-                path.display()
-            ))
-        })?;
+        let file = File::create_new(path).map_err(|error| CliError::failed(not_made(path, &error)))?;
         Ok(Self::File(BufWriter::new(file), path.to_owned()))
     }
 
@@ -221,7 +256,7 @@ fn backup_directory(data_dir: &Path, file: &Path) -> Result<(), CliError> {
         return Err(CliError::failed(format!("there is no directory {}", data_dir.display())));
     }
     let (store, _opened): (DiskStore, Opened) =
-        DiskStore::open(data_dir, Options::default()).map_err(in_words)?;
+        DiskStore::open(data_dir, Options::default()).map_err(open_in_words)?;
     let mut target = Target::create(file)?;
     match backup(&store.snapshot(), &mut target) {
         Ok(report) => {
@@ -304,6 +339,10 @@ fn salvage_into(data_dir: &Path, into: &Path, caution: Caution, global: &Global)
 
 fn in_words(error: impl std::error::Error) -> CliError {
     CliError::failed(with_causes(&error))
+}
+
+fn open_in_words(error: OpenError) -> CliError {
+    CliError::failed(not_opened(&error))
 }
 
 /// A size inside a sentence.

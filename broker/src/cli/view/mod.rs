@@ -16,7 +16,7 @@ pub(crate) use group::{GroupView, SeekView};
 pub(crate) use message::{DeliveryView, PublishedView, ScheduledView, StoredMessageView, TraceView};
 pub(crate) use retry::RetryView;
 pub(crate) use status::StatusView;
-pub(crate) use store::{StoreStatsView, VerifyView};
+pub(crate) use store::{StoreStatsView, StoredStatsView, VerifyView};
 pub(crate) use topic::TopicView;
 pub(crate) use transaction::TransactionView;
 

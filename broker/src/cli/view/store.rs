@@ -35,6 +35,30 @@ view! {
 }
 
 view! {
+    /// What lies in a data directory that no broker has open.
+    StoredStatsView {
+        /// The directory.
+        data_dir: String = "DIRECTORY",
+        /// The last whole commit.
+        last_sequence: u64 = "SEQUENCE",
+        /// Records in the table.
+        table_records: Count = "RECORDS",
+        /// Bytes of the table's files.
+        table_bytes: Bytes = "TABLE",
+        /// Files of the journal.
+        journal_files: u64 = _,
+        /// Commits in the journal, those that are also in the table among them.
+        journal_frames: Count = "COMMITS",
+        /// Bytes of the journal's files, the zeros written ahead included.
+        journal_bytes: Bytes = "JOURNAL",
+        /// Bytes of a torn last write, which the next start cuts.
+        torn_bytes: Bytes = _,
+        /// What is wrong: `escrow store verify` names it.
+        faults: Count = "FAULTS",
+    }
+}
+
+view! {
     /// What a check of the store found.
     VerifyView {
         /// Nothing is wrong.
