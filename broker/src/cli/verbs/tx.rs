@@ -1,24 +1,25 @@
 //! `escrow tx`: see transactions, have them checked, and decide them by hand.
 
+use escrow::Admin;
 use escrow_protocol::{TransactionId, v1};
 
 use crate::cli::confirm::{Caution, Resolve};
 use crate::cli::context::Global;
 use crate::cli::error::CliError;
-use crate::cli::output::counted;
+use crate::cli::output::{Time, counted};
 use crate::cli::paging::Paging;
 use crate::cli::view::TransactionView;
 
 /// What can be done with transactions.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum TxVerb {
-    /// List transactions: undecided ones, unless asked otherwise.
+    /// List transactions: all that are not decided, the parked ones first, unless asked otherwise.
     #[command(after_help = "Examples:
   escrow tx ls
   escrow tx ls --state parked -o jsonl | jq -r .transaction_id")]
     Ls {
         /// Which ones.
-        #[arg(long, value_enum, default_value_t = Which::Undecided)]
+        #[arg(long, value_enum, default_value_t = Which::Open)]
         state: Which,
         #[command(flatten)]
         paging: Paging,
@@ -84,6 +85,8 @@ pub(crate) struct ByHand {
 /// Which transactions to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Which {
+    /// Not decided: the parked ones, which need a person, then those that are still checked.
+    Open,
     /// Undecided, but for the parked ones.
     Undecided,
     /// Undecided, due for a check, and no checker of the kind is connected.
@@ -95,17 +98,22 @@ pub(crate) enum Which {
 }
 
 impl Which {
-    fn to_wire(self) -> v1::TransactionFilter {
+    /// The lists of the broker that it is made of, each with the mark its cursors begin with.
+    fn lists(self) -> &'static [(&'static str, v1::TransactionFilter)] {
         match self {
-            Self::Undecided => v1::TransactionFilter::Undecided,
-            Self::Waiting => v1::TransactionFilter::WaitingForChecker,
-            Self::Parked => v1::TransactionFilter::OnlyParked,
-            Self::Decided => v1::TransactionFilter::Decided,
+            Self::Open => {
+                &[("p", v1::TransactionFilter::OnlyParked), ("u", v1::TransactionFilter::Undecided)]
+            }
+            Self::Undecided => &[("", v1::TransactionFilter::Undecided)],
+            Self::Waiting => &[("", v1::TransactionFilter::WaitingForChecker)],
+            Self::Parked => &[("", v1::TransactionFilter::OnlyParked)],
+            Self::Decided => &[("", v1::TransactionFilter::Decided)],
         }
     }
 
     fn empty(self) -> &'static str {
         match self {
+            Self::Open => "no transaction is undecided or parked",
             Self::Undecided => "no transaction is undecided",
             Self::Waiting => "no transaction waits for a checker",
             Self::Parked => "no transaction is parked",
@@ -145,17 +153,43 @@ fn show(transaction: v1::Transaction, global: &Global) -> Result<(), CliError> {
 
 async fn ls(which: Which, paging: Paging, global: &Global) -> Result<(), CliError> {
     let mut admin = global.admin().await?;
-    let fetch = async |page| {
-        let request = v1::ListTransactionsRequest { page: Some(page), filter: which.to_wire().into() };
-        let answer = admin.list_transactions(request).await?.into_inner();
-        Ok((answer.transactions.into_iter().map(TransactionView::from).collect(), answer.next_cursor))
-    };
+    let fetch = async |page| page_of(&mut admin, which.lists(), page).await;
     paging.print(&mut global.printer(), which.empty(), fetch).await
+}
+
+/// A page of these lists, one behind the other.
+async fn page_of(
+    admin: &mut Admin,
+    lists: &[(&str, v1::TransactionFilter)],
+    page: v1::Page,
+) -> Result<(Vec<TransactionView>, String), CliError> {
+    let begun = lists.iter().position(|(mark, _)| !page.cursor.is_empty() && page.cursor.starts_with(mark));
+    let first = begun.unwrap_or(0);
+    let mut cursor = begun.map_or(page.cursor.as_str(), |nth| &page.cursor[lists[nth].0.len()..]).to_owned();
+    let mut views = Vec::new();
+    for (mark, filter) in &lists[first..] {
+        let limit = page.limit - views.len() as u32;
+        if limit == 0 {
+            // Its own beginning: an empty cursor would say that nothing follows.
+            return Ok((views, (*mark).to_owned()));
+        }
+        let page = v1::Page { limit, cursor: std::mem::take(&mut cursor) };
+        let request = v1::ListTransactionsRequest { page: Some(page), filter: (*filter).into() };
+        let answer = admin.list_transactions(request).await?.into_inner();
+        views.extend(answer.transactions.into_iter().map(TransactionView::from));
+        if !answer.next_cursor.is_empty() {
+            return Ok((views, format!("{mark}{}", answer.next_cursor)));
+        }
+    }
+    Ok((views, String::new()))
 }
 
 async fn decide(by_hand: ByHand, decision: v1::Decision, global: &Global) -> Result<(), CliError> {
     let ByHand { id, reason, caution } = by_hand;
     let transaction = get(id, global).await?;
+    if let Some(words) = already(id, &transaction, decision) {
+        return Ok(global.printer().done(&words)?);
+    }
     let what = what_it_means(id, &transaction, decision);
     if caution.resolve(&what)? == Resolve::Rehearse {
         return Ok(global.printer().done(&format!("this would {what}"))?);
@@ -166,6 +200,20 @@ async fn decide(by_hand: ByHand, decision: v1::Decision, global: &Global) -> Res
         operator: global.operator(reason.as_deref()),
     };
     show(global.admin().await?.decide_transaction(request).await?.into_inner(), global)
+}
+
+/// Nothing is left to do: it was decided this way. The opposite is for the broker to refuse.
+fn already(id: TransactionId, transaction: &v1::Transaction, decision: v1::Decision) -> Option<String> {
+    let what = match (transaction.state(), decision) {
+        (v1::TransactionState::Committed, v1::Decision::Commit) => "committed",
+        (v1::TransactionState::RolledBack, v1::Decision::Rollback) => "rolled back",
+        _ => return None,
+    };
+    let by = transaction.decider.as_ref().map(|decider| {
+        let at = Time(decider.at_ms).text().unwrap_or_else(|| "an unknown time".to_owned());
+        format!(" by {} ({}) at {at}", decider.name, decider.role)
+    });
+    Some(format!("{id} was {what} already{}; nothing was done", by.unwrap_or_default()))
 }
 
 fn what_it_means(id: TransactionId, transaction: &v1::Transaction, decision: v1::Decision) -> String {

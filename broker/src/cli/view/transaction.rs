@@ -3,7 +3,8 @@
 use escrow_protocol::v1;
 
 use super::{message_id, transaction_id};
-use crate::cli::output::{Bytes, Time, view};
+use crate::cli::now_ms;
+use crate::cli::output::{Bytes, Ms, Time, view};
 
 view! {
     /// A message of a transaction.
@@ -33,11 +34,13 @@ view! {
         /// The producer group that made it.
         group: String = "GROUP",
         /// Who can answer for it.
-        kind: String = _,
+        kind: String = "KIND",
         /// The producer's own key for it.
         transaction_key: String = _,
         /// When it was made.
-        created_at: Time = "CREATED AT",
+        created_at: Time = _,
+        /// How long ago that is, whole seconds.
+        age_ms: Ms = "AGE",
         /// The instance that made it.
         client_id: String = _,
         /// Checks that reached a checker.
@@ -53,7 +56,7 @@ view! {
         /// The next check.
         next_check_at: Time = "NEXT CHECK AT",
         /// A check is due, and nobody can answer it.
-        waiting_for_checker: bool = _,
+        waiting_for_checker: bool = "NO CHECKER",
         /// Who could answer it now.
         checkers_connected: u32 = _,
         /// What happens when nobody knows.
@@ -107,6 +110,7 @@ impl From<v1::Transaction> for TransactionView {
             kind: transaction.kind,
             transaction_key: transaction.transaction_key,
             created_at: Time(transaction.created_at_ms),
+            age_ms: Ms::from_wire((now_ms() - transaction.created_at_ms).max(0) / 1_000 * 1_000),
             client_id: transaction.client_id,
             checks_delivered: transaction.checks_delivered,
             checks_unknown: transaction.checks_unknown,
