@@ -145,7 +145,7 @@ impl Service {
         let view = self.group(group.clone()).await?;
         // What dies again while the job runs is not part of it.
         let until = self.topic(view.dead_letter_topic_name).await?.next;
-        tracing::info!(%group, ?resolving, rate, dry_run, operator = operator.name, reason = operator.reason, "dead letters resolved by hand");
+        tracing::info!(%group, ?resolving, rate, dry_run, operator = operator.logged_name(), reason = operator.logged_reason(), "dead letters resolved by hand");
         let (results, receiver) = mpsc::channel(RESULTS_WAITING_MAX);
         let job = Job {
             service: self.clone(),

@@ -24,14 +24,19 @@ impl Service {
     /// # Errors
     /// `GroupExists`, `UnknownGroup`, `UnknownTopic`, `SubscriptionMismatch`, `LimitReached`.
     pub async fn change_group(&self, command: Command, operator: Operator) -> Result<GroupView, Refusal> {
+        let is_new = matches!(command, Command::CreateGroup { .. });
         let Reply::Group(group) = self.command(command).await? else { return Err(mismatch()) };
-        tracing::info!(
-            group = %group.name,
-            paused = group.paused,
-            operator = operator.name,
-            reason = operator.reason,
-            "group changed by hand"
-        );
+        if is_new {
+            tracing::info!(group = %group.name, "group created by hand");
+        } else {
+            tracing::info!(
+                group = %group.name,
+                paused = group.paused,
+                operator = operator.logged_name(),
+                reason = operator.logged_reason(),
+                "group changed by hand"
+            );
+        }
         Ok(group)
     }
 
@@ -45,7 +50,7 @@ impl Service {
         force: bool,
         operator: Operator,
     ) -> Result<(u64, u64), Refusal> {
-        tracing::info!(group = %name, force, operator = operator.name, reason = operator.reason, "group deleted by hand");
+        tracing::info!(group = %name, force, operator = operator.logged_name(), reason = operator.logged_reason(), "group deleted by hand");
         match self.command(Command::DeleteGroup { name, force }).await? {
             Reply::GroupDeleted { retries, dead_letters } => Ok((retries, dead_letters)),
             _ => Err(mismatch()),
@@ -87,7 +92,7 @@ impl Service {
         dry_run: bool,
         operator: Operator,
     ) -> Result<Sought, Refusal> {
-        tracing::info!(%group, %topic, ?to, dry_run, operator = operator.name, reason = operator.reason, "group moved by hand");
+        tracing::info!(%group, %topic, ?to, dry_run, operator = operator.logged_name(), reason = operator.logged_reason(), "group moved by hand");
         match self.command(Command::Seek { group, topic, to, dry_run }).await? {
             Reply::Sought { from, to, replayed, skipped } => Ok(Sought { from, to, replayed, skipped }),
             _ => Err(mismatch()),

@@ -47,6 +47,18 @@ pub struct Operator {
     pub reason: String,
 }
 
+impl Operator {
+    /// The name, for logs: nothing where there is none.
+    fn logged_name(&self) -> Option<&str> {
+        Some(self.name.as_str()).filter(|name| !name.is_empty())
+    }
+
+    /// The reason, for logs: nothing where there is none.
+    fn logged_reason(&self) -> Option<&str> {
+        Some(self.reason.as_str()).filter(|reason| !reason.is_empty())
+    }
+}
+
 /// What a service is made of.
 pub struct ServiceParts {
     /// The way to the engine.

@@ -26,7 +26,7 @@ impl Service {
         settings: TopicSettings,
         operator: Operator,
     ) -> Result<TopicView, Refusal> {
-        tracing::info!(topic = %name, operator = operator.name, reason = operator.reason, "topic changed by hand");
+        tracing::info!(topic = %name, operator = operator.logged_name(), reason = operator.logged_reason(), "topic changed by hand");
         self.topic_command(Command::UpdateTopic { name, settings }).await
     }
 
@@ -40,7 +40,7 @@ impl Service {
         force: bool,
         operator: Operator,
     ) -> Result<u64, Refusal> {
-        tracing::info!(topic = %name, force, operator = operator.name, reason = operator.reason, "topic deleted by hand");
+        tracing::info!(topic = %name, force, operator = operator.logged_name(), reason = operator.logged_reason(), "topic deleted by hand");
         match self.command(Command::DeleteTopic { name, force }).await? {
             Reply::Count(messages) => Ok(messages),
             _ => Err(mismatch()),

@@ -116,7 +116,7 @@ impl Service {
     /// `UnknownTransaction`, `NotUndecided`.
     pub async fn check_now(&self, id: TransactionId, operator: Operator) -> Result<TransactionView, Refusal> {
         self.command(Command::CheckNow(id)).await?;
-        tracing::info!(transaction_id = %id, operator = operator.name, reason = operator.reason, "check ordered by hand");
+        tracing::info!(transaction_id = %id, operator = operator.logged_name(), reason = operator.logged_reason(), "check ordered by hand");
         self.transaction(id).await
     }
 
@@ -147,7 +147,7 @@ impl Service {
         operator: Operator,
     ) -> Result<TransactionView, Refusal> {
         self.command(Command::Resume(id)).await?;
-        tracing::info!(transaction_id = %id, operator = operator.name, reason = operator.reason, "transaction resumed by hand");
+        tracing::info!(transaction_id = %id, operator = operator.logged_name(), reason = operator.logged_reason(), "transaction resumed by hand");
         self.transaction(id).await
     }
 }
