@@ -66,12 +66,13 @@ impl FromStr for MessageId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let uuid = Uuid::parse_str(text).map_err(|_| IdError {
+        let wrong = || IdError {
             what: "message id",
             text: text.to_owned(),
-            remedy: "write it as a UUID, e.g. 01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d",
-        })?;
-        Self::from_slice(uuid.as_bytes())
+            remedy: "write it as a UUID that is not nil, e.g. 01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d",
+        };
+        let uuid = Uuid::parse_str(text).map_err(|_| wrong())?;
+        Self::from_slice(uuid.as_bytes()).map_err(|_| wrong())
     }
 }
 
