@@ -62,14 +62,20 @@ pub struct Cli {
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum Verb {
     /// Run a broker.
-    #[command(after_help = "Examples:
+    #[command(
+        args(unasked()),
+        after_help = "Examples:
   escrow server
-  escrow server -c escrow.toml --set log.format=json")]
+  escrow server -c escrow.toml --set log.format=json"
+    )]
     Server(ServerArgs),
     /// A broker to play with, and a sample flow. With --check: every story of the product, told to its end.
-    #[command(after_help = "Examples:
+    #[command(
+        args(unasked()),
+        after_help = "Examples:
   escrow dev
-  escrow dev --check")]
+  escrow dev --check"
+    )]
     Dev(DevArgs),
     /// Topics: create, ls, show, update, delete.
     #[command(
@@ -168,13 +174,22 @@ pub(crate) enum Verb {
     )]
     Bench(BenchVerb),
     /// Print the completions of a shell.
-    #[command(after_help = "Examples:
+    #[command(
+        args(unasked()),
+        after_help = "Examples:
   escrow completions bash > /etc/bash_completion.d/escrow
-  escrow completions zsh > ~/.zfunc/_escrow")]
+  escrow completions zsh > ~/.zfunc/_escrow"
+    )]
     Completions {
         /// The shell.
         shell: Shell,
     },
+}
+
+/// What can be said with every verb and means nothing to this one, for it asks no broker: not shown in its help.
+fn unasked() -> Vec<clap::Arg> {
+    let global = <Global as clap::Args>::augment_args(clap::Command::new("global"));
+    global.get_arguments().map(|argument| argument.clone().hide(true)).collect()
 }
 
 /// Does what was asked for.

@@ -78,6 +78,35 @@ fn every_argument_is_explained() {
 }
 
 #[test]
+fn verbs_that_ask_no_broker_do_not_offer_its_address() {
+    let mut cli = Cli::command();
+    cli.build();
+    for verb in ["server", "dev", "completions"] {
+        let command = cli.find_subcommand_mut(verb).expect("the verb");
+        let help = command.render_long_help().to_string();
+        for option in ["--url", "--output", "--as "] {
+            assert!(!help.contains(option), "{verb} offers {option}:\n{help}");
+        }
+    }
+    let status = cli.find_subcommand_mut("status").expect("the verb").render_long_help().to_string();
+    assert!(status.contains("--url"), "{status}");
+    // Said all the same, as a habit or by a script, they change nothing.
+    for words in
+        ["escrow server check-config -o json", "escrow --url http://127.0.0.1:1 -o jsonl dev --check"]
+    {
+        assert!(Cli::try_parse_from(words.split(' ')).is_ok(), "{words} was refused");
+    }
+}
+
+#[test]
+fn a_message_id_is_explained_for_the_command_line() {
+    for id in ["00000000-0000-0000-0000-000000000000", "42"] {
+        let error = Cli::try_parse_from(["escrow", "msg", "trace", id]).expect_err("no id").to_string();
+        assert!(error.contains("write it as a UUID that is not nil, e.g. 01939c5e"), "{error}");
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     for words in [
         "escrow",
