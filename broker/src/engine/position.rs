@@ -98,6 +98,8 @@ impl Position {
                 }
                 _ => offset + 1,
             };
+            // What is finished before it was read need not be read.
+            self.next_read = self.next_read.max(self.floor);
             return true;
         }
         let mut start = offset;

@@ -49,10 +49,14 @@ impl Deduplication {
         self.ids.get(&id).map(|memory| memory.fate)
     }
 
-    /// Takes in a record found at start; they come in order of time.
+    /// Takes in a record found at start; they come in order of time, which the clock may have turned round: a message
+    /// that was cancelled stays cancelled.
     pub(super) fn recover(&mut self, at_ms: u64, number: u64, record: Remembered) {
         self.window.push(at_ms, number, record.ids.len());
-        self.ids.extend(record.ids.into_iter().map(|(id, fate)| (id, Memory { fate, at_ms })));
+        for (id, fate) in record.ids {
+            let cancelled = fate.cancelled || self.fate_of(id).is_some_and(|before| before.cancelled);
+            self.ids.insert(id, Memory { fate: Fate { cancelled, ..fate }, at_ms });
+        }
     }
 
     /// Whether this turn has ids to write.

@@ -113,10 +113,24 @@ impl Engine {
             }
             turn.delete(key);
             self.topics.tail_mut(number).head = at.next();
+            self.pass_over(number, at);
             removed += 1;
         }
         self.drop_if_deleted(turn, number);
         Ok(removed)
+    }
+
+    /// Dead letters go without asking who reads them: what a listener has not read yet is finished for it.
+    fn pass_over(&mut self, number: TopicNumber, at: Offset) {
+        let listeners: Vec<GroupNumber> = self.topics.known(number).groups.iter().copied().collect();
+        for listener in listeners {
+            let position = self.groups.known_mut(listener).positions.get_mut(&number);
+            let position = position.expect("a listener has a place in the topic");
+            if !position.is_finished(at) {
+                position.finish(at);
+                self.groups.touch(listener, number);
+            }
+        }
     }
 
     /// Whether the oldest entry of a topic may go now; if not, until when it is kept at least (`None`: until
