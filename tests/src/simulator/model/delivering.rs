@@ -89,10 +89,12 @@ impl Model {
             let lives = placed.expires_at_ms == 0 || placed.expires_at_ms > now.unix_ms;
             stand.standing == Standing::Waiting && lives
         };
-        // What a person sends again comes out of order anyway.
+        // What a person sends again comes out of order anyway; and what is doomed by its key may be buried later.
         let redriven = self.stand(held).is_some_and(|stand| stand.redriven);
+        let dooms = self.timers_may_lag() && self.ordering_of(held.2) == OrderingPolicy::DeadLetter;
         if let Some(earlier) = self.earlier_of_key(held, waits)
             && !redriven
+            && !dooms
         {
             return Err(format!("a message overtook offset {earlier} of its ordering key"));
         }
