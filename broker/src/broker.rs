@@ -21,7 +21,7 @@ use crate::dispatch::{Loader, Sessions};
 use crate::driver::{self, DriverCloser, DriverError, DriverParts, DriverTask, InboxLimits};
 use crate::engine::{Recovered, Settings};
 use crate::grpc::{self, GrpcParts, GrpcServer};
-use crate::http::{self, HttpServer, Readiness};
+use crate::http::{self, HttpParts, HttpServer, Readiness};
 use crate::metrics::Metrics;
 use crate::service::{Administered, Service, ServiceParts};
 
@@ -44,6 +44,9 @@ pub struct BrokerConfig {
     pub http_listen: SocketAddr,
     /// Listens beyond loopback although nobody is authenticated. Default false.
     pub insecure: bool,
+    /// Names under which browsers may open the HTTP port, beside those of loopback: those of a proxy before it. Lower
+    /// case, without a port. Default none.
+    pub http_host_names: Vec<String>,
     /// What of the engine is configured.
     pub settings: Settings,
     /// Largest body, bytes. Default 4 MiB.
@@ -67,6 +70,7 @@ impl From<&Config> for BrokerConfig {
             grpc_listen: config.grpc.listen,
             http_listen: config.http.listen,
             insecure: config.insecure,
+            http_host_names: Vec::new(),
             settings: config.settings(),
             body_bytes_max: bounded(config.limits.body_bytes_max),
             inbox: InboxLimits {
@@ -87,6 +91,7 @@ impl Default for BrokerConfig {
             grpc_listen: SocketAddr::from(([127, 0, 0, 1], 7800)),
             http_listen: SocketAddr::from(([127, 0, 0, 1], 7880)),
             insecure: false,
+            http_host_names: Vec::new(),
             settings: Settings::default(),
             body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT,
             inbox: InboxLimits::default(),
@@ -181,8 +186,15 @@ impl Broker {
         let signals = Signals::default();
 
         let http_listener = listen(config.http_listen).await?;
-        let scraped = config.metrics.then(|| metrics.clone());
-        let http = http::serve(http_listener, readable, scraped, signals.http.clone())
+        let parts = HttpParts {
+            readiness: readable,
+            metrics: metrics.clone(),
+            metrics_shown: config.metrics,
+            insecure: config.insecure,
+            host_names: config.http_host_names.clone(),
+            stop: signals.http.clone(),
+        };
+        let http = http::serve(http_listener, parts)
             .map_err(|source| StartError::Listen { address: config.http_listen, source })?;
 
         let (shard, sessions) = (ShardId::default(), Sessions::default());
@@ -238,7 +250,7 @@ impl Broker {
         let grpc = grpc::serve(grpc_listener, parts)
             .map_err(|source| StartError::Listen { address: config.grpc_listen, source })?;
         grpc.set_serving(true).await;
-        readiness.send_replace(Readiness::Ready(service.clone()));
+        readiness.send_replace(Readiness::Ready(service.clone(), grpc.calls()));
         tracing::info!(grpc = %grpc.address(), http = %http.address(), "broker ready");
         let closer = driver.closer();
         let (tell_end, end) = watch::channel(None);

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -26,6 +27,7 @@ use super::{Edge, socket};
 use crate::clock::{Chance, Clock};
 use crate::dispatch::{Loader, Sessions};
 use crate::driver::EngineHandle;
+use crate::http::api::Calls;
 use crate::metrics::Metrics;
 use crate::service::Service;
 
@@ -77,6 +79,7 @@ pub struct GrpcParts {
 pub struct GrpcServer {
     address: SocketAddr,
     health: HealthReporter,
+    calls: Calls,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
@@ -84,6 +87,11 @@ impl GrpcServer {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The way to its services within this process.
+    pub fn calls(&self) -> Calls {
+        self.calls.clone()
     }
 
     /// Tells those who watch its health.
@@ -132,6 +140,14 @@ pub fn serve(listener: TcpListener, parts: GrpcParts) -> io::Result<GrpcServer> 
     };
     let clock = edge.clock.clone();
     let admin = Admin { edge: edge.clone(), service: parts.service };
+    let calls = Routes::new(AdminServiceServer::new(admin))
+        .add_service(
+            ProducerServiceServer::new(Producer { edge: edge.clone() })
+                .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX),
+        )
+        .add_service(
+            ConsumerServiceServer::new(Consumer { edge }).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX),
+        );
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
@@ -140,20 +156,13 @@ pub fn serve(listener: TcpListener, parts: GrpcParts) -> io::Result<GrpcServer> 
         .max_frame_size(HTTP2_FRAME_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
+        .add_routes(calls.clone())
         .add_service(health_service)
-        .add_service(reflection())
-        .add_service(
-            ProducerServiceServer::new(Producer { edge: edge.clone() })
-                .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX),
-        )
-        .add_service(
-            ConsumerServiceServer::new(Consumer { edge }).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX),
-        )
-        .add_service(AdminServiceServer::new(admin));
+        .add_service(reflection());
     let incoming = socket::accept(listener, parts.cut, parts.connections_max, clock);
     let serving =
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, parts.stopping.cancelled_owned()));
-    Ok(GrpcServer { address, health, serving })
+    Ok(GrpcServer { address, health, serving, calls: Calls::new(calls) })
 }
 
 /// The services by name, for tools like grpcurl.

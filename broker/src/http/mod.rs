@@ -1,17 +1,19 @@
-//! The HTTP port: metrics for Prometheus, signs of life for whoever starts and stops brokers, and a plain page for
-//! people.
+//! The HTTP port: the console for people, `/api/v1` for their scripts, metrics for Prometheus, signs of life for whoever
+//! starts and stops brokers.
 
-mod page;
+pub mod api;
+pub(crate) mod guard;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Router, middleware};
+use escrow_protocol::Reason;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,15 +22,19 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Refusal;
 use crate::metrics::Metrics;
 use crate::service::Service;
+use api::{Calls, Fault};
+use guard::Hosts;
 
 /// The content type of the text that Prometheus reads.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// When a client that met a starting or stopping broker should try again, milliseconds.
+const RETRY_WHEN_NOT_READY_MS: u64 = 1_000;
 
 /// Whether the broker takes work.
 #[derive(Debug, Clone)]
 pub enum Readiness {
-    /// It does.
-    Ready(Service),
+    /// It does: what is asked of it, and the way to its gRPC services.
+    Ready(Service, Calls),
     /// It does not, for this reason.
     NotReady(&'static str),
 }
@@ -63,17 +69,55 @@ impl HttpServer {
     }
 }
 
+/// What the server works with.
+pub struct HttpParts {
+    /// Whether there is a broker to ask.
+    pub readiness: watch::Receiver<Readiness>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    /// Whether `/metrics` is there to see.
+    pub metrics_shown: bool,
+    /// Answers under any name, as `--insecure` says; else only under names of this machine, and under `host_names`.
+    pub insecure: bool,
+    /// Names of this port, beyond those of loopback.
+    pub host_names: Vec<String>,
+    /// Cancelled when the server is to end.
+    pub stop: CancellationToken,
+}
+
+/// What handlers work with. A clone is the same.
 #[derive(Clone)]
-struct Shared {
+pub(crate) struct Shared {
     readiness: watch::Receiver<Readiness>,
-    /// `None`: not served.
-    metrics: Option<Arc<Metrics>>,
+    metrics: Arc<Metrics>,
+    metrics_shown: bool,
+    hosts: Arc<Hosts>,
 }
 
 impl Shared {
     fn service(&self) -> Result<Service, NotReady> {
+        self.ready().map(|(service, _)| service)
+    }
+
+    /// The way to the services.
+    ///
+    /// # Errors
+    /// While the broker is not ready.
+    fn calls(&self) -> Result<Calls, Fault> {
+        self.ready().map(|(_, calls)| calls).map_err(|NotReady(why)| {
+            let refusal = tonic::Status::unavailable(format!("the broker is not ready: {why}"));
+            Fault {
+                reason: Reason::ShuttingDown.as_str().to_owned(),
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                retry_after_ms: Some(RETRY_WHEN_NOT_READY_MS),
+                ..Fault::from(refusal)
+            }
+        })
+    }
+
+    fn ready(&self) -> Result<(Service, Calls), NotReady> {
         match &*self.readiness.borrow() {
-            Readiness::Ready(service) => Ok(service.clone()),
+            Readiness::Ready(service, calls) => Ok((service.clone(), calls.clone())),
             Readiness::NotReady(reason) => Err(NotReady((*reason).to_owned())),
         }
     }
@@ -94,24 +138,32 @@ impl IntoResponse for NotReady {
     }
 }
 
-/// Serves on `listener` until `stop` is cancelled; without `metrics` there are none to see.
+/// Serves on `listener` until told to stop.
 ///
 /// # Errors
 /// If the listener has no address.
-pub fn serve(
-    listener: TcpListener,
-    readiness: watch::Receiver<Readiness>,
-    metrics: Option<Arc<Metrics>>,
-    stop: CancellationToken,
-) -> io::Result<HttpServer> {
+pub fn serve(listener: TcpListener, parts: HttpParts) -> io::Result<HttpServer> {
     let address = listener.local_addr()?;
-    let router = Router::new()
-        .route("/", get(front))
+    let hosts = match parts.insecure {
+        true => Hosts::Any,
+        false => Hosts::LoopbackAnd(parts.host_names),
+    };
+    let shared = Shared {
+        readiness: parts.readiness,
+        metrics: parts.metrics,
+        metrics_shown: parts.metrics_shown,
+        hosts: Arc::new(hosts),
+    };
+    // Prometheus and probes come under any name; what they see is no secret and changes nothing.
+    let signs = Router::new()
         .route("/metrics", get(scrape))
         .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(ready))
-        .with_state(Shared { readiness, metrics });
-    let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        .route("/readyz", get(ready));
+    let api = api::routes().layer(middleware::from_fn(guard::only_deliberate_calls));
+    let guarded = api.layer(middleware::from_fn_with_state(shared.clone(), guard::only_known_hosts));
+    let router = signs.merge(guarded).with_state(shared);
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(parts.stop.cancelled_owned());
     Ok(HttpServer { address, serving: tokio::spawn(async { serving.await }) })
 }
 
@@ -120,11 +172,9 @@ async fn ready(State(shared): State<Shared>) -> Result<&'static str, NotReady> {
 }
 
 async fn scrape(State(shared): State<Shared>) -> Result<Response, NotReady> {
-    let Some(metrics) = &shared.metrics else { return Ok(StatusCode::NOT_FOUND.into_response()) };
-    let text = metrics.render(&shared.service()?.scrape().await?);
+    if !shared.metrics_shown {
+        return Ok(StatusCode::NOT_FOUND.into_response());
+    }
+    let text = shared.metrics.render(&shared.service()?.scrape().await?);
     Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response())
-}
-
-async fn front(State(shared): State<Shared>) -> Result<Html<String>, NotReady> {
-    Ok(Html(page::front(&shared.service()?.status().await?)))
 }
