@@ -192,6 +192,8 @@ impl Broker {
             metrics_shown: config.metrics,
             insecure: config.insecure,
             host_names: config.http_host_names.clone(),
+            clock: clock.clone(),
+            chance: chance.clone(),
             stop: signals.http.clone(),
         };
         let http = http::serve(http_listener, parts)

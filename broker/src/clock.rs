@@ -65,6 +65,15 @@ impl Chance {
         MessageId::new(unix_ms, random)
     }
 
+    /// A text that nobody can guess, from the system's own chance: what is drawn otherwise repeats a pattern that ids
+    /// give away.
+    #[allow(clippy::unused_self, reason = "chance is a value: who has none cannot draw")]
+    pub fn secret(&self) -> String {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).expect("a system that runs a broker has chance");
+        random.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     fn with<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
         draw(&mut self.generator.lock().unwrap_or_else(PoisonError::into_inner))
     }

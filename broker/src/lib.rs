@@ -4,6 +4,7 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod console;
 pub mod dev;
 pub mod dispatch;
 pub mod driver;

@@ -19,6 +19,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::{Chance, Clock};
+use crate::console::{self, Console, Rates, Sample};
 use crate::engine::Refusal;
 use crate::metrics::Metrics;
 use crate::service::Service;
@@ -81,6 +83,10 @@ pub struct HttpParts {
     pub insecure: bool,
     /// Names of this port, beyond those of loopback.
     pub host_names: Vec<String>,
+    /// The time.
+    pub clock: Clock,
+    /// For what nobody may guess.
+    pub chance: Chance,
     /// Cancelled when the server is to end.
     pub stop: CancellationToken,
 }
@@ -115,7 +121,7 @@ impl Shared {
         })
     }
 
-    fn ready(&self) -> Result<(Service, Calls), NotReady> {
+    pub(crate) fn ready(&self) -> Result<(Service, Calls), NotReady> {
         match &*self.readiness.borrow() {
             Readiness::Ready(service, calls) => Ok((service.clone(), calls.clone())),
             Readiness::NotReady(reason) => Err(NotReady((*reason).to_owned())),
@@ -124,7 +130,7 @@ impl Shared {
 }
 
 /// The answer of a broker that is not ready.
-struct NotReady(String);
+pub(crate) struct NotReady(pub(crate) String);
 
 impl From<Refusal> for NotReady {
     fn from(refusal: Refusal) -> Self {
@@ -160,11 +166,28 @@ pub fn serve(listener: TcpListener, parts: HttpParts) -> io::Result<HttpServer> 
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready));
     let api = api::routes().layer(middleware::from_fn(guard::only_deliberate_calls));
-    let guarded = api.layer(middleware::from_fn_with_state(shared.clone(), guard::only_known_hosts));
+    let rates = Rates::default();
+    tokio::spawn(rates.clone().keep(parts.stop.clone(), sampler(&shared)));
+    let console = Console::new(shared.clone(), rates, parts.clock, &parts.chance.secret());
+    let pages = console::routes(console);
+    let guarded =
+        api.merge(pages).layer(middleware::from_fn_with_state(shared.clone(), guard::only_known_hosts));
     let router = signs.merge(guarded).with_state(shared);
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, service).with_graceful_shutdown(parts.stop.cancelled_owned());
     Ok(HttpServer { address, serving: tokio::spawn(async { serving.await }) })
+}
+
+/// Looks once at what the console draws.
+fn sampler(shared: &Shared) -> impl FnMut() -> futures::future::BoxFuture<'static, Option<Sample>> + use<> {
+    let shared = shared.clone();
+    move || {
+        let shared = shared.clone();
+        Box::pin(async move {
+            let numbers = shared.service().ok()?.store_numbers().await.ok()?;
+            Some(Sample::new(&shared.metrics.counts(), numbers.last_sync_us))
+        })
+    }
 }
 
 async fn ready(State(shared): State<Shared>) -> Result<&'static str, NotReady> {

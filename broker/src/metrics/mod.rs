@@ -108,7 +108,8 @@ impl Metrics {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
     }
 
-    fn counts(&self) -> Counts {
+    /// The engine's counts as of its last turn.
+    pub fn counts(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -19,8 +19,9 @@ use crate::records::{DeadLetter, Message, TopicNumber, keys};
 const EXAMINED_MAX: usize = 5_000;
 /// Records read at a time.
 const CHUNK: usize = 250;
-/// Results that wait for whoever listens to a job; beyond that the job waits.
-const RESULTS_WAITING_MAX: usize = 64;
+/// Results that wait for whoever listens to a job; beyond that the job waits. One, so that whoever stops listening has
+/// stopped the job.
+const RESULTS_WAITING_MAX: usize = 1;
 /// Bodies that one page reads to show keys and headers: dead letters are listed without bodies, but a message is one record.
 const PAGE_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 

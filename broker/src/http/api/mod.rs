@@ -63,11 +63,18 @@ pub(crate) fn json(text: impl Into<Body>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], text.into()).into_response()
 }
 
-/// A message of the wire as JSON.
-pub(crate) fn to_json<M: prost::Message>(name: &str, message: &M) -> Option<Json> {
-    let descriptor = DESCRIPTORS.get_message_by_name(name)?;
-    let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).ok()?;
-    Some(write::message(&message))
+/// The answer of a unary call as JSON.
+///
+/// # Errors
+/// The refusal of the service.
+pub(crate) async fn call_json(
+    calls: &Calls,
+    call: &'static str,
+    request: &impl prost::Message,
+    from: SocketAddr,
+) -> Result<Json, Fault> {
+    let answer = calls.unary(call, request.encode_to_vec().into(), from).await?;
+    read_back(&method_of(call), answer)
 }
 
 fn filter_of(verb: Verb) -> MethodFilter {
@@ -79,10 +86,10 @@ fn filter_of(verb: Verb) -> MethodFilter {
     }
 }
 
-/// The call of an operation, with the types of what goes in and out.
-fn method_of(operation: &Operation) -> MethodDescriptor {
+/// A call, with the types of what goes in and out.
+fn method_of(call: &str) -> MethodDescriptor {
     let (service, method) =
-        operation.call.trim_start_matches('/').split_once('/').expect("the table joins the two with a slash");
+        call.trim_start_matches('/').split_once('/').expect("the table joins the two with a slash");
     let service = DESCRIPTORS.get_service_by_name(service);
     let method = service.and_then(|service| service.methods().find(|found| found.name() == method));
     method.expect("a test holds the table to the services")
@@ -112,7 +119,7 @@ async fn answer(
     let calls = shared.calls()?;
     let Query(query) = query.map_err(|fault| Fault::invalid("query", fault.body_text()))?;
     let body = body.map_err(|fault| Fault::request(fault.status(), "body", fault.body_text()))?;
-    let method = method_of(operation);
+    let method = method_of(operation.call);
     let request = request(&method, path.iter().chain(&query), &body)?;
     if !method.is_server_streaming() {
         let answer = calls.unary(operation.call, request, from).await?;

@@ -83,7 +83,7 @@ struct Document {
 
 impl Document {
     fn operation(&mut self, operation: &Operation) -> Json {
-        let method = method_of(operation);
+        let method = method_of(operation.call);
         let in_path: BTreeSet<_> = names_in_braces(operation.path).collect();
         let mut parameters: Vec<_> = method
             .input()
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn what_a_path_names_is_a_field_of_the_request() {
         for operation in OPERATIONS {
-            let request = method_of(operation).input();
+            let request = method_of(operation.call).input();
             for name in names_in_braces(operation.path) {
                 assert!(
                     super::super::dialect::field_of(&request, name).is_some(),

@@ -1,0 +1,262 @@
+//! The web console: what a person on call opens at night. Pages are made here on the server and work without a script; each
+//! is an address with its filters and costs a page, never a scan. What it shows and does goes through the service layer,
+//! as with every other way in; it decides nothing.
+
+mod assets;
+mod chart;
+mod confirm;
+mod export;
+mod jobs;
+mod pages;
+mod parts;
+mod rates;
+mod shell;
+mod show;
+mod visit;
+mod words;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts as _, Path, Query, RawForm, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{MethodRouter, get, post};
+use maud::html;
+
+use crate::clock::Clock;
+use crate::engine::Refusal;
+use crate::http::Shared;
+use crate::http::api::Calls;
+use crate::http::api::fault::status_of;
+use crate::http::guard::same_origin;
+use crate::service::Service;
+use jobs::Jobs;
+pub(crate) use rates::{Rates, Sample};
+use shell::{Place, Sheet};
+use visit::{LANGUAGE_COOKIE, OPERATOR_COOKIE, Visit, encoded};
+
+/// Nothing inline, nothing from elsewhere, in no frame, forms only to ourselves.
+const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+/// How long a browser remembers language and name, seconds: a year.
+const REMEMBERED_S: u32 = 365 * 24 * 3600;
+
+/// What the console is made of. A clone is the same console.
+#[derive(Clone)]
+pub(crate) struct Console {
+    shared: Shared,
+    rates: Rates,
+    jobs: Jobs,
+    clock: Clock,
+    /// Known to pages of this process only: what a form must send back.
+    token: Arc<str>,
+}
+
+/// What a page works with.
+struct Desk {
+    service: Service,
+    calls: Calls,
+    rates: Rates,
+    jobs: Jobs,
+    from: SocketAddr,
+}
+
+/// What a page answers.
+enum Answer {
+    /// A page.
+    Page(Box<Sheet>),
+    /// It was done: go there, and remember who did it.
+    Done { to: String, by: String },
+    /// Something else.
+    Raw(Response),
+}
+
+/// A page, or why there is none.
+type Outcome = Result<Answer, Refusal>;
+
+impl From<Sheet> for Answer {
+    fn from(sheet: Sheet) -> Self {
+        Self::Page(Box::new(sheet))
+    }
+}
+
+impl Console {
+    /// A console that asks whoever `shared` leads to.
+    pub(crate) fn new(shared: Shared, rates: Rates, clock: Clock, token: &str) -> Self {
+        Self { shared, rates, jobs: Jobs::default(), clock, token: token.into() }
+    }
+
+    async fn answer<F: Future<Output = Outcome>>(
+        &self,
+        asked: Asked,
+        page: impl FnOnce(Desk, Visit) -> F,
+    ) -> Response {
+        let visit = self.visit(&asked);
+        let words = visit.words();
+        let (service, calls) = match self.shared.ready() {
+            Ok(ready) => ready,
+            Err(not_ready) => {
+                let content = html! { p.note.warn { (not_ready.0) } };
+                let sheet = Sheet::new(Place::Nowhere, words.not_ready, content);
+                return whole(&visit, &sheet.live().with_status(StatusCode::SERVICE_UNAVAILABLE));
+            }
+        };
+        let is_ours = || same_origin(&asked.headers) && visit.field("token") == Some(visit.token());
+        if asked.is_form && !is_ours() {
+            let content = html! { p.note.bad { (words.token_stale) } };
+            let sheet = Sheet::new(Place::Nowhere, words.problem, content).with_status(StatusCode::FORBIDDEN);
+            return whole(&visit, &sheet);
+        }
+        let (rates, jobs) = (self.rates.clone(), self.jobs.clone());
+        let desk = Desk { service, calls, rates, jobs, from: asked.from };
+        match page(desk, visit.clone()).await {
+            Ok(Answer::Page(sheet)) => whole(&visit, &sheet),
+            Ok(Answer::Done { to, by }) => done(&to, &by),
+            Ok(Answer::Raw(response)) => response,
+            Err(refusal) => whole(&visit, &refused(&visit, &refusal)),
+        }
+    }
+
+    fn visit(&self, asked: &Asked) -> Visit {
+        let request = visit::Request {
+            uri: &asked.uri,
+            headers: &asked.headers,
+            parts: asked.parts.clone(),
+            query: asked.query.clone(),
+            form: asked.form.clone(),
+        };
+        Visit::new(request, self.token.clone(), self.clock.now().unix_ms)
+    }
+}
+
+/// The routes of all pages.
+pub(crate) fn routes(console: Console) -> Router<Shared> {
+    let mut router = pages::routes().fallback_service(show(not_found).with_state(console.clone()));
+    for asset in assets::ALL {
+        router = router.route(asset.address, get(move || async move { asset }));
+    }
+    router.layer(middleware::map_response(with_security_headers)).with_state(console)
+}
+
+/// A page that shows something.
+fn show<P, F>(page: P) -> MethodRouter<Console>
+where
+    P: Fn(Desk, Visit) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Outcome> + Send,
+{
+    get(move |State(console): State<Console>, asked: Asked| async move { console.answer(asked, page).await })
+}
+
+/// What does something, when its form is sent.
+fn act<P, F>(page: P) -> MethodRouter<Console>
+where
+    P: Fn(Desk, Visit) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Outcome> + Send,
+{
+    post(move |State(console): State<Console>, asked: Asked| async move { console.answer(asked, page).await })
+}
+
+/// A request as it came.
+struct Asked {
+    uri: Uri,
+    headers: HeaderMap,
+    from: SocketAddr,
+    parts: Vec<(String, String)>,
+    query: Vec<(String, String)>,
+    form: Vec<(String, String)>,
+    /// It wants to do something.
+    is_form: bool,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Asked {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let is_form = request.method() == Method::POST;
+        let (mut head, body) = request.into_parts();
+        let refused = |rejection: &dyn std::fmt::Display| {
+            (StatusCode::BAD_REQUEST, format!("{rejection}\n")).into_response()
+        };
+        let Path(parts) =
+            Path::from_request_parts(&mut head, state).await.map_err(|error| refused(&error))?;
+        let Query(query) =
+            Query::from_request_parts(&mut head, state).await.map_err(|error| refused(&error))?;
+        let ConnectInfo(from) =
+            ConnectInfo::from_request_parts(&mut head, state).await.map_err(|error| refused(&error))?;
+        let (uri, headers) = (head.uri.clone(), head.headers.clone());
+        let form = if is_form {
+            let sent = RawForm::from_request(Request::from_parts(head, body), state).await;
+            let RawForm(sent) = sent.map_err(|error| refused(&error))?;
+            form_of(&sent).map_err(|error| refused(&error))?
+        } else {
+            Vec::new()
+        };
+        Ok(Self { uri, headers, from, parts, query, form, is_form })
+    }
+}
+
+/// The fields of a form, in their order, each as often as it came.
+fn form_of(sent: &[u8]) -> Result<Vec<(String, String)>, axum::extract::rejection::QueryRejection> {
+    let uri = format!("/?{}", String::from_utf8_lossy(sent));
+    match uri.parse::<Uri>() {
+        Ok(uri) => Query::try_from_uri(&uri).map(|Query(form)| form),
+        // What is no address is no form either: nothing was said.
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+fn whole(visit: &Visit, sheet: &Sheet) -> Response {
+    let mut response =
+        (sheet.status, axum::response::Html(shell::page(visit, sheet).into_string())).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if visit.language_chosen() {
+        remember(&mut response, LANGUAGE_COOKIE, visit.language().tag());
+    }
+    response
+}
+
+fn done(to: &str, by: &str) -> Response {
+    let mut response = Redirect::to(to).into_response();
+    remember(&mut response, OPERATOR_COOKIE, &encoded(by));
+    response
+}
+
+fn remember(response: &mut Response, name: &str, value: &str) {
+    let cookie = format!("{name}={value}; Path=/; Max-Age={REMEMBERED_S}; SameSite=Strict; HttpOnly");
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+}
+
+fn refused(visit: &Visit, refusal: &Refusal) -> Sheet {
+    let words = visit.words();
+    let content = html! {
+        div.note.bad role="alert" { p { (refusal.message) } p { code { (refusal.reason) } } }
+        p { a href="/" { (words.overview) } }
+    };
+    Sheet::new(Place::Nowhere, words.refused_title, content).with_status(status_of(refusal.reason))
+}
+
+async fn not_found(_: Desk, visit: Visit) -> Outcome {
+    let words = visit.words();
+    let content = html! { p { (words.not_found_help) } };
+    Ok(Sheet::new(Place::Nowhere, words.not_found, content).with_status(StatusCode::NOT_FOUND).into())
+}
+
+async fn with_security_headers(mut response: Response) -> Response {
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        // Forms say where they come from, to us; nobody else learns which transaction was looked at.
+        (header::REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,328 @@
+//! Redriving and discarding dead letters: what would happen, the job that does it, its progress and its results.
+
+use axum::http::StatusCode;
+use escrow_protocol::{GroupName, TopicName};
+use maud::{Markup, html};
+
+use super::super::confirm::{Confirm, carried};
+use super::super::jobs::{Job, Order, Plan, RESULTS_MAX, SHOWN_MAX, Standing};
+use super::super::parts::{Column, facts, field, section, table, table_or};
+use super::super::shell::{Place, Sheet};
+use super::super::show::{age, count, dead_reason, exact, key, message, or_none};
+use super::super::visit::{Visit, encoded};
+use super::super::words::{Words, fill};
+use super::super::{Answer, Desk, Outcome};
+use super::dead_letters::{FILTERS, filter_of};
+use crate::engine::Refusal;
+use crate::service::{DeadLetterFilter, DeadLetterView, Page, Resolving};
+use escrow_protocol::Reason;
+
+/// Matches that the page before a job shows.
+const MATCHES_SHOWN: usize = 20;
+/// A second, unless chosen otherwise: slow enough to be watched.
+const RATE: u32 = 50;
+
+/// What a job is about to touch.
+struct Scope {
+    group: GroupName,
+    filter: DeadLetterFilter,
+    /// The first that match.
+    first: Vec<DeadLetterView>,
+    /// Dead letters of the group in all.
+    of: u64,
+}
+
+async fn scope(desk: &Desk, visit: &Visit) -> Result<Scope, Refusal> {
+    let group: GroupName = visit.part("group")?;
+    let filter = filter_of(visit, Some(group.clone()))?;
+    let of = desk.service.group(group.clone()).await?.dead_letters;
+    let page = Page { limit: MATCHES_SHOWN, cursor: None };
+    let first = desk.service.dead_letters(filter.clone(), page).await?.items;
+    Ok(Scope { group, filter, first, of })
+}
+
+pub(in super::super) async fn ask_redrive(desk: Desk, visit: Visit) -> Outcome {
+    let scope = scope(&desk, &visit).await?;
+    Ok(redriving(&visit, &scope).ask(&visit).into())
+}
+
+pub(in super::super) async fn redrive(desk: Desk, visit: Visit) -> Outcome {
+    let scope = scope(&desk, &visit).await?;
+    let to: Option<TopicName> = visit.optional("to_topic")?;
+    let rate: u32 = visit.optional("rate")?.unwrap_or(0);
+    let confirm = redriving(&visit, &scope);
+    start(&desk, &visit, scope, confirm, Resolving::Redrive(to), rate).await
+}
+
+pub(in super::super) async fn ask_discard(desk: Desk, visit: Visit) -> Outcome {
+    let scope = scope(&desk, &visit).await?;
+    Ok(discarding(&visit, &scope).ask(&visit).into())
+}
+
+pub(in super::super) async fn discard(desk: Desk, visit: Visit) -> Outcome {
+    let scope = scope(&desk, &visit).await?;
+    let confirm = discarding(&visit, &scope);
+    start(&desk, &visit, scope, confirm, Resolving::Discard, 0).await
+}
+
+async fn start(
+    desk: &Desk,
+    visit: &Visit,
+    scope: Scope,
+    confirm: Confirm,
+    resolving: Resolving,
+    rate: u32,
+) -> Outcome {
+    let dry_run = visit.field("dry_run").is_some();
+    let Scope { group, filter, .. } = scope;
+    let act = async |operator| {
+        let plan = Plan { group, filter, resolving, rate, dry_run, operator };
+        match desk.jobs.start(&desk.service, plan, visit.now_ms()).await? {
+            Some(id) => Ok(Some(format!("/dead-letters/jobs/{id}"))),
+            None => Err(Refusal::new(Reason::LimitReached, visit.words().job_full)),
+        }
+    };
+    confirm.carry_out(visit, act).await
+}
+
+fn redriving(visit: &Visit, scope: &Scope) -> Confirm {
+    let words = visit.words();
+    let happens = vec![
+        touched(words, scope),
+        words.redrive_happens.to_owned(),
+        fill(words.redrive_to_group, &[("group", &scope.group)]),
+    ];
+    let to_topic = html! {
+        input #to_topic name="to_topic" type="text" autocomplete="off" maxlength="127" value=(visit.field("to_topic").unwrap_or_default());
+    };
+    let chosen = visit.field("rate").map_or(RATE.to_string(), str::to_owned);
+    let rate = html! {
+        input #rate name="rate" type="number" min="0" max="100000" inputmode="numeric" aria-describedby="rate-help" value=(chosen);
+    };
+    let choices = html! {
+        (carried_filters(visit))
+        (field("rate", words.redrive_rate, words.redrive_rate_help, &rate))
+        (field("to_topic", words.redrive_to_topic, "", &to_topic))
+        (dry_run(visit))
+    };
+    let title = fill(words.redrive_title, &[("group", &scope.group)]);
+    let back = back(scope);
+    let below = matches(visit, scope);
+    Confirm { happens, choices, below, ..Confirm::new(Place::DeadLetters, title, words.do_redrive, back) }
+}
+
+fn discarding(visit: &Visit, scope: &Scope) -> Confirm {
+    let words = visit.words();
+    let happens = vec![touched(words, scope), words.discard_happens.to_owned()];
+    let choices = html! { (carried_filters(visit)) (dry_run(visit)) };
+    let title = fill(words.discard_title, &[("group", &scope.group)]);
+    let back = back(scope);
+    let below = matches(visit, scope);
+    let confirm = Confirm::new(Place::DeadLetters, title, words.do_discard, back);
+    Confirm { happens, grave: true, choices, below, ..confirm }
+}
+
+fn back(scope: &Scope) -> String {
+    format!("/dead-letters?group={}", encoded(scope.group.as_str()))
+}
+
+fn touched(words: &'static Words, scope: &Scope) -> String {
+    match scope.filter.offsets.as_slice() {
+        [] => fill(words.dead_scope_all, &[("group", &scope.group), ("n", &count(scope.of))]),
+        [one] => fill(words.dead_scope_one, &[("offset", &one.0)]),
+        several => fill(words.dead_scope_selected, &[("n", &several.len())]),
+    }
+}
+
+/// What was selected or filtered for, carried through the form.
+fn carried_filters(visit: &Visit) -> Markup {
+    let offsets = visit.all("offset").into_iter().map(|offset| ("offset", offset));
+    let filters = FILTERS.into_iter().filter_map(|name| visit.said(name).map(|text| (name, text)));
+    carried(offsets.chain(filters))
+}
+
+fn dry_run(visit: &Visit) -> Markup {
+    let words = visit.words();
+    html! {
+        div.field.check {
+            input #dry_run name="dry_run" type="checkbox" value="1" checked[visit.field("dry_run").is_some()] aria-describedby="dry_run-help";
+            label for="dry_run" { (words.dead_dry_run) }
+            span.help #dry_run-help { (words.dead_dry_run_help) }
+        }
+    }
+}
+
+fn matches(visit: &Visit, scope: &Scope) -> Markup {
+    let words = visit.words();
+    let columns = [
+        Column::Number(words.offset),
+        Column::Text(words.key),
+        Column::Text(words.reason),
+        Column::Text(words.error),
+        Column::Number(words.died),
+    ];
+    let rows: Vec<_> = scope
+        .first
+        .iter()
+        .map(|dead| {
+            vec![
+                html! { (dead.offset.0) },
+                key(dead.message.as_ref().and_then(|message| message.key.as_deref())),
+                html! { (dead_reason(words, dead.record.reason)) },
+                html! { div.error { (or_none(&dead.record.error)) } },
+                age(visit, dead.record.at_ms),
+            ]
+        })
+        .collect();
+    section(
+        words.dead_first_matches,
+        &table_or(words.dead_empty_filtered, words.dead_first_matches, &columns, &rows),
+    )
+}
+
+pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
+    let words = visit.words();
+    let columns = [
+        Column::Number(words.jobs),
+        Column::Text(words.actions),
+        Column::Text(words.group),
+        Column::Text(words.state),
+        Column::Number(words.job_ok),
+        Column::Number(words.job_refused),
+        Column::Text(words.by_whom),
+        Column::Text(words.reason),
+        Column::Number(words.age),
+    ];
+    let rows: Vec<_> = desk.jobs.all().iter().map(|job| job_row(&visit, job)).collect();
+    let content = html! {
+        p.lead { (fill(words.jobs_help, &[("n", &SHOWN_MAX)])) }
+        (table_or(words.jobs_empty, words.jobs, &columns, &rows))
+        p { a href="/dead-letters" { (words.dead_letters) } }
+    };
+    Ok(Sheet::new(Place::DeadLetters, words.jobs, content).live().into())
+}
+
+fn job_row(visit: &Visit, job: &Job) -> Vec<Markup> {
+    let words = visit.words();
+    let progress = job.progress();
+    vec![
+        html! { a href={ "/dead-letters/jobs/" (job.id) } { (job.id) } },
+        html! { (what(words, job)) },
+        super::super::show::group(job.plan.group.as_str()),
+        standing(words, &progress.standing),
+        html! { (count(progress.done)) },
+        html! { (count(progress.refused)) },
+        html! { (job.plan.operator.name) },
+        html! { (job.plan.operator.reason) },
+        age(visit, job.started_at_ms),
+    ]
+}
+
+fn what(words: &'static Words, job: &Job) -> String {
+    let what = match &job.plan.resolving {
+        Resolving::Redrive(None) => words.job_redrive.to_owned(),
+        Resolving::Redrive(Some(topic)) => format!("{} → {topic}", words.job_redrive),
+        Resolving::Discard => words.job_discard.to_owned(),
+    };
+    if job.plan.dry_run { format!("{what} ({})", words.job_dry) } else { what }
+}
+
+fn standing(words: &'static Words, standing: &Standing) -> Markup {
+    html! {
+        @match standing {
+            Standing::Running => { span.state { (words.job_running) } },
+            Standing::Paused => { span.state.warn { (words.job_paused) } },
+            Standing::Done => { span.state.good { (words.job_done) } },
+            Standing::Stopped => { span.state.warn { (words.job_stopped) } },
+            Standing::Failed(error) => { span.state.bad { (fill(words.job_failed, &[("error", error)])) } },
+        }
+    }
+}
+
+pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
+    let words = visit.words();
+    let id: u64 = visit.part("id")?;
+    let title = fill(words.job, &[("id", &id)]);
+    let Some(job) = desk.jobs.find(id) else {
+        let content = html! { p { (words.jobs_empty) } p { a href="/dead-letters/jobs" { (words.jobs) } } };
+        return Ok(Sheet::new(Place::DeadLetters, title, content).with_status(StatusCode::NOT_FOUND).into());
+    };
+    let progress = job.progress();
+    let rate = match job.plan.rate {
+        0 => words.job_unlimited.to_owned(),
+        rate => fill(words.per_second, &[("n", &rate)]),
+    };
+    let about = [
+        (words.actions, html! { (what(words, &job)) }),
+        (words.group, super::super::show::group(job.plan.group.as_str())),
+        (words.job_total, html! { (count(progress.done + progress.refused)) }),
+        (words.job_ok, html! { (count(progress.done)) }),
+        (words.job_refused, html! { (count(progress.refused)) }),
+        (words.job_rate, html! { (rate) }),
+        (words.by_whom, html! { (job.plan.operator.name) }),
+        (words.reason, html! { (job.plan.operator.reason) }),
+        (words.at, exact(job.started_at_ms)),
+    ];
+    let lines = progress.refusals.iter().chain(&progress.successes);
+    let rows: Vec<_> = lines
+        .map(|line| {
+            vec![
+                html! { (line.offset.0) },
+                html! { @match line.message { Some(id) => { (message(id)) }, None => { span.faint { "–" } } } },
+                html! {
+                    @match &line.refusal {
+                        Some(refusal) => { span.state.bad { (words.job_refused) } " " (refusal) },
+                        None => { span.state.good { (words.job_ok) } },
+                    }
+                },
+            ]
+        })
+        .collect();
+    let columns = [Column::Number(words.offset), Column::Text(words.message_id), Column::Text(words.state)];
+    let content = html! {
+        p { (standing(words, &progress.standing)) }
+        (brakes(&visit, &job, &progress.standing))
+        (facts(&about))
+        (section(words.job_results, &html! {
+            @if rows.is_empty() { p.empty { (words.nothing_here) } } @else {
+                (table(words.job_results, &columns, &rows))
+                p.help { (fill(words.job_results_kept, &[("n", &RESULTS_MAX)])) }
+            }
+        }))
+        p { a href="/dead-letters/jobs" { (words.jobs) } " · " a href={ "/dead-letters?group=" (encoded(job.plan.group.as_str())) } { (words.dead_letters) } }
+    };
+    let sheet = Sheet::new(Place::DeadLetters, title, content);
+    Ok(if job.is_under_way() { sheet.live() } else { sheet }.into())
+}
+
+fn brakes(visit: &Visit, job: &Job, standing: &Standing) -> Markup {
+    let words = visit.words();
+    let (toggle, order) = match standing {
+        Standing::Running => (words.job_pause, "pause"),
+        Standing::Paused => (words.job_go_on, "run"),
+        _ => return html! {},
+    };
+    html! {
+        form.buttons method="post" action={ "/dead-letters/jobs/" (job.id) } {
+            input type="hidden" name="token" value=(visit.token());
+            button.quiet type="submit" name="order" value=(order) { (toggle) }
+            button.grave type="submit" name="order" value="stop" { (words.job_stop) }
+        }
+    }
+}
+
+/// Pausing and stopping need no reason: they undo nothing and can be done over.
+pub(in super::super) async fn order(desk: Desk, visit: Visit) -> Outcome {
+    let id: u64 = visit.part("id")?;
+    let order = match visit.field("order") {
+        Some("pause") => Order::Pause,
+        Some("run") => Order::Run,
+        Some("stop") => Order::Stop,
+        _ => return Err(Refusal::invalid("order", "it is not pause, run or stop; use a button of the page")),
+    };
+    if let Some(job) = desk.jobs.find(id) {
+        tracing::info!(job = id, ?order, "job of the console told by hand");
+        job.order(order);
+    }
+    Ok(Answer::Done { to: format!("/dead-letters/jobs/{id}"), by: visit.operator_name().to_owned() })
+}

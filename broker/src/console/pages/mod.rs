@@ -1,0 +1,57 @@
+//! The pages, one file for each noun.
+
+mod clients;
+mod dead_letter_jobs;
+mod dead_letters;
+mod groups;
+mod messages;
+mod overview;
+mod retries;
+mod scheduled;
+mod seek;
+mod store;
+mod topics;
+mod transaction;
+mod transactions;
+
+use axum::Router;
+
+use super::{Console, act, show};
+
+/// The address of every page.
+pub(super) fn routes() -> Router<Console> {
+    Router::new()
+        .route("/", show(overview::page))
+        .route("/topics", show(topics::list))
+        .route("/topics/{name}", show(topics::one))
+        .route("/groups", show(groups::list))
+        .route("/groups/{name}", show(groups::one))
+        .route("/groups/{name}/pause", show(groups::ask_pause).merge(act(groups::pause)))
+        .route("/groups/{name}/resume", show(groups::ask_resume).merge(act(groups::resume)))
+        .route("/groups/{name}/seek", show(seek::ask).merge(act(seek::seek)))
+        .route("/transactions", show(transactions::list))
+        .route("/transactions/{id}", show(transaction::one))
+        .route("/transactions/{id}/{verb}", show(transaction::ask).merge(act(transaction::carry_out)))
+        .route("/retries", show(retries::list))
+        .route("/dead-letters", show(dead_letters::list))
+        .route("/dead-letters/export", show(dead_letters::export))
+        .route("/dead-letters/jobs", show(dead_letter_jobs::list))
+        .route("/dead-letters/jobs/{id}", show(dead_letter_jobs::one).merge(act(dead_letter_jobs::order)))
+        .route(
+            "/dead-letters/of/{group}/redrive",
+            show(dead_letter_jobs::ask_redrive).merge(act(dead_letter_jobs::redrive)),
+        )
+        .route(
+            "/dead-letters/of/{group}/discard",
+            show(dead_letter_jobs::ask_discard).merge(act(dead_letter_jobs::discard)),
+        )
+        .route("/dead-letters/of/{group}/{offset}", show(dead_letters::one))
+        .route("/messages", show(messages::find))
+        .route("/messages/{id}", show(messages::one))
+        .route("/messages/{id}/body", show(messages::body))
+        .route("/scheduled", show(scheduled::list))
+        .route("/scheduled/{id}/cancel", show(scheduled::ask).merge(act(scheduled::cancel)))
+        .route("/clients", show(clients::list))
+        .route("/store", show(store::page))
+        .route("/store/verify", act(store::verify))
+}

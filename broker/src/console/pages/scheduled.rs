@@ -1,0 +1,69 @@
+//! What waits for its time, and withdrawing it.
+
+use escrow_protocol::{MessageId, Reason};
+use maud::{Markup, html};
+
+use super::super::confirm::Confirm;
+use super::super::parts::{Column, pager, table_or};
+use super::super::shell::{Place, Sheet};
+use super::super::show::{exact, key, message, moment, topic};
+use super::super::visit::Visit;
+use super::super::words::fill;
+use super::super::{Desk, Outcome};
+use crate::engine::{Cancelled, Refusal};
+use crate::service::ScheduledView;
+
+pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
+    let words = visit.words();
+    let page = desk.service.scheduled(visit.page()).await?;
+    let columns = [
+        Column::Text(words.message_id),
+        Column::Text(words.topic),
+        Column::Text(words.key),
+        Column::Number(words.due),
+        Column::Text(words.deliver_at),
+        Column::Silent(words.actions),
+    ];
+    let rows: Vec<_> = page.items.iter().map(|waiting| row(&visit, waiting)).collect();
+    let content = html! {
+        p.lead { (words.scheduled_help) }
+        (table_or(words.scheduled_empty, words.scheduled, &columns, &rows))
+        (pager(&visit, page.next.as_deref()))
+    };
+    Ok(Sheet::new(Place::Scheduled, words.scheduled, content).live().into())
+}
+
+fn row(visit: &Visit, waiting: &ScheduledView) -> Vec<Markup> {
+    vec![
+        message(waiting.id),
+        topic(waiting.topic.as_ref().map(|topic| topic.as_str())),
+        key(waiting.key.as_deref()),
+        moment(visit, waiting.due_ms),
+        exact(waiting.due_ms),
+        html! { a href={ "/scheduled/" (waiting.id) "/cancel" } { (visit.words().do_cancel) } },
+    ]
+}
+
+fn cancelling(visit: &Visit, id: MessageId) -> Confirm {
+    let words = visit.words();
+    let title = fill(words.scheduled_title, &[("id", &id)]);
+    let happens = vec![words.scheduled_happens.to_owned()];
+    let confirm = Confirm::new(Place::Scheduled, title, words.do_cancel, "/scheduled".to_owned());
+    Confirm { happens, grave: true, ..confirm }
+}
+
+pub(in super::super) async fn ask(_: Desk, visit: Visit) -> Outcome {
+    let id: MessageId = visit.part("id")?;
+    Ok(cancelling(&visit, id).ask(&visit).into())
+}
+
+pub(in super::super) async fn cancel(desk: Desk, visit: Visit) -> Outcome {
+    let words = visit.words();
+    let id: MessageId = visit.part("id")?;
+    let act = async |operator| match desk.service.cancel_scheduled(id, operator).await? {
+        Cancelled::Cancelled => Ok::<Option<String>, Refusal>(None),
+        Cancelled::TooLate => Err(Refusal::new(Reason::InUse, words.too_late)),
+        Cancelled::NotKnown => Err(Refusal::new(Reason::UnknownMessage, words.not_known)),
+    };
+    cancelling(&visit, id).carry_out(&visit, act).await
+}
