@@ -1,8 +1,12 @@
 //! The HTTP port from outside: the API and the console of a real broker in this process, on a port of its own. No sleeps.
 #![allow(clippy::unwrap_used, reason = "clippy does not see that helpers of a test are tests")]
 
+mod actions;
 mod api;
-#[allow(dead_code, reason = "the other suite uses the rest")]
+#[allow(dead_code, unused_imports, reason = "the other suite uses the rest")]
 #[path = "../server/harness/mod.rs"]
 mod harness;
+mod html;
+mod pages;
+mod scene;
 mod web;

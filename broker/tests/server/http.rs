@@ -12,7 +12,7 @@ async fn a_ready_broker_says_so_and_shows_its_numbers() {
     assert_eq!(http_get(address, "/readyz").await, (200, "ready\n".to_owned()));
     let (status, page) = http_get(address, "/").await;
     assert_eq!(status, 200);
-    assert!(page.contains("<h1>Escrow") && page.contains("Undecided transactions"), "{page}");
+    assert!(page.contains("<h1>Overview") && page.contains("Undecided"), "{page}");
 
     let (status, metrics) = http_get(address, "/metrics").await;
     assert_eq!(status, 200);

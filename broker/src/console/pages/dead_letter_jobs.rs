@@ -35,6 +35,9 @@ struct Scope {
 async fn scope(desk: &Desk, visit: &Visit) -> Result<Scope, Refusal> {
     let group: GroupName = visit.part("group")?;
     let filter = filter_of(visit, Some(group.clone()))?;
+    if visit.said("selected").is_some() && filter.offsets.is_empty() {
+        return Err(Refusal::invalid("offset", visit.words().nothing_selected));
+    }
     let of = desk.service.group(group.clone()).await?.dead_letters;
     let page = Page { limit: MATCHES_SHOWN, cursor: None };
     let first = desk.service.dead_letters(filter.clone(), page).await?.items;
@@ -136,7 +139,8 @@ fn touched(words: &'static Words, scope: &Scope) -> String {
 
 /// What was selected or filtered for, carried through the form.
 fn carried_filters(visit: &Visit) -> Markup {
-    let offsets = visit.all("offset").into_iter().map(|offset| ("offset", offset));
+    let selected = visit.said("selected").map(|text| ("selected", text));
+    let offsets = visit.all("offset").into_iter().map(|offset| ("offset", offset)).chain(selected);
     let filters = FILTERS.into_iter().filter_map(|name| visit.said(name).map(|text| (name, text)));
     carried(offsets.chain(filters))
 }

@@ -135,6 +135,8 @@ fn listed(visit: &Visit, chosen: Option<&GroupName>, items: &[DeadLetterView]) -
     };
     html! {
         form method="get" action={ (of) "/redrive" } {
+            // So that none selected is not taken for no filter, which is all.
+            input type="hidden" name="selected" value="1";
             (listed)
             div.buttons {
                 button.quiet type="submit" { (words.redrive_selected) }

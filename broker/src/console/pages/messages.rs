@@ -131,8 +131,19 @@ fn about(words: &'static Words, trace: &Trace) -> Vec<(&'static str, Markup)> {
 fn life(words: &'static Words, trace: &Trace) -> Markup {
     html! {
         p.lead { (words.life_help) }
-        ol.timeline { @for event in &trace.events { (happening(words, event)) } }
+        ol.timeline {
+            @for event in trace.events.iter().filter(|event| !is_said_already(trace, event)) {
+                (happening(words, event))
+            }
+        }
     }
+}
+
+/// Where a group stands is no news when its last event, with its time, says the same.
+fn is_said_already(trace: &Trace, event: &TraceEvent) -> bool {
+    let says_same =
+        |other: &&TraceEvent| other.event == event.event && other.group == event.group && other.at_ms > 0;
+    event.at_ms == 0 && trace.events.iter().any(|other| says_same(&other))
 }
 
 fn happening(words: &'static Words, event: &TraceEvent) -> Markup {
@@ -152,13 +163,14 @@ fn happening(words: &'static Words, event: &TraceEvent) -> Markup {
     };
     let bad = matches!(event.event, "FAILED" | "DEAD");
     let good = event.event == "FINISHED";
+    let says_nothing_more = matches!(event.event, "STORED" | "FINISHED");
     let open = matches!(event.event, "WAITING" | "LEASED" | "RETRYING" | "SCHEDULED");
     html! {
         li .bad[bad] .good[good] .open[open] {
             strong { (label) }
             @if let Some(of) = &event.group { " · " (group(of.as_str())) }
-            span.when { @if event.at_ms > 0 { (exact(event.at_ms)) } @else { (words.time_not_known) } }
-            span.text { (event.text) }
+            span.when { @if event.at_ms > 0 { (exact(event.at_ms)) } @else { (words.standing_now) } }
+            @if !says_nothing_more { span.text { (event.text) } }
         }
     }
 }
@@ -201,14 +213,65 @@ pub(super) fn content_of(visit: &Visit, found: &Message) -> Markup {
     }
 }
 
-/// JSON with one thing on a line; `None` for what is none, or is too long to be read on a page.
+/// JSON with one thing on a line; `None` for what is none, or is too long to be read on a page. Only the space between
+/// things changes: reading and writing it anew would sort the fields and round long numbers.
 fn pretty(body: &[u8]) -> Option<String> {
     if body.len() > SHOWN_BYTES_MAX {
         return None;
     }
-    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).ok()?;
+    let text = std::str::from_utf8(body).ok()?.trim();
     // A number or a word is JSON too, and better read as text.
-    (json.is_object() || json.is_array()).then(|| serde_json::to_string_pretty(&json).ok()).flatten()
+    text.starts_with(['{', '[']).then(|| indented(text))
+}
+
+/// Well-formed JSON, spread over lines.
+fn indented(json: &str) -> String {
+    let (mut lines, mut depth) = (String::with_capacity(json.len() * 2), 0_usize);
+    let (mut in_text, mut escaped) = (false, false);
+    let mut letters = json.chars().peekable();
+    while let Some(letter) = letters.next() {
+        if in_text {
+            lines.push(letter);
+            in_text = escaped || letter != '"';
+            escaped = letter == '\\' && !escaped;
+            continue;
+        }
+        match letter {
+            '"' => {
+                in_text = true;
+                lines.push(letter);
+            }
+            '{' | '[' => {
+                lines.push(letter);
+                while letters.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                if letters.peek().is_some_and(|next| !matches!(next, '}' | ']')) {
+                    depth += 1;
+                    new_line(&mut lines, depth);
+                }
+            }
+            '}' | ']' => {
+                if !lines.ends_with(['{', '[']) {
+                    depth = depth.saturating_sub(1);
+                    new_line(&mut lines, depth);
+                }
+                lines.push(letter);
+            }
+            ',' => {
+                lines.push(letter);
+                new_line(&mut lines, depth);
+            }
+            ':' => lines.push_str(": "),
+            space if space.is_ascii_whitespace() => {}
+            other => lines.push(other),
+        }
+    }
+    lines
+}
+
+fn new_line(lines: &mut String, depth: usize) {
+    lines.push('\n');
+    lines.extend(std::iter::repeat_n("  ", depth));
 }
 
 fn hex_lines(bytes: &[u8]) -> String {
@@ -252,6 +315,25 @@ mod tests {
     fn bodies_are_shown_as_lines_of_hexadecimal() {
         assert_eq!(hex_lines(b"ab\0"), format!("000000  {:<39}  ab.", "6162 00"));
         assert_eq!(hex_lines(&[0; 17]).lines().count(), 2);
+    }
+
+    #[test]
+    fn json_is_spread_over_lines_and_not_changed() {
+        let body = r#"{"b":12345678901234567890.10,"a":[1, {}],"t":"x\"}{,: y","e":[ ]}"#;
+        let text = pretty(body.as_bytes()).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        let expected = [
+            "{",
+            "  \"b\": 12345678901234567890.10,",
+            "  \"a\": [",
+            "    1,",
+            "    {}",
+            "  ],",
+            "  \"t\": \"x\\\"}{,: y\",",
+            "  \"e\": []",
+            "}",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

@@ -226,9 +226,14 @@ fn confirm(visit: &Visit, view: &TransactionView, verb: Verb) -> Confirm {
     };
     let back = format!("/transactions/{}", view.id);
     let grave = matches!(verb, Verb::Commit | Verb::Rollback);
+    let below = html! {
+        (section(words.transaction, &facts(&about(visit, view))))
+        (section(words.half_message, &messages(words, view)))
+    };
     Confirm {
         happens,
         grave,
+        below,
         ..Confirm::new(Place::Transactions, fill(title, &[("id", &view.id)]), button, back)
     }
 }

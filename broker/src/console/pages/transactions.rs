@@ -58,7 +58,7 @@ fn columns(words: &'static Words, decided: bool) -> Vec<Column> {
         Column::Text(words.kind),
         Column::Text(words.producer),
         Column::Text(words.key),
-        Column::Number(words.message),
+        Column::Number(words.messages_in),
     ];
     if decided {
         columns.push(Column::Text(words.decided_by));

@@ -237,6 +237,7 @@ pub(super) const WORDS: Words = Words {
     topic_groups: "Groups that listen",
     no_groups_listen: "No group listens to this topic: its messages wait for one.",
     messages_kept: "Messages kept",
+    messages_in: "Messages",
     awaited: "Undecided or scheduled",
 
     retries_help: "Messages that failed and wait for their next attempt.",
@@ -250,6 +251,7 @@ pub(super) const WORDS: Words = Words {
     dead_until: "until (UTC)",
     dead_error_contains: "Error contains",
     select_hint: "Choose a group to act on several at once.",
+    nothing_selected: "Nothing is selected: go back and tick the dead letters that are meant.",
     redrive_selected: "Redrive selected…",
     discard_selected: "Discard selected…",
     redrive_all: "Redrive all that match…",
@@ -273,7 +275,7 @@ pub(super) const WORDS: Words = Words {
     dead_first_matches: "The first that match",
     dead_dry_run: "Dry run",
     dead_dry_run_help: "Only say for each what would happen; nothing is changed.",
-    attempts_of: "{made} attempts; the last {n} are kept",
+    attempts_of: "Attempts made: {made}, of which the last {n} are kept.",
     no_attempts: "No attempt was made.",
     jobs: "Jobs",
     jobs_help: "Redrives and discards started here since the broker was started; the last {n} are shown.",
@@ -337,7 +339,7 @@ pub(super) const WORDS: Words = Words {
     event_dead: "Dead letter",
     event_finished: "Finished",
     event_failed: "Failed",
-    time_not_known: "time not kept",
+    standing_now: "now",
     life_help: "What happened, and where each group stands with it now.",
 
     scheduled_help: "Messages that wait for their time, the next one first.",

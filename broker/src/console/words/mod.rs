@@ -124,13 +124,13 @@ words! {
 
     // Topics.
     topics_help topics_empty with_dead_letter_topics prefix keeps_finished keeps_nothing topic_groups no_groups_listen
-    messages_kept awaited
+    messages_kept awaited messages_in
 
     // Retries.
     retries_help retries_empty retries_choose
 
     // Dead letters.
-    dead_help dead_empty dead_empty_filtered dead_from dead_until dead_error_contains select_hint
+    dead_help dead_empty dead_empty_filtered dead_from dead_until dead_error_contains select_hint nothing_selected
     redrive_selected discard_selected redrive_all discard_all export_jsonl export_csv select_one do_redrive do_discard
     redrive_title redrive_happens redrive_to_group redrive_to_topic redrive_rate redrive_rate_help discard_title
     discard_happens dead_scope_selected dead_scope_one dead_scope_all dead_first_matches dead_dry_run dead_dry_run_help
@@ -143,7 +143,7 @@ words! {
     find_title find_label find_help find_button find_none find_ask life_story where_it_is is_undecided is_scheduled
     is_queued as_json as_text as_hex body_cut body_empty download ordering_key tag time_to_live deliver_at no_headers
     event_stored event_checked event_waiting event_scheduled event_queued event_leased event_retrying event_dead
-    event_finished event_failed time_not_known life_help
+    event_finished event_failed standing_now life_help
 
     // Scheduled.
     scheduled_help scheduled_empty scheduled_title scheduled_happens do_cancel too_late not_known

@@ -237,6 +237,7 @@ pub(super) const WORDS: Words = Words {
     topic_groups: "订阅的消费组",
     no_groups_listen: "没有消费组订阅此主题：消息在等待消费组。",
     messages_kept: "保留的消息",
+    messages_in: "消息数",
     awaited: "未决定或定时",
 
     retries_help: "处理失败、等待下次尝试的消息。",
@@ -250,6 +251,7 @@ pub(super) const WORDS: Words = Words {
     dead_until: "至 (UTC)",
     dead_error_contains: "错误包含",
     select_hint: "选择消费组后可批量操作。",
+    nothing_selected: "没有选择任何死信：请返回并勾选。",
     redrive_selected: "重新投递所选…",
     discard_selected: "丢弃所选…",
     redrive_all: "重新投递全部匹配…",
@@ -337,7 +339,7 @@ pub(super) const WORDS: Words = Words {
     event_dead: "进入死信",
     event_finished: "已完成",
     event_failed: "失败",
-    time_not_known: "时间未保存",
+    standing_now: "目前",
     life_help: "发生过什么，以及各消费组目前的状况。",
 
     scheduled_help: "等待投递时间的消息，最早到期的在前。",

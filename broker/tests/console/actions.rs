@@ -1,0 +1,271 @@
+//! Everything a person may do, through its form: with a reason, with the token, from this origin, or not at all.
+
+use escrow_protocol::v1;
+use serde_json::Value;
+
+use crate::harness::*;
+use crate::html::Page;
+use crate::scene::Scene;
+use crate::web::*;
+
+const BY: [(&str, &str); 2] = [("operator", "Ada 王"), ("reason", "found in the ledger")];
+
+async fn state(scene: &Scene, transaction: &str) -> (String, String) {
+    let shown = scene.answer(get(format!("/api/v1/transactions/{transaction}"))).await.expect(200).json();
+    let because = shown["decider"]["reason"].as_str().unwrap_or_default().to_owned();
+    (shown["state"].as_str().unwrap().to_owned(), because)
+}
+
+#[tokio::test]
+async fn a_transaction_is_committed_and_another_rolled_back() {
+    let scene = Scene::set().await;
+    for (transaction, verb, becomes) in
+        [(&scene.transactions[0], "commit", "COMMITTED"), (&scene.transactions[1], "rollback", "ROLLED_BACK")]
+    {
+        let path = format!("/transactions/{transaction}/{verb}");
+        let done = scene.send(&path, &BY).await.expect(303);
+        assert_eq!(done.header("location"), Some(format!("/transactions/{transaction}?done=1").as_str()));
+        assert_eq!(state(&scene, transaction).await, (becomes.to_owned(), "found in the ledger".to_owned()));
+        // The name is remembered for the next time.
+        let cookie = done.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+        let again = scene.answer(get("/groups/billing/pause").with("cookie", &cookie)).await.expect(200);
+        assert_eq!(Page::read(again.text()).field("operator").as_deref(), Some("Ada 王"));
+    }
+    // Decided once: the other way is refused on the page, with who did it.
+    let first = &scene.transactions[0];
+    let refused = scene.send(&format!("/transactions/{first}/rollback"), &BY).await.expect(409);
+    assert!(Page::read(refused.text()).text.contains("Ada 王"), "{}", refused.text());
+    let shown = scene.page(format!("/transactions/{first}")).await;
+    assert!(shown.text.contains("found in the ledger"));
+    assert!(!shown.links().iter().any(|link| link.ends_with("/commit")), "a decided one offers no decision");
+}
+
+#[tokio::test]
+async fn nothing_is_done_without_a_reason_a_name_or_the_token() {
+    let scene = Scene::set().await;
+    let transaction = &scene.transactions[0];
+    let path = format!("/transactions/{transaction}/commit");
+    let token = scene.page(&path).await.field("token").unwrap();
+    let with = |fields: &[(&str, &str)]| form(&path, fields);
+    for (ask, status) in [
+        (with(&[("token", &token), ("operator", "ada"), ("reason", "  ")]), 422),
+        (with(&[("token", &token), ("reason", "r")]), 422),
+        (with(&BY), 403),
+        (with(&[("token", "0123"), BY[0], BY[1]]), 403),
+        (with(&[("token", &token), BY[0], BY[1]]).with("sec-fetch-site", "cross-site"), 403),
+        (with(&[("token", &token), BY[0], BY[1]]).with("origin", "http://evil.example"), 403),
+        (with(&[("token", &token), BY[0], BY[1]]).with("host", "evil.example"), 421),
+    ] {
+        let answer = scene.answer(ask).await.expect(status);
+        if status != 421 {
+            Page::read(answer.text());
+        }
+        assert_eq!(state(&scene, transaction).await.0, "PREPARED");
+    }
+    let sent = with(&[("token", &token), BY[0], BY[1]]).with("sec-fetch-site", "same-origin");
+    scene.answer(sent).await.expect(303);
+    assert_eq!(state(&scene, transaction).await.0, "COMMITTED");
+}
+
+#[tokio::test]
+async fn every_form_that_does_something_asks_for_the_token() {
+    let scene = Scene::set().await;
+    for path in [
+        format!("/transactions/{}/check", scene.transactions[0]),
+        format!("/transactions/{}/resume", scene.transactions[0]),
+        format!("/scheduled/{}/cancel", scene.scheduled),
+        "/groups/billing/pause".to_owned(),
+        "/groups/billing/resume".to_owned(),
+        "/groups/billing/seek".to_owned(),
+        "/dead-letters/of/billing/redrive".to_owned(),
+        "/dead-letters/of/billing/discard".to_owned(),
+        "/dead-letters/jobs/1".to_owned(),
+        "/store/verify".to_owned(),
+    ] {
+        scene.answer(form(path, &BY)).await.expect(403);
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_is_checked_now_and_only_a_parked_one_resumed() {
+    let scene = Scene::set().await;
+    let transaction = &scene.transactions[0];
+    scene.send(&format!("/transactions/{transaction}/check"), &BY).await.expect(303);
+    let refused = scene.send(&format!("/transactions/{transaction}/resume"), &BY).await.expect(409);
+    assert!(Page::read(refused.text()).text.contains("not parked"), "{}", refused.text());
+}
+
+#[tokio::test]
+async fn a_group_is_paused_and_resumed() {
+    let scene = Scene::set().await;
+    for (verb, paused) in [("pause", true), ("resume", false)] {
+        scene.send(&format!("/groups/billing/{verb}"), &BY).await.expect(303);
+        let group = scene.answer(get("/api/v1/groups/billing")).await.expect(200).json();
+        assert_eq!(group["paused"], paused);
+    }
+}
+
+#[tokio::test]
+async fn a_group_is_moved_after_it_was_said_what_that_does() {
+    let scene = Scene::set().await;
+    scene.harness.publish("order-paid", "x").await;
+    let tried = scene.page("/groups/billing/seek?topic=order-paid&to=newest").await;
+    assert!(tried.text.contains("1 messages are skipped"), "{}", tried.text);
+    let fields = [("topic", "order-paid"), ("to", "newest"), BY[0], BY[1]];
+    let token = tried.field("token").unwrap();
+    let mut all = vec![("token", token.as_str())];
+    all.extend(fields);
+    scene.answer(form("/groups/billing/seek", &all)).await.expect(303);
+    let group = scene.answer(get("/api/v1/groups/billing")).await.expect(200).json();
+    assert_eq!(
+        (&group["positions"][0]["floor_offset"], &group["positions"][0]["lag"]),
+        (&5.into(), &0.into())
+    );
+}
+
+#[tokio::test]
+async fn a_scheduled_message_is_cancelled_and_one_nobody_knows_is_not() {
+    let scene = Scene::set().await;
+    let path = format!("/scheduled/{}/cancel", scene.scheduled);
+    scene.send(&path, &BY).await.expect(303);
+    assert!(!scene.page("/scheduled").await.text.contains(&scene.scheduled));
+    let unknown = "/scheduled/01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d/cancel";
+    let refused = scene.send(unknown, &BY).await.expect(404);
+    assert!(Page::read(refused.text()).text.contains("No scheduled message has this id"));
+}
+
+#[tokio::test]
+async fn none_selected_is_not_all() {
+    let scene = Scene::set().await;
+    for verb in ["redrive", "discard"] {
+        let path = format!("/dead-letters/of/billing/{verb}?selected=1");
+        let refused = scene.answer(get(&path)).await.expect(400);
+        assert!(Page::read(refused.text()).text.contains("Nothing is selected"), "{}", refused.text());
+        let token = scene.page("/store").await.field("token").unwrap();
+        scene.answer(form(&path, &[("token", &token), BY[0], BY[1]])).await.expect(400);
+    }
+    assert_eq!(dead(&scene).await, 3);
+}
+
+/// The job's page once it has ended.
+async fn ended(scene: &Scene, address: &str) -> Page {
+    loop {
+        let page = scene.page(address).await;
+        if !page.text.contains(" running ") {
+            return page;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn dead(scene: &Scene) -> usize {
+    let listed = scene.answer(get("/api/v1/dead-letters?group=billing")).await.expect(200).json();
+    listed["dead_letters"].as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn dead_letters_are_redriven_as_a_job_with_a_result_for_each() {
+    let scene = Scene::set().await;
+    let selected = "/dead-letters/of/billing/redrive?offset=0&offset=2";
+    let confirm = scene.page(selected).await;
+    let token = confirm.field("token").unwrap();
+    assert!(confirm.text.contains("2 selected"), "{}", confirm.text);
+    let base = [("token", token.as_str()), ("offset", "0"), ("offset", "2"), ("rate", "0"), BY[0], BY[1]];
+
+    let mut tried = base.to_vec();
+    tried.push(("dry_run", "1"));
+    let started = scene.answer(form("/dead-letters/of/billing/redrive", &tried)).await.expect(303);
+    let page = ended(&scene, started.header("location").unwrap()).await;
+    assert!(page.text.contains("dry run") && page.text.contains("finished"), "{}", page.text);
+    assert_eq!(dead(&scene).await, 3);
+
+    let started = scene.answer(form("/dead-letters/of/billing/redrive", &base)).await.expect(303);
+    let page = ended(&scene, started.header("location").unwrap()).await;
+    assert!(page.text.contains("finished") && page.text.contains("found in the ledger"), "{}", page.text);
+    assert_eq!(dead(&scene).await, 1);
+
+    // Again: each is answered, and refused, for it is there no more.
+    let started = scene.answer(form("/dead-letters/of/billing/redrive", &base)).await.expect(303);
+    let page = ended(&scene, started.header("location").unwrap()).await;
+    assert!(page.text.contains("no such dead letter"), "{}", page.text);
+    assert!(scene.page("/dead-letters/jobs").await.text.contains("Ada 王"));
+}
+
+#[tokio::test]
+async fn all_that_match_are_discarded_and_nothing_else() {
+    let scene = Scene::set().await;
+    let path = "/dead-letters/of/billing/discard?key=order-43";
+    let token = scene.page(path).await.field("token").unwrap();
+    let fields = [("token", token.as_str()), ("key", "order-43"), BY[0], BY[1]];
+    let started = scene.answer(form("/dead-letters/of/billing/discard", &fields)).await.expect(303);
+    ended(&scene, started.header("location").unwrap()).await;
+    let left = scene.answer(get("/api/v1/dead-letters?group=billing")).await.expect(200).json();
+    let keys: Vec<_> =
+        left["dead_letters"].as_array().unwrap().iter().map(|dead| dead["message"]["key"].clone()).collect();
+    assert_eq!(keys, ["order-42", "order-44"]);
+}
+
+#[tokio::test]
+async fn a_slow_job_is_paused_gone_on_with_and_stopped() {
+    let scene = Scene::set().await;
+    let token = scene.page("/dead-letters/of/billing/redrive").await.field("token").unwrap();
+    let fields = [("token", token.as_str()), ("rate", "1"), BY[0], BY[1]];
+    let started = scene.answer(form("/dead-letters/of/billing/redrive", &fields)).await.expect(303);
+    let job = started.header("location").unwrap().to_owned();
+    for (order, standing) in [("pause", "paused"), ("run", "running"), ("stop", "stopped by hand")] {
+        scene.answer(form(&job, &[("token", &token), ("order", order)])).await.expect(303);
+        while !scene.page(&job).await.text.contains(standing) {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(dead(&scene).await > 0);
+    scene.answer(form(&job, &[("token", &token), ("order", "hurry")])).await.expect(400);
+}
+
+#[tokio::test]
+async fn dead_letters_are_exported_with_their_bodies_as_lines_and_as_a_table() {
+    let scene = Scene::set().await;
+    let lines = scene.answer(get("/dead-letters/export?group=billing&format=jsonl")).await.expect(200);
+    let lines: Vec<Value> = lines.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), &lines[0]["message"]["body"]), (3, &Value::from("{\"order\":\"order-42\"}")));
+    assert_eq!(lines[0]["attempts"][0]["error"], "never");
+    let table = scene.answer(get("/dead-letters/export?key=order-44&format=csv")).await.expect(200);
+    let rows: Vec<_> = table.text().split("\r\n").filter(|row| !row.is_empty()).collect();
+    assert_eq!(rows.len(), 2, "{}", table.text());
+    assert!(rows[0].starts_with("group,offset,") && rows[1].contains("\"order-44\""), "{rows:?}");
+}
+
+#[tokio::test]
+async fn the_store_is_verified() {
+    let scene = Scene::set().await;
+    let token = scene.page("/store").await.field("token").unwrap();
+    let answer = scene.answer(form("/store/verify", &[("token", &token)])).await.expect(200);
+    assert!(Page::read(answer.text()).text.contains("Sound"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn waiting_and_parked_transactions_say_why() {
+    let harness = Harness::start_with({
+        let mut config = config();
+        config.settings.transactions.first_check_after_ms = 0;
+        config
+    })
+    .await;
+    let request = v1::SendHalfRequest {
+        group: "orders".to_owned(),
+        client_id: "orders-1".to_owned(),
+        messages: vec![message("order-paid", "half")],
+        ..Default::default()
+    };
+    harness.producer().send_half(request).await.unwrap();
+    let address = harness.broker.http_addr();
+    loop {
+        let page = get("/transactions/tx-0-1").of(address).await.expect(200);
+        let page = Page::read(page.text());
+        if page.text.contains("no producer that answers for kind “orders” is connected") {
+            assert!(Page::read(get("/").of(address).await.text()).text.contains("Needs a person"));
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,191 @@
+//! Every page, in both languages: there, well formed, labelled, escaped, with nothing inline and the headers that keep it so.
+
+use std::collections::BTreeSet;
+
+use crate::html::Page;
+use crate::scene::{HOSTILE, Scene};
+use crate::web::*;
+
+/// The address of every page of the scene.
+fn addresses(scene: &Scene) -> Vec<String> {
+    let mut addresses: Vec<String> = [
+        "/",
+        "/topics",
+        "/topics?prefix=order&dead=1&limit=1",
+        "/topics/order-paid",
+        "/topics/billing.dlq",
+        "/groups",
+        "/groups?limit=1",
+        "/groups/billing",
+        "/groups/billing/pause",
+        "/groups/billing/resume",
+        "/groups/billing/seek",
+        "/groups/billing/seek?topic=order-paid&to=oldest",
+        "/groups/billing/seek?topic=order-paid&to=newest",
+        "/groups/billing/seek?topic=order-paid&to=time&value=soon",
+        "/transactions",
+        "/transactions?show=waiting",
+        "/transactions?show=parked",
+        "/transactions?show=decided",
+        "/transactions?limit=1",
+        "/retries",
+        "/retries?group=billing",
+        "/dead-letters",
+        "/dead-letters?group=billing&limit=2",
+        "/dead-letters?group=billing&reason_is=REJECTED&key=order-42&topic=order-paid&error=never&from=2020-01-01",
+        "/dead-letters?group=billing&until=2020-01-01+12:00",
+        "/dead-letters/of/billing/0",
+        "/dead-letters/of/billing/0?as=hex",
+        "/dead-letters/of/billing/redrive?offset=0&offset=1",
+        "/dead-letters/of/billing/redrive?reason_is=REJECTED",
+        "/dead-letters/of/billing/discard?offset=0",
+        "/dead-letters/jobs",
+        "/messages",
+        "/messages?q=order-42",
+        "/messages?q=nobody",
+        "/scheduled",
+        "/clients",
+        "/store",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let transaction = &scene.transactions[0];
+    for verb in ["", "/check", "/commit", "/rollback"] {
+        addresses.push(format!("/transactions/{transaction}{verb}"));
+    }
+    for way in ["", "?as=json", "?as=text", "?as=hex"] {
+        addresses.push(format!("/messages/{}{way}", scene.message));
+    }
+    addresses.push(format!("/scheduled/{}/cancel", scene.scheduled));
+    addresses
+}
+
+#[tokio::test]
+async fn every_page_is_there_in_both_languages_and_well_formed() {
+    let scene = Scene::set().await;
+    for address in addresses(&scene) {
+        let join = if address.contains('?') { '&' } else { '?' };
+        for (language, word) in [("en", "Dead letters"), ("zh-CN", "死信")] {
+            let asked = format!("{address}{join}lang={language}");
+            let answer = scene.answer(get(&asked)).await;
+            assert_eq!(answer.status, 200, "{asked}: {}", answer.text());
+            let page = Page::read(answer.text());
+            assert!(page.text.contains(word), "{asked}");
+            assert_eq!(page.all("html").next().unwrap()["lang"], language);
+            assert!(!answer.text().contains("<script>"), "{asked} lets a script through");
+            assert!(
+                !page.text.contains('{') || answer.text().contains("<pre"),
+                "{asked} has a gap: {}",
+                page.text
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_link_leads_somewhere() {
+    let scene = Scene::set().await;
+    let (mut seen, mut open) = (BTreeSet::new(), vec!["/".to_owned()]);
+    while let Some(address) = open.pop() {
+        if !seen.insert(address.clone()) || address.contains("lang=") {
+            continue;
+        }
+        let answer = scene.answer(get(&address)).await;
+        let is_backup = address.ends_with("/backup");
+        assert!(answer.status == 200 || answer.status == 303 || is_backup, "{address}: {}", answer.status);
+        if answer.header("content-type").is_some_and(|kind| kind.starts_with("text/html")) {
+            open.extend(Page::read(answer.text()).links());
+        }
+    }
+    assert!(seen.len() > 40, "{seen:?}");
+}
+
+#[tokio::test]
+async fn pages_come_with_the_headers_that_protect_them() {
+    let scene = Scene::set().await;
+    let answer = scene.answer(get("/")).await.expect(200);
+    let policy = answer.header("content-security-policy").unwrap();
+    for rule in [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "frame-ancestors 'none'",
+        "form-action 'self'",
+    ] {
+        assert!(policy.contains(rule), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "same-origin"),
+        ("cache-control", "no-store"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+    for asset in Page::read(answer.text()).all("link").chain(Page::read(answer.text()).all("script")) {
+        let address = asset.get("href").or_else(|| asset.get("src")).unwrap();
+        scene.answer(get(address)).await.expect(200);
+    }
+    scene.answer(get("/").with("host", "evil.example")).await.expect(421);
+    let lost = scene.answer(get("/nowhere")).await.expect(404);
+    Page::read(lost.text());
+    let unknown = scene.answer(get("/transactions/tx-0-99")).await.expect(404);
+    assert!(Page::read(unknown.text()).text.contains("UNKNOWN_TRANSACTION"));
+    scene.answer(get("/transactions/42")).await.expect(400);
+}
+
+#[tokio::test]
+async fn the_language_is_remembered_and_a_browser_is_asked_for_its_own() {
+    let scene = Scene::set().await;
+    let chosen = scene.answer(get("/?lang=zh-CN")).await.expect(200);
+    let cookie = chosen.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let remembered = scene.answer(get("/topics").with("cookie", &cookie)).await.expect(200);
+    assert!(remembered.text().contains("<html lang=\"zh-CN\">"));
+    let asked = scene.answer(get("/topics").with("accept-language", "zh-TW,en;q=0.5")).await.expect(200);
+    assert!(asked.text().contains("<html lang=\"zh-CN\">"));
+    let plain = scene.answer(get("/topics")).await.expect(200);
+    assert!(plain.text().contains("<html lang=\"en\">"));
+}
+
+#[tokio::test]
+async fn what_happened_to_an_order_is_one_search_away() {
+    let scene = Scene::set().await;
+    let found = scene.page("/messages?q=order-42").await;
+    let link = found.links().into_iter().find(|link| link.starts_with("/messages/")).unwrap();
+    assert_eq!(link, format!("/messages/{}", scene.message));
+    let story = scene.page(&link).await;
+    for words in ["Stored", "Visible", "Failed", "Dead letter", "never", "billing"] {
+        assert!(story.text.contains(words), "{words} is not in {}", story.text);
+    }
+    let by_id = scene.answer(get(format!("/messages?q={}", scene.message))).await.expect(303);
+    assert_eq!(by_id.header("location"), Some(link.as_str()));
+    let body = scene.answer(get(format!("{link}/body"))).await.expect(200);
+    assert_eq!(body.text(), "{\"order\":\"order-42\"}");
+    assert!(body.header("content-disposition").unwrap().starts_with("attachment"));
+}
+
+#[tokio::test]
+async fn lists_go_on_behind_their_page() {
+    let scene = Scene::set().await;
+    let mut address = "/dead-letters?group=billing&limit=1".to_owned();
+    let mut keys: Vec<&&str> = Vec::new();
+    loop {
+        let page = scene.page(&address).await;
+        keys.extend(["order-42", "order-43", "order-44"].iter().filter(|key| page.text.contains(**key)));
+        match page.all("a").find(|link| link.get("rel").is_some_and(|rel| rel == "next")) {
+            Some(next) => address = next["href"].clone(),
+            None => break,
+        }
+    }
+    assert_eq!(keys, [&"order-42", &"order-43", &"order-44"]);
+}
+
+#[tokio::test]
+async fn what_comes_from_outside_is_shown_as_text() {
+    let scene = Scene::set().await;
+    let retries = scene.page(format!("/messages?q={}", encoded(HOSTILE))).await;
+    assert_eq!(retries.field("q").as_deref(), Some(HOSTILE));
+    let link = retries.links().into_iter().find(|link| link.starts_with("/messages/")).unwrap();
+    assert!(scene.page(&link).await.text.contains(HOSTILE));
+}
