@@ -228,48 +228,45 @@ impl Engine {
         resolution: Resolution,
     ) -> Step<()> {
         let queue_key = keys::queue(dead_letters, offset);
-        if let Some(entry) = self.read_or_report::<QueueEntry>(turn, &queue_key)? {
-            turn.put(queue_key, &QueueEntry { resolution: Some(resolution), ..entry });
+        let entry: Option<QueueEntry> = self.read_or_report(turn, &queue_key)?;
+        if let Some(entry) = &entry {
+            turn.put(queue_key, &QueueEntry { resolution: Some(resolution), ..entry.clone() });
         }
         turn.delete(keys::dead_letter(dead_letters, offset));
         self.topics.tail_mut(dead_letters).dead_letters -= 1;
         self.topics.to_trim.insert(dead_letters);
         let listeners: Vec<GroupNumber> = self.topics.known(dead_letters).groups.iter().copied().collect();
         for listener in listeners {
-            self.withdraw(turn, listener, dead_letters, offset)?;
+            self.withdraw(turn, listener, dead_letters, offset, entry.as_ref())?;
         }
         Ok(())
     }
 
-    /// A group that listens to a dead-letter topic loses a letter that was resolved.
+    /// A group that listens to a dead-letter topic loses a letter that was resolved, wherever it stood with it; what
+    /// waited behind it in its ordering key may go.
     fn withdraw(
         &mut self,
         turn: &mut Turn<'_>,
         number: GroupNumber,
         topic: TopicNumber,
         offset: Offset,
+        entry: Option<&QueueEntry>,
     ) -> Step<()> {
         let place = (topic, offset);
-        let leased = self.groups.known(number).leased.get(&place).copied();
-        let lease = leased.and_then(|token| self.take_lease(token));
-        self.end_retries(turn, number, |retry| *retry == place)?;
+        if let Some(token) = self.groups.known(number).leased.get(&place).copied() {
+            self.take_lease(token);
+        }
+        self.end_retry(turn, number, place)?;
         let group = self.groups.known_mut(number);
         group.ready.remove(&place);
         group.doomed.retain(|(candidate, ..)| (candidate.topic, candidate.offset) != place);
-        let waiting = group.gates.iter_mut().filter(|((gate_topic, _), _)| *gate_topic == topic);
-        let waiting = waiting.filter_map(|(_, gate)| {
-            gate.stop_retrying(offset);
-            gate.forget(offset)
-        });
-        let candidate = lease.map(|lease| lease.candidate).or(waiting.last());
-        let Some(position) = group.positions.get_mut(&topic) else { return Ok(()) };
+        group.withdraw_from_gates(topic, offset, entry);
+        self.groups.awake.insert(number);
+        let Some(position) = self.groups.known_mut(number).positions.get_mut(&topic) else { return Ok(()) };
         position.forget(offset);
         if offset < position.next_read() && !position.is_finished(offset) {
             position.finish(offset);
             self.groups.touch(number, topic);
-        }
-        if let Some(candidate) = candidate {
-            self.groups.known_mut(number).reopen_gate(&candidate);
         }
         Ok(())
     }

@@ -17,6 +17,9 @@ use crate::records::{
 /// The place of a message within a group.
 pub(super) type PlaceInGroup = (TopicNumber, Offset);
 
+/// An ordering key of a topic.
+type GateKey = (TopicNumber, String);
+
 /// A message that waits for its next attempt, is about to get it, or has it.
 #[derive(Debug, Clone)]
 pub(super) struct Retrying {
@@ -49,7 +52,7 @@ pub(super) struct Group {
     pub(super) ready: BTreeMap<PlaceInGroup, Candidate>,
     pub(super) retries: BTreeMap<PlaceInGroup, Retrying>,
     pub(super) leased: BTreeMap<PlaceInGroup, u64>,
-    pub(super) gates: HashMap<(TopicNumber, String), Gate>,
+    pub(super) gates: HashMap<GateKey, Gate>,
     /// To be moved to the dead letters in the next turn, for delivering writes nothing.
     pub(super) doomed: VecDeque<(Candidate, DeadReason, String)>,
     pub(super) consumers: Vec<SessionId>,
@@ -84,7 +87,7 @@ impl Group {
         }
     }
 
-    fn gate_key(candidate: &Candidate) -> Option<(TopicNumber, String)> {
+    fn gate_key(candidate: &Candidate) -> Option<GateKey> {
         candidate.entry.ordering_key.as_ref().map(|key| (candidate.topic, key.clone()))
     }
 
@@ -95,14 +98,41 @@ impl Group {
 
     /// Something changed for the ordering key of `candidate`: whoever was held back by it may now go.
     pub(super) fn reopen_gate(&mut self, candidate: &Candidate) {
-        let Some(key) = Self::gate_key(candidate) else { return };
+        if let Some(key) = Self::gate_key(candidate) {
+            self.reopen_gate_at(&key);
+        }
+    }
+
+    fn reopen_gate_at(&mut self, key: &GateKey) {
         let policy = self.record.settings.ordering;
-        let Some(gate) = self.gates.get_mut(&key) else { return };
+        let Some(gate) = self.gates.get_mut(key) else { return };
         if let Some(next) = gate.next(policy) {
             self.ready.insert((next.topic, next.offset), next);
         }
         if gate.is_idle() {
-            self.gates.remove(&key);
+            self.gates.remove(key);
+        }
+    }
+
+    /// The message at `offset` is no longer for this group: whoever stood behind it may go, also when it was itself
+    /// ready to go. Where its entry does not read, any gate of the topic may be its.
+    pub(super) fn withdraw_from_gates(
+        &mut self,
+        topic: TopicNumber,
+        offset: Offset,
+        entry: Option<&QueueEntry>,
+    ) {
+        let keys: Vec<GateKey> = match entry {
+            Some(entry) => entry.ordering_key.iter().map(|key| (topic, key.clone())).collect(),
+            None => self.gates.keys().filter(|(gate_topic, _)| *gate_topic == topic).cloned().collect(),
+        };
+        for key in keys {
+            if let Some(gate) = self.gates.get_mut(&key) {
+                gate.unlease(offset);
+                gate.stop_retrying(offset);
+                gate.forget(offset);
+                self.reopen_gate_at(&key);
+            }
         }
     }
 
@@ -523,17 +553,28 @@ impl Engine {
     ) -> Step<u64> {
         let group = self.groups.known(number);
         let ended: Vec<PlaceInGroup> = group.retries.keys().copied().filter(which).collect();
-        for (topic, offset) in &ended {
-            let group = self.groups.known_mut(number);
-            let Some(retrying) = group.retries.remove(&(*topic, *offset)) else { continue };
-            group.ready.remove(&(*topic, *offset));
-            if retrying.is_planned {
-                self.timers.cancel(retrying.due_at_ms, WallTimer::Retry(number, *topic, *offset));
-            }
-            turn.delete(keys::retry(*topic, *offset, number));
-            self.release_hold(turn, *topic, *offset, &retrying.entry)?;
+        for place in &ended {
+            self.end_retry(turn, number, *place)?;
         }
         Ok(ended.len() as u64)
+    }
+
+    /// Ends one retry, if there is one: its record, timer and hold go.
+    pub(super) fn end_retry(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: GroupNumber,
+        place: PlaceInGroup,
+    ) -> Step<()> {
+        let group = self.groups.known_mut(number);
+        let Some(retrying) = group.retries.remove(&place) else { return Ok(()) };
+        group.ready.remove(&place);
+        let (topic, offset) = place;
+        if retrying.is_planned {
+            self.timers.cancel(retrying.due_at_ms, WallTimer::Retry(number, topic, offset));
+        }
+        turn.delete(keys::retry(topic, offset, number));
+        self.release_hold(turn, topic, offset, &retrying.entry)
     }
 
     /// Removes a group with all it has; its dead-letter topic goes, too.

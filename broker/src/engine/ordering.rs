@@ -76,8 +76,8 @@ impl Gate {
     }
 
     /// Takes `offset` out of those that wait.
-    pub(super) fn forget(&mut self, offset: Offset) -> Option<Candidate> {
-        self.waiting.remove(&offset)
+    pub(super) fn forget(&mut self, offset: Offset) {
+        self.waiting.remove(&offset);
     }
 
     /// The first that waits, if nothing holds it back any more; it is asked again before it goes out.

@@ -196,6 +196,47 @@ fn an_engine_rebuilt_within_one_claim_gives_no_token_twice() {
     assert_eq!(bench.refused(settle("billing", got[0].token, Verb::Ack)), Reason::StaleLease);
 }
 
+/// Two dead letters of one ordering key, read by a group of its own.
+fn letters_of_one_key() -> (Bench, Vec<Delivery>) {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    bench.group("billing", "paid", |settings| settings.retry.max_attempts = 1);
+    for _ in 0..2 {
+        let message = Message { ordering_key: Some("k".into()), ..bench.message("paid") };
+        bench.publish(message);
+    }
+    let (_, got) = bench.consumer("billing", "paid");
+    let (_, effects) =
+        bench.turn(vec![settle("billing", got[0].token, Verb::Reject { reason: "no".into() })]);
+    bench.ask(settle("billing", deliveries(effects)[0].token, Verb::Reject { reason: "no".into() }));
+    bench.group("undertaker", "billing.dlq", |settings| settings.retry = fixed_delay(3_600_000));
+    let (_, got) = bench.consumer("undertaker", "billing.dlq");
+    assert_eq!(got.iter().map(|d| d.offset.0).collect::<Vec<_>>(), vec![0]);
+    (bench, got)
+}
+
+fn discard(offset: u64) -> Input {
+    Input::Command(Command::Discard { group: name("billing"), offset: Offset(offset), dry_run: false })
+}
+
+#[test]
+fn a_resolved_letter_frees_the_ordering_key_of_those_who_read_letters() {
+    let (mut bench, got) = letters_of_one_key();
+    bench.ask(settle("undertaker", got[0].token, nack()));
+    let (_, effects) = bench.turn(vec![discard(0)]);
+    assert_eq!(deliveries(effects)[0].offset, Offset(1), "the first was waiting for its retry");
+
+    let (mut bench, got) = letters_of_one_key();
+    let (_, effects) = bench.turn(vec![discard(0)]);
+    assert_eq!(deliveries(effects)[0].offset, Offset(1), "the first was under lease");
+    assert_eq!(bench.refused(settle("undertaker", got[0].token, Verb::Ack)), Reason::StaleLease);
+
+    let (mut bench, got) = letters_of_one_key();
+    // Given back in the same turn: it is ready to go when it is discarded.
+    let (_, effects) = bench.turn(vec![settle("undertaker", got[0].token, Verb::Release), discard(0)]);
+    assert_eq!(deliveries(effects)[0].offset, Offset(1), "the first was ready");
+}
+
 fn fixed_delay(delay_ms: u64) -> RetryPolicy {
     RetryPolicy { delays: RetryDelays::Fixed(delay_ms), ..RetryPolicy::default() }
 }
