@@ -1,13 +1,22 @@
 #!/usr/bin/env bash
 # The tests. Needs the Rust toolchain and this checkout, nothing else.
 #
-#   ./test.sh              what every change must pass (minutes)
-#   ./test.sh --sim N      N seeds of the simulator, in a release build
-#   ./test.sh --kills N    N rounds of kill -9 of the real binary under load, in a release build
-#   ./test.sh --long       the long forms: 10,000 seeds, 200 kills
-#   ./test.sh --all        everyday and long
+#   ./test.sh                 what every change must pass (minutes)
+#   ./test.sh --sim N         N seeds of the simulator, in a release build
+#   ./test.sh --rig NAME [N]  one rig with N trials (its long form unless told), in a release build
+#   ./test.sh --rigs          the rigs there are, with their long forms
+#   ./test.sh --long          the long form of every rig (many hours)
+#   ./test.sh --all           everyday and long
+#
+# Rigs append their results to target/reliability.jsonl, or to ESCROW_RECORD. ESCROW_SEED sets what they choose by chance.
 set -euo pipefail
 cd "$(dirname "$0")"
+
+# Every rig is a test of escrow-tests by its name: the trials of its long form, and what one trial is.
+RIGS="
+simulator   100000  seeds
+kill          1000  kills
+"
 
 everyday() {
     # The rigs start the real binary, and the examples: build them first, so that they find these.
@@ -21,13 +30,21 @@ everyday() {
     cargo run --locked --quiet --bin escrow -- dev --check
 }
 
-simulate() {
-    ESCROW_SIM_SEEDS="$1" cargo test --locked --release -p escrow-tests --test simulator -- --nocapture
+# The named rig with the given trials.
+rig() {
+    export ESCROW_TRIALS="$2" ESCROW_RECORD="${ESCROW_RECORD:-$PWD/target/reliability.jsonl}"
+    ESCROW_COMMIT="$(git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)"
+    export ESCROW_COMMIT
+    mkdir -p "$(dirname "$ESCROW_RECORD")"
+    cargo build --locked --release --bin escrow
+    cargo test --locked --release -p escrow-tests --test "$1" -- --nocapture
 }
 
-kills() {
-    cargo build --locked --release --bin escrow
-    ESCROW_KILL_ROUNDS="$1" cargo test --locked --release -p escrow-tests --test kill -- --nocapture
+long_form() {
+    local trials
+    trials="$(awk -v name="$1" '$1 == name { print $2 }' <<<"$RIGS")"
+    [ -n "$trials" ] || { echo "test.sh: there is no rig $1; see ./test.sh --rigs" >&2 && exit 2; }
+    echo "$trials"
 }
 
 number() {
@@ -37,11 +54,26 @@ number() {
     esac
 }
 
+long() {
+    local name trials unit failed=""
+    while read -r name trials unit; do
+        [ -n "$name" ] || continue
+        echo "== $name: $trials $unit"
+        rig "$name" "$trials" </dev/null || failed="$failed $name"
+    done <<<"$RIGS"
+    [ -z "$failed" ] || { echo "test.sh: failed:$failed" >&2 && exit 1; }
+}
+
 case "${1:-}" in
 '') everyday ;;
---sim) simulate "$(number "${2:-}" --sim)" ;;
---kills) kills "$(number "${2:-}" --kills)" ;;
---long) simulate 10000 && kills 200 ;;
---all) everyday && simulate 10000 && kills 200 ;;
-*) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 2 ;;
+--sim) trials="$(number "${2:-}" --sim)" && rig simulator "$trials" ;;
+--rig)
+    trials="$(long_form "${2:-}")"
+    [ -z "${3:-}" ] || trials="$(number "$3" "--rig $2")"
+    rig "$2" "$trials"
+    ;;
+--rigs) awk 'NF { printf "%-12s %7d %s\n", $1, $2, $3 }' <<<"$RIGS" ;;
+--long) long ;;
+--all) everyday && long ;;
+*) sed -n '2,11s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac

@@ -1,11 +1,10 @@
 //! `kill -9` of the real binary in the middle of a mixed load, again and again on the same directory: nothing that was
 //! answered is lost, nothing rolled back is delivered, nothing committed is missing.
 //!
-//! `ESCROW_KILL_ROUNDS` sets the number of kills (20 unless told), `ESCROW_KILL_SEED` what is chosen by chance; both
-//! are printed. `./test.sh --kills 1000` runs the long form. The binary must have been built: `./test.sh` does.
+//! `./test.sh --rig kill 1000` runs the long form. The binary must have been built: `./test.sh` does.
 
 use escrow_storage::FailPoint;
-use escrow_tests::rig::{BrokerProcess, Load, Plan, Ports};
+use escrow_tests::rig::{BrokerProcess, Load, Plan, Ports, Trials};
 
 /// Small bounds, so that files turn over and the table is written many times in a short run.
 const SETTINGS: [&str; 6] = [
@@ -17,16 +16,11 @@ const SETTINGS: [&str; 6] = [
     "transactions.check_delays=200ms",
 ];
 
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_answered_is_lost_over_kills() {
-    let rounds = number("ESCROW_KILL_ROUNDS", 20);
-    let seed = number("ESCROW_KILL_SEED", 1);
-    println!("{rounds} kills with ESCROW_KILL_SEED={seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let trials = Trials::of("kill", "kills", 20);
+    let (rounds, seed) = (trials.count, trials.seed);
+    let mut rng = trials.rng(0);
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let dir = scratch.path().join("data");
     let ports = Ports::free();
@@ -47,10 +41,18 @@ async fn nothing_answered_is_lost_over_kills() {
     }
     load.progress(100).await;
     let answered = load.answered();
-    let verdicts = load.finish().await.unwrap_or_else(|faults| panic!("seed {seed}:\n{faults}"));
+    let verdicts = load.finish().await;
     broker.stop().expect("it stops as it should");
-    println!("{answered} operations answered; {verdicts:?}");
-    assert!(verdicts.promised > 0 && verdicts.deliveries > 0, "nothing was tried: {verdicts:?}");
+    let failures = match &verdicts {
+        Ok(verdicts) if verdicts.promised > 0 && verdicts.deliveries > 0 => vec![],
+        Ok(verdicts) => vec![format!("nothing was tried: {verdicts:?}")],
+        Err(faults) => vec![faults.clone()],
+    };
+    let seen = verdicts.map_or_else(
+        |_| String::new(),
+        |it| format!("{} promised, {} delivered", it.promised, it.deliveries),
+    );
+    trials.finish(rounds, &format!("{answered} operations answered, {seen}"), &failures);
 }
 
 fn start(dir: &std::path::Path, ports: Ports, failpoint: Option<&str>) -> BrokerProcess {

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use escrow_tests::rig::{Trials, number_from};
 use escrow_tests::simulator::{Report, replay_command, run, story_of};
 
 /// Seeds run when nobody says how many.
@@ -11,11 +12,6 @@ const SEEDS_DEFAULT: u64 = 300;
 const THREADS: u64 = 2;
 /// Seeds that are run twice, to see that a seed is a run.
 const TWICE: u64 = 10;
-
-fn number_from(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, which is not a number")))
-}
 
 /// Runs `count` seeds from `first` on; the report of the first that fails.
 fn first_failure(first: u64, count: u64) -> Option<Report> {
@@ -57,10 +53,11 @@ fn kept_seeds() -> Vec<(u64, String)> {
 
 #[test]
 fn every_promise_holds_over_many_seeds() {
-    let count = number_from("ESCROW_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT);
-    if let Some(report) = first_failure(0, count) {
-        panic!("{}", story_of(report.seed));
-    }
+    let trials = Trials::of("simulator", "seeds", SEEDS_DEFAULT);
+    let first = number_from("ESCROW_SIM_FIRST").unwrap_or(0);
+    let count = trials.count;
+    let failure = first_failure(first, count).map(|report| story_of(report.seed));
+    trials.finish(count, &format!("seeds from {first} on"), failure.as_slice());
 }
 
 #[test]

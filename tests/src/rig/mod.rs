@@ -5,7 +5,9 @@
 mod history;
 mod load;
 mod process;
+mod trials;
 
 pub use history::{Choice, Event, History, Verdicts};
 pub use load::{Load, Plan};
 pub use process::{BrokerProcess, Ports};
+pub use trials::{Trials, number_from};
