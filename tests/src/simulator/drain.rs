@@ -4,7 +4,7 @@
 
 use escrow_broker::engine::Command;
 use escrow_broker::records::{Decision, TransactionState};
-use escrow_protocol::TransactionId;
+use escrow_protocol::{TopicName, TransactionId};
 
 use super::agenda::Act;
 use super::model::Verdict;
@@ -38,6 +38,7 @@ impl World {
             }
             self.settle_parked();
             self.resume_paused();
+            self.make_missing_topics();
         }
         let unrest = self.model.unrest().unwrap_or_else(|| "it does not run".into());
         Err(format!("all are healthy, and after hours the broker has not come to rest: {unrest}"))
@@ -48,6 +49,18 @@ impl World {
         for name in paused.map(|group| group.name.clone()).collect::<Vec<_>>() {
             let resume = Command::SetPaused { name, paused: false };
             self.later(1, Act::Person(PersonAct::Order(Box::new(resume))));
+        }
+    }
+
+    /// Consumers that listen to a topic which somebody deleted are refused, told to create it, and kept from their other
+    /// topics meanwhile: people do as they are told.
+    fn make_missing_topics(&mut self) {
+        let is_there =
+            |name: &TopicName| self.model.topics.values().any(|topic| !topic.deleted && topic.name == *name);
+        let missing: Vec<_> = self.plan.topics.iter().filter(|(name, _)| !is_there(name)).cloned().collect();
+        for (name, settings) in missing {
+            let create = Command::CreateTopic { name, settings };
+            self.later(1, Act::Person(PersonAct::Order(Box::new(create))));
         }
     }
 
