@@ -1,76 +1,135 @@
 //! `kill -9` of the real binary in the middle of a mixed load, again and again on the same directory: nothing that was
-//! answered is lost, nothing rolled back is delivered, nothing committed is missing.
+//! answered is lost, nothing rolled back is delivered, nothing committed is missing, order is kept, decisions stand.
+//!
+//! Every other death is at a fail point of the store, each in its turn. After some dozens of kills everything comes to
+//! rest, all readers read, the history is judged, and a fresh directory begins.
 //!
 //! `./test.sh --rig kill 1000` runs the long form. The binary must have been built: `./test.sh` does.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
 use escrow_storage::FailPoint;
-use escrow_tests::rig::{BrokerProcess, Load, Plan, Ports, Trials};
+use escrow_tests::rig::{BrokerProcess, Load, Plan, Ports, Trials, Verdicts, restore};
 
 /// Small bounds, so that files turn over and the table is written many times in a short run.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
     "store.overlay=64KiB",
     "store.journal_file=64KiB",
     "retry.strategy=fixed",
+    "retry.fixed_delay=20ms",
     "delivery.lease=2s",
     "transactions.first_check_after=200ms",
     "transactions.check_delays=200ms",
 ];
+/// Kills of one directory: what is judged at once must fit into memory and patience.
+const KILLS_OF_A_DIRECTORY: u64 = 50;
+/// A broker that does not come by its fail point in this time is killed instead.
+const FAIL_POINT_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the store logs last when it dies as ordered.
+const DYING: &str = "dying at a fail point";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_answered_is_lost_over_kills() {
     let trials = Trials::of("kill", "kills", 20);
-    let (rounds, seed) = (trials.count, trials.seed);
-    let mut rng = trials.rng(0);
-    let scratch = tempfile::tempdir().expect("a temporary directory");
-    let dir = scratch.path().join("data");
-    let ports = Ports::free();
-
-    let mut broker = start(&dir, ports, None);
-    let load = Load::start(&ports.url(), Plan { seed, producers: 8, consumers: 2 }).await;
-    for round in 1..=rounds {
-        // At any moment of the load, not at any moment of the clock: a slow machine is killed as cleverly as a fast one.
-        load.progress(rng.u64(1..300)).await;
-        broker.kill();
-        // Every other round, the next broker dies by itself at one of its fail points.
-        if round % 2 == 0 {
-            let point = FailPoint::ALL[rng.usize(0..FailPoint::ALL.len())];
-            let failpoint = format!("{}:{}", point.name(), rng.u32(1..8));
-            die_at(&dir, ports, &failpoint).await;
+    let mut rig = Rig::default();
+    let mut failures = Vec::new();
+    while rig.kills < trials.count {
+        let kills = KILLS_OF_A_DIRECTORY.min(trials.count - rig.kills);
+        let first = rig.kills + 1;
+        match rig.directory(&mut trials.rng(first), kills).await {
+            Ok(verdicts) => rig.seen.add(verdicts),
+            Err(faults) => failures.push(format!("kills {first} to {}:\n{faults}", rig.kills)),
         }
-        broker = start(&dir, ports, None);
+        println!("kill: {} of {}, {} failures", rig.kills, trials.count, failures.len());
     }
-    load.progress(100).await;
-    let answered = load.answered();
-    let verdicts = load.finish().await;
-    broker.stop().expect("it stops as it should");
-    let failures = match &verdicts {
-        Ok(verdicts) if verdicts.promised > 0 && verdicts.deliveries > 0 => vec![],
-        Ok(verdicts) => vec![format!("nothing was tried: {verdicts:?}")],
-        Err(faults) => vec![faults.clone()],
+    if failures.is_empty() && (rig.seen.promised == 0 || rig.seen.deliveries == 0) {
+        failures.push(format!("nothing was tried: {}", rig.seen.seen()));
+    }
+    let seen = format!("died {}; {}", rig.deaths(), rig.seen.seen());
+    trials.finish(rig.kills, &seen, &failures);
+}
+
+/// What happened so far.
+#[derive(Default)]
+struct Rig {
+    kills: u64,
+    /// Deaths that were at a fail point indeed.
+    at: BTreeMap<&'static str, u64>,
+    seen: Verdicts,
+}
+
+impl Rig {
+    /// One directory from its first start to its judgement.
+    async fn directory(&mut self, rng: &mut fastrand::Rng, kills: u64) -> Result<Verdicts, String> {
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        let dir = scratch.path().join("data");
+        let ports = Ports::free();
+        let mut broker = BrokerProcess::start(&dir, ports, &SETTINGS, None)?;
+        let load = Load::start(&ports.url(), Plan { seed: rng.u64(..), producers: 8, consumers: 2 }).await;
+        for _ in 0..kills.div_ceil(2) {
+            // At any moment of the load, not at any moment of the clock: a slow machine is killed as cleverly as a fast
+            // one.
+            load.progress(rng.u64(1..200)).await;
+            broker.kill();
+            self.kills += 1;
+            // The next one, just come back, dies at a fail point.
+            let point = FailPoint::ALL[(self.kills / 2) as usize % FailPoint::ALL.len()];
+            if die_at(&dir, ports, point, rng).await {
+                *self.at.entry(point.name()).or_default() += 1;
+            }
+            self.kills += 1;
+            broker = BrokerProcess::start(&dir, ports, &SETTINGS, None)?;
+        }
+        load.progress(100).await;
+        load.ask_http(ports.http).await?;
+        let (backup, as_of) =
+            load.backup().await.map_err(|error| format!("no backup under load: {error}"))?;
+        let restored = restore(&backup, scratch.path())?;
+        let other_ports = Ports::free();
+        let mut restored = BrokerProcess::start(&restored, other_ports, &SETTINGS, None)?;
+        load.read_restored(&other_ports.url(), as_of).await;
+        restored.stop()?;
+        let verdicts = load.finish().await?;
+        broker.stop()?;
+        Ok(verdicts)
+    }
+
+    /// Where it died, how often.
+    fn deaths(&self) -> String {
+        let at_points: u64 = self.at.values().sum();
+        let points = self.at.iter().map(|(point, count)| format!("{count} {point}, "));
+        format!("{}{} elsewhere", points.collect::<String>(), self.kills - at_points)
+    }
+}
+
+/// A broker that dies at a fail point: in its start, or under the load, which goes on meanwhile. One that does not come by
+/// the point in time is killed. Says whether it died there.
+async fn die_at(dir: &Path, ports: Ports, point: FailPoint, rng: &mut fastrand::Rng) -> bool {
+    // How many times the point may be passed before: what comes with every batch is passed often, a spill seldom, a
+    // recovery once.
+    let passes = match point {
+        FailPoint::BeforeAppend | FailPoint::AfterAppend | FailPoint::AfterSync => rng.u32(1..200),
+        FailPoint::DuringRecovery => 1,
+        _ => rng.u32(1..4),
     };
-    let seen = verdicts.map_or_else(
-        |_| String::new(),
-        |it| format!("{} promised, {} delivered", it.promised, it.deliveries),
-    );
-    trials.finish(rounds, &format!("{answered} operations answered, {seen}"), &failures);
-}
-
-fn start(dir: &std::path::Path, ports: Ports, failpoint: Option<&str>) -> BrokerProcess {
-    BrokerProcess::start(dir, ports, &SETTINGS, failpoint).unwrap_or_else(|log| panic!("{log}"))
-}
-
-/// A broker that dies at a fail point: in its start, or under the load, which goes on meanwhile. One that never comes by
-/// the point is killed.
-async fn die_at(dir: &std::path::Path, ports: Ports, failpoint: &str) {
-    let (dir, failpoint) = (dir.to_owned(), failpoint.to_owned());
+    let (dir, failpoint) = (dir.to_owned(), format!("{}:{passes}", point.name()));
     let died = tokio::task::spawn_blocking(move || {
         match BrokerProcess::start(&dir, ports, &SETTINGS, Some(&failpoint)) {
             Ok(mut broker) => {
-                broker.wait(std::time::Duration::from_secs(2));
+                let ended = broker.wait(FAIL_POINT_LIMIT).is_some();
                 broker.kill();
+                let log = broker.log_tail();
+                assert!(!ended || log.contains(DYING), "{failpoint}: {log}");
+                ended
             }
-            Err(log) => assert!(!log.contains("panicked"), "{failpoint}: {log}"),
+            Err(log) => {
+                assert!(!log.contains("panicked"), "{failpoint}: {log}");
+                log.contains(DYING)
+            }
         }
     });
-    died.await.expect("the broker died as it should");
+    died.await.expect("the broker died as it should")
 }

@@ -198,6 +198,13 @@ impl Delivery {
         self.lease.extend(time).await
     }
 
+    /// The number of this lease: the later of two leases has the larger one, also over a restart of the broker. For
+    /// Escrow's own rigs, which check that only the newest lease counts.
+    #[doc(hidden)]
+    pub fn lease_token(&self) -> u64 {
+        self.lease.token
+    }
+
     /// The content alone; the delivery is settled by `Lease`.
     pub(crate) fn into_parts(self) -> (Received, Lease) {
         (self.received, self.lease)

@@ -5,9 +5,11 @@
 mod history;
 mod load;
 mod process;
+mod proxy;
 mod trials;
 
-pub use history::{Choice, Event, History, Verdicts};
-pub use load::{Load, Plan};
-pub use process::{BrokerProcess, Ports};
+pub use history::{Answer, Choice, Decision, Delivered, Event, History, Operation, Reader, Verb, Verdicts};
+pub use load::{Load, PREFETCH, Plan, Reach};
+pub use process::{BrokerProcess, Ports, restore};
+pub use proxy::{Proxy, Toward, Weather};
 pub use trials::{Trials, number_from};

@@ -55,7 +55,23 @@ impl BrokerProcess {
     /// # Errors
     /// The end of its log, if it ends or does not serve in time.
     pub fn start(dir: &Path, ports: Ports, sets: &[&str], failpoint: Option<&str>) -> Result<Self, String> {
+        let environment: Vec<_> = failpoint.iter().map(|point| ("ESCROW_FAILPOINT", *point)).collect();
+        Self::start_in(dir, ports, sets, &environment)
+    }
+
+    /// As [`start`](Self::start), with variables added to its environment.
+    ///
+    /// # Errors
+    /// The end of its log, if it ends or does not serve in time.
+    pub fn start_in(
+        dir: &Path,
+        ports: Ports,
+        sets: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self, String> {
         let log = dir.with_extension("log");
+        // The log is this process's own; that of the one before stays beside it.
+        let _ = std::fs::rename(&log, dir.with_extension("log.before"));
         let mut command = Command::new(binary());
         command
             .arg("server")
@@ -64,12 +80,10 @@ impl BrokerProcess {
             .args(["--set", &format!("http.listen=127.0.0.1:{}", ports.http)])
             .args(sets.iter().flat_map(|set| ["--set", set]))
             .env_remove("ESCROW_FAILPOINT")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        if let Some(failpoint) = failpoint {
-            command.env("ESCROW_FAILPOINT", failpoint);
-        }
         let mut child =
             command.spawn().map_err(|error| format!("{} does not start: {error}", binary().display()))?;
         let stderr = child.stderr.take().expect("stderr is piped");
@@ -91,6 +105,16 @@ impl BrokerProcess {
             let _ = kill_process(self.pid, Signal::KILL);
             self.ended = self.ending.recv().ok();
         }
+    }
+
+    /// SIGSTOP: it stands still, and does not know it, until [`resume`](Self::resume).
+    pub fn pause(&self) {
+        kill_process(self.pid, Signal::STOP).expect("it runs");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        kill_process(self.pid, Signal::CONT).expect("it is there");
     }
 
     /// SIGTERM, then waits for the end.
@@ -134,6 +158,23 @@ impl BrokerProcess {
 impl Drop for BrokerProcess {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Restores a backup into a fresh directory below `scratch` and says which, as a person would: by the command.
+///
+/// # Errors
+/// What the command said.
+pub fn restore(backup: &[u8], scratch: &Path) -> Result<PathBuf, String> {
+    let (file, dir) = (scratch.join("backup"), scratch.join("restored"));
+    std::fs::write(&file, backup).map_err(|error| error.to_string())?;
+    let mut command = Command::new(binary());
+    command.args(["store", "restore"]).arg(&file).arg("--data-dir").arg(&dir);
+    let output =
+        command.output().map_err(|error| format!("{} does not start: {error}", binary().display()))?;
+    match output.status.success() {
+        true => Ok(dir),
+        false => Err(format!("the backup cannot be restored: {}", String::from_utf8_lossy(&output.stderr))),
     }
 }
 
