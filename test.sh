@@ -16,6 +16,8 @@ cd "$(dirname "$0")"
 RIGS="
 simulator   100000  seeds
 kill          1000  kills
+network        500  runs
+clocks          50  runs
 "
 
 everyday() {
