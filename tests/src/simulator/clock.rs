@@ -43,6 +43,11 @@ impl Clock {
         self.skew_ms += by_ms;
     }
 
+    /// How far the wall clock is from what it would be, milliseconds.
+    pub(super) fn skew_ms(&self) -> i64 {
+        self.skew_ms
+    }
+
     /// A new process: its monotonic clock begins anew.
     pub(super) fn restart(&mut self) {
         self.process_began_ms = self.elapsed_ms;

@@ -19,6 +19,10 @@ use super::trace::Trace;
 /// Turns in a row that may be wanted at once without time going on: more is a broker that spins.
 const TURNS_AT_ONCE_MAX: u32 = 5_000;
 
+/// Large jumps of the wall clock, milliseconds.
+const HOUR_MS: i64 = 3_600_000;
+const TEN_YEARS_MS: i64 = 3_650 * 24 * HOUR_MS;
+
 /// Everything there is.
 pub(super) struct World {
     pub(super) plan: Plan,
@@ -163,7 +167,15 @@ impl World {
     }
 
     fn clock_jumps(&mut self) {
-        let by_ms = self.chance.between(0, 120_000) as i64 - 50_000;
+        let drawn = self.chance.between(0, 120_000);
+        // Most are those of a clock that people keep; every fifth is that of a machine whose clock was lost, or came back.
+        let by_ms = match drawn % 15 {
+            0 => HOUR_MS,
+            // What is planned waits longer then: once is enough for a run that ends.
+            1 if self.clock.skew_ms() >= 0 => -HOUR_MS,
+            2 => TEN_YEARS_MS,
+            _ => drawn as i64 - 50_000,
+        };
         self.clock.jump(by_ms);
         if !self.is_draining {
             let next = self.chance.around(60_000);
