@@ -312,9 +312,14 @@ impl Engine {
         token: LeaseToken,
         fault: String,
     ) -> Step<Reply> {
-        let Some(lease) = self.take_lease(token.0) else { return Ok(Reply::Done) };
-        let (number, candidate) = (lease.group, lease.candidate);
+        let Some(lease) = self.groups.leases.get(&token.0) else { return Ok(Reply::Done) };
+        let (number, candidate, is_lost) = (lease.group, lease.candidate.clone(), lease.is_lost);
         self.report_damaged(&keys::message(candidate.entry.id), &fault);
+        if is_lost {
+            // Nobody settles a lost lease: its attempt is about to be counted, and the next one meets the damage again.
+            return Ok(Reply::Done);
+        }
+        self.take_lease(token.0);
         let retry = self.retry_of(turn, number, &candidate)?;
         self.bury(now, turn, number, &candidate, retry, DeadReason::Damaged, cut(fault))?;
         Ok(Reply::Done)

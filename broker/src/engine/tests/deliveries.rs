@@ -168,6 +168,27 @@ fn a_lost_consumer_counts_as_a_failed_attempt_a_release_does_not() {
 }
 
 #[test]
+fn damage_met_for_a_consumer_that_is_gone_leaves_its_attempt_to_be_counted() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    let message = bench.message("paid");
+    bench.publish(message);
+    let (session, got) = bench.consumer("billing", "paid");
+    let undeliverable = Input::Undeliverable(got[0].token, "a flipped bit".into());
+    let view = bench.store.reader();
+    let mut turn = Turn::new(&view, Room::Enough);
+    for input in [Input::SessionClosed(session), undeliverable] {
+        bench.engine.handle(bench.now, &mut turn, input).expect("not refused");
+    }
+    bench.engine.fire(bench.now, &mut turn);
+    let finished = bench.engine.finish(bench.now, turn).expect("the store works");
+    bench.store.commit(finished.batch).expect("the store works");
+    assert!(bench.engine.take_reports()[0].contains("a flipped bit"), "the damage is told all the same");
+    let view = bench.group_view("billing");
+    assert_eq!((view.retrying, view.dead_letters), (1, 0));
+}
+
+#[test]
 fn what_a_consumer_leaves_when_it_ends_in_order_was_never_tried() {
     let mut bench = Bench::new();
     bench.topic("paid");
