@@ -5,5 +5,6 @@ mod admin;
 mod edge;
 mod harness;
 mod http;
+mod metrics_page;
 mod sessions;
 mod trouble;
