@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod console;
+mod csv;
 pub mod dev;
 pub mod dispatch;
 pub mod driver;

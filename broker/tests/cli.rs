@@ -231,19 +231,20 @@ fn what_needs_a_person_is_listed_first_and_was_logged() {
 }
 
 #[test]
-fn what_is_done_without_a_name_is_logged_without_one() {
+fn what_is_done_by_hand_is_logged_with_its_name_and_a_reason_only_if_there_is_one() {
     let dir = directory();
     let server = Server::start(dir.path());
-    server.json("topic create order-paid");
-    server.json("group create billing --topic order-paid");
-    server.json("group pause billing --as ann");
+    server.json("topic create order-paid --as ann");
+    server.json("group create billing --topic order-paid --as ann");
+    server.json("group pause billing --as ann --reason lunch");
     let (_, log) = server.terminate();
     let events: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let by_hand = |words: &str| events.iter().find(|event| event["message"] == words).expect("logged");
     for words in ["topic created by hand", "group created by hand"] {
-        assert_eq!((by_hand(words).get("operator"), by_hand(words).get("reason")), (None, None), "{log}");
+        assert_eq!(by_hand(words)["operator"], "ann", "{log}");
+        assert_eq!(by_hand(words).get("reason"), None, "{log}");
     }
-    assert_eq!(by_hand("group changed by hand")["operator"], "ann", "{log}");
+    assert_eq!(by_hand("group changed by hand")["reason"], "lunch", "{log}");
 }
 
 #[test]
@@ -310,6 +311,33 @@ fn a_dead_letter_is_shown_redriven_and_discarded() {
     assert_eq!(server.json("sub billing --count 1")["key"], "o-1");
     assert!(server.run("dlq discard billing 1 --reason test --yes").status.success());
     assert_eq!(server.json("dlq ls billing").as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn what_was_done_by_hand_is_listed_and_exported_also_after_a_restart() {
+    let dir = directory();
+    let server = Server::start(dir.path());
+    server.json("topic create order-paid --as ada");
+    assert!(server.run("group create billing --topic order-paid --as eve").status.success());
+    assert!(server.run("group pause billing --as eve").status.success());
+    assert!(!server.run("group pause nobody --as eve").status.success());
+    assert_eq!(server.terminate().0, Some(0));
+
+    let server = Server::start(dir.path());
+    assert!(server.run("group resume billing --as ada").status.success());
+    let done = server.json("audit ls --all");
+    let done: Vec<_> =
+        done.as_array().unwrap().iter().map(|entry| (&entry["name"], &entry["verb"])).collect();
+    let said: Vec<_> = done.iter().map(|(name, verb)| format!("{name} {verb}").replace('"', "")).collect();
+    assert_eq!(said, ["ada group.resume", "eve group.pause", "eve group.create", "ada topic.create"]);
+    assert_eq!(server.json("audit ls --who eve --verb group.pause").as_array().map(Vec::len), Some(1));
+    let file = dir.path().join("audit.csv");
+    let export = format!("audit export --format csv --to {}", file.display());
+    assert!(server.run(&export).status.success());
+    let written = std::fs::read_to_string(&file).expect("the file is there");
+    assert!(written.starts_with("number,at,name,verb,target") && written.lines().count() == 5, "{written}");
+    assert!(!server.run(&export).status.success(), "a file that exists is not overwritten");
+    assert_eq!(stdout(&server.run("audit export")).lines().count(), 4);
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Admin {
     /// # Errors
     /// Everything `CreateTopic` answers but [`Reason::TopicExists`].
     pub async fn ensure_topic(&mut self, name: &str) -> Result<bool, Error> {
-        let request = v1::CreateTopicRequest { name: name.to_owned(), settings: None };
+        let request = v1::CreateTopicRequest { name: name.to_owned(), ..Default::default() };
         match self.0.create_topic(request).await.map_err(Error::from) {
             Ok(_) => Ok(true),
             Err(error) if error.reason() == Some(Reason::TopicExists) => Ok(false),

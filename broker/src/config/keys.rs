@@ -408,6 +408,18 @@ pub(super) const KEYS: &[Key] = &[
         "and at most this many of them."
     ),
     number!(
+        "retention.audit_age",
+        Shape::Duration(0, 100 * YEAR),
+        retention.audit_ms,
+        "The audit keeps operations by hand this long,"
+    ),
+    number!(
+        "retention.audit_count",
+        Shape::Count(1, COUNT_MAX),
+        retention.audit_max,
+        "and at most this many of them. The newest always stays."
+    ),
+    number!(
         "limits.body",
         Shape::Size(1, limits::BODY_BYTES_MAX_CEILING as u64),
         limits.body_bytes_max,

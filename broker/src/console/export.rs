@@ -1,9 +1,8 @@
-//! Dead letters as a file: one JSON text a line, as the API has them, or a table for a spreadsheet. Read page by page while
-//! it is sent, so that its size does not matter here.
+//! Lists as a file: one JSON text a line, or a table for a spreadsheet. Read page by page while it is sent, so that its
+//! size does not matter here.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 
 use axum::body::Body;
 use axum::http::header;
@@ -11,15 +10,15 @@ use axum::response::{IntoResponse, Response};
 use escrow_protocol::v1;
 use futures::stream;
 
+use super::Desk;
+use super::visit::Visit;
+use crate::csv;
 use crate::engine::Refusal;
-use crate::http::api::{Calls, JSON_LINES, hex, time_text};
-use crate::service::{DeadLetterFilter, DeadLetterView, Page, Service};
+use crate::http::api::{JSON_LINES, hex, time_text};
+use crate::service::{AuditFilter, AuditView, DeadLetterFilter, DeadLetterView, Page};
 
-/// Dead letters read at a time.
+/// Items read at a time.
 const PAGE: usize = 100;
-/// The columns of the table.
-const COLUMNS: &str =
-    "group,offset,died_at,reason,error,topic,origin_offset,key,message_id,attempts,redrives,body\r\n";
 
 /// In which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,14 +27,62 @@ pub(super) enum Form {
     Table,
 }
 
+impl Form {
+    /// The form that the address asks for.
+    pub(super) fn of(visit: &Visit) -> Self {
+        if visit.filter("format") == Some("csv") { Self::Table } else { Self::Lines }
+    }
+}
+
+/// Which list.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    DeadLetters(DeadLetterFilter),
+    Audit(AuditFilter),
+}
+
+impl Source {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::DeadLetters(_) => "dead-letters",
+            Self::Audit(_) => "audit",
+        }
+    }
+
+    /// The columns of its table.
+    fn columns(&self) -> &'static [&'static str] {
+        match self {
+            Self::DeadLetters(_) => &[
+                "group",
+                "offset",
+                "died_at",
+                "reason",
+                "error",
+                "topic",
+                "origin_offset",
+                "key",
+                "message_id",
+                "attempts",
+                "redrives",
+                "body",
+            ],
+            Self::Audit(_) => &["number", "at", "name", "verb", "target", "reason", "before", "after"],
+        }
+    }
+}
+
+/// One of a list.
+enum Item {
+    DeadLetter(Box<DeadLetterView>),
+    Audit(AuditView),
+}
+
 /// An export under way.
 struct Export {
-    service: Service,
-    calls: Calls,
-    from: SocketAddr,
-    filter: DeadLetterFilter,
+    desk: Desk,
+    source: Source,
     form: Form,
-    read: VecDeque<DeadLetterView>,
+    read: VecDeque<Item>,
     /// `None`: the last page was read.
     next: Option<Page>,
     ended: bool,
@@ -45,27 +92,21 @@ struct Export {
 ///
 /// # Errors
 /// `UnknownGroup`; whatever ends it later is its last line.
-pub(super) async fn file(
-    service: Service,
-    calls: Calls,
-    from: SocketAddr,
-    filter: DeadLetterFilter,
-    form: Form,
-) -> Result<Response, Refusal> {
-    let page = Page { limit: PAGE, cursor: None };
-    let mut export =
-        Export { service, calls, from, filter, form, read: VecDeque::new(), next: Some(page), ended: false };
-    export.fill().await?;
-    let (kind, name, head) = match form {
-        Form::Lines => (JSON_LINES, "attachment; filename=\"dead-letters.jsonl\"", ""),
-        Form::Table => ("text/csv; charset=utf-8", "attachment; filename=\"dead-letters.csv\"", COLUMNS),
+pub(super) async fn file(desk: Desk, source: Source, form: Form) -> Result<Response, Refusal> {
+    let (kind, ending, head) = match form {
+        Form::Lines => (JSON_LINES, "jsonl", String::new()),
+        Form::Table => ("text/csv; charset=utf-8", "csv", csv::heading(source.columns().iter().copied())),
     };
+    let name = format!("attachment; filename=\"{}.{ending}\"", source.name());
+    let page = Page { limit: PAGE, cursor: None };
+    let mut export = Export { desk, source, form, read: VecDeque::new(), next: Some(page), ended: false };
+    export.fill().await?;
     let lines = stream::unfold(export, |mut export| async move {
         let line = export.line().await?;
         Some((Ok::<_, Infallible>(line), export))
     });
-    let body = futures::StreamExt::chain(stream::iter([Ok(head.to_owned())]), lines);
-    let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, name)];
+    let body = futures::StreamExt::chain(stream::iter([Ok(head)]), lines);
+    let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, name.as_str())];
     Ok((headers, Body::from_stream(body)).into_response())
 }
 
@@ -74,9 +115,21 @@ impl Export {
     async fn fill(&mut self) -> Result<(), Refusal> {
         while self.read.is_empty() {
             let Some(page) = self.next.take() else { return Ok(()) };
-            let found = self.service.dead_letters(self.filter.clone(), page).await?;
-            self.next = found.next.map(|cursor| Page { limit: PAGE, cursor: Some(cursor) });
-            self.read = found.items.into();
+            let service = &self.desk.service;
+            let next = match self.source.clone() {
+                Source::DeadLetters(filter) => {
+                    let found = service.dead_letters(filter, page).await?;
+                    let items = found.items.into_iter().map(|dead| Item::DeadLetter(Box::new(dead)));
+                    self.read = items.collect();
+                    found.next
+                }
+                Source::Audit(filter) => {
+                    let found = service.audit(filter, page).await?;
+                    self.read = found.items.into_iter().map(Item::Audit).collect();
+                    found.next
+                }
+            };
+            self.next = next.map(|cursor| Page { limit: PAGE, cursor: Some(cursor) });
         }
         Ok(())
     }
@@ -88,36 +141,40 @@ impl Export {
         }
         if let Err(refusal) = self.fill().await {
             self.ended = true;
-            return Some(broken(self.form, &refusal));
+            return Some(match self.form {
+                Form::Lines => format!("{}\n", serde_json::json!({ "error": refusal.to_string() })),
+                Form::Table => csv::row([format!("error: {refusal}")]),
+            });
         }
-        let dead = self.read.pop_front()?;
-        let line = match self.form {
-            Form::Lines => self.json(&dead).await,
-            Form::Table => self.row(dead).await,
-        };
-        Some(line.unwrap_or_else(|refusal| broken(self.form, &refusal)))
+        Some(match (self.read.pop_front()?, self.form) {
+            (Item::DeadLetter(dead), Form::Lines) => self.letter_line(&dead).await,
+            (Item::DeadLetter(dead), Form::Table) => self.letter_row(*dead).await,
+            (Item::Audit(view), Form::Lines) => audit_line(&view),
+            (Item::Audit(view), Form::Table) => audit_row(view),
+        })
     }
 
-    async fn json(&self, dead: &DeadLetterView) -> Result<String, Refusal> {
+    async fn letter_line(&self, dead: &DeadLetterView) -> String {
         let request =
             v1::GetDeadLetterRequest { group: dead.record.group.to_string(), offset: dead.offset.0 };
         let call = "/escrow.v1.AdminService/GetDeadLetter";
-        match crate::http::api::call_json(&self.calls, call, &request, self.from).await {
-            Ok(json) => Ok(format!("{json}\n")),
-            Err(fault) => Ok(format!("{}\n", serde_json::json!({ "offset": dead.offset.0, "error": fault }))),
+        match crate::http::api::call_json(&self.desk.calls, call, &request, self.desk.from).await {
+            Ok(json) => format!("{json}\n"),
+            Err(fault) => format!("{}\n", serde_json::json!({ "offset": dead.offset.0, "error": fault })),
         }
     }
 
-    async fn row(&self, dead: DeadLetterView) -> Result<String, Refusal> {
+    async fn letter_row(&self, dead: DeadLetterView) -> String {
         // Listed without its body; resolved meanwhile, it stands here without.
-        let whole = self.service.dead_letter(dead.record.group.clone(), dead.offset).await.unwrap_or(dead);
+        let whole = self.desk.service.dead_letter(dead.record.group.clone(), dead.offset).await;
+        let whole = whole.unwrap_or(dead);
         let record = &whole.record;
         let message = whole.message.as_ref();
         let body = message.map_or(String::new(), |message| match std::str::from_utf8(&message.body) {
             Ok(text) => text.to_owned(),
             Err(_) => hex(&message.body),
         });
-        let cells = [
+        csv::row([
             record.group.to_string(),
             whole.offset.0.to_string(),
             time_text(record.at_ms as i64).unwrap_or_default(),
@@ -130,33 +187,35 @@ impl Export {
             record.attempts_made.to_string(),
             record.redrives.to_string(),
             body,
-        ];
-        Ok(cells.map(|cell| quoted(&cell)).join(",") + "\r\n")
+        ])
     }
 }
 
-/// The last line of what could not be read to its end.
-fn broken(form: Form, refusal: &Refusal) -> String {
-    match form {
-        Form::Lines => format!("{}\n", serde_json::json!({ "error": refusal.to_string() })),
-        Form::Table => format!("{}\r\n", quoted(&format!("error: {refusal}"))),
-    }
+fn audit_line(view: &AuditView) -> String {
+    let entry = &view.entry;
+    let json = serde_json::json!({
+        "number": view.number,
+        "at": time_text(entry.at_ms as i64),
+        "name": entry.name,
+        "verb": entry.verb.as_str(),
+        "target": entry.target,
+        "reason": entry.reason,
+        "before": entry.before,
+        "after": entry.after,
+    });
+    format!("{json}\n")
 }
 
-/// A cell of a table. What a spreadsheet would take for a formula becomes text.
-fn quoted(text: &str) -> String {
-    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let safe = if is_formula { format!("'{text}") } else { text.to_owned() };
-    format!("\"{}\"", safe.replace('"', "\"\""))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cells_are_quoted_and_no_formulas() {
-        assert_eq!(quoted("a \"b\", c"), "\"a \"\"b\"\", c\"");
-        assert_eq!(quoted("=cmd()"), "\"'=cmd()\"");
-    }
+fn audit_row(view: AuditView) -> String {
+    let entry = view.entry;
+    csv::row([
+        view.number.to_string(),
+        time_text(entry.at_ms as i64).unwrap_or_default(),
+        entry.name,
+        entry.verb.as_str().to_owned(),
+        entry.target,
+        entry.reason,
+        entry.before,
+        entry.after,
+    ])
 }

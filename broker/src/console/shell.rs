@@ -20,11 +20,12 @@ pub(super) enum Place {
     Topics,
     Clients,
     Store,
+    Audit,
     Nowhere,
 }
 
 impl Place {
-    const MENU: [Self; 10] = [
+    const MENU: [Self; 11] = [
         Self::Overview,
         Self::Transactions,
         Self::DeadLetters,
@@ -35,6 +36,7 @@ impl Place {
         Self::Topics,
         Self::Clients,
         Self::Store,
+        Self::Audit,
     ];
 
     fn address(self) -> &'static str {
@@ -49,6 +51,7 @@ impl Place {
             Self::Topics => "/topics",
             Self::Clients => "/clients",
             Self::Store => "/store",
+            Self::Audit => "/audit",
         }
     }
 
@@ -64,6 +67,7 @@ impl Place {
             Self::Topics => words.topics,
             Self::Clients => words.clients,
             Self::Store => words.store,
+            Self::Audit => words.audit,
         }
     }
 }

@@ -41,7 +41,7 @@ pub enum Input {
     /// The body of a leased message cannot be read: to the dead letters, reason `Damaged`. → `Reply::Done`
     Undeliverable(LeaseToken, String),
     /// A person's order. → see [`Command`]
-    Command(Command),
+    Command(Operator, Command),
     /// A question about what is in memory; changes nothing. → `Reply::Seen`
     Inspect(Inspect),
 }
@@ -274,6 +274,15 @@ pub enum SeekTo {
     Offset(Offset),
     /// The first that became visible at or after this time, Unix milliseconds.
     Time(u64),
+}
+
+/// Who orders something by hand, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Operator {
+    /// The person.
+    pub name: String,
+    /// The reason.
+    pub reason: String,
 }
 
 /// A person's orders.

@@ -6,6 +6,7 @@
 //! A turn: [`Turn::new`], [`Engine::handle`] for each input, [`Engine::fire`] for what is due, [`Engine::finish`]; then
 //! the caller commits the batch, and only when it is durable lets answers and effects out; then [`Engine::deliver`].
 
+mod audit;
 mod checks;
 mod commands;
 mod counts;
@@ -98,6 +99,7 @@ pub struct Engine {
     deduplication: publish::Deduplication,
     schedule: publish::Schedule,
     sessions: sessions::Sessions,
+    audit: audit::AuditLog,
     timers: timers::Timers,
     /// Pages of queues that this turn may still read ahead.
     pages_left: usize,
@@ -135,7 +137,7 @@ impl Engine {
             Input::Credit(credit) => self.credit(credit),
             Input::Settle(settle) => self.settle(now, turn, settle),
             Input::Undeliverable(token, fault) => self.undeliverable(now, turn, token, fault),
-            Input::Command(command) => self.command(now, turn, command),
+            Input::Command(operator, command) => self.by_hand(now, turn, operator, command),
             Input::Inspect(question) => self.inspect(turn, question),
         };
         step.map_err(|trouble| match trouble {
@@ -293,7 +295,8 @@ impl Engine {
         if is_busy {
             return Some(0);
         }
-        let stored = [self.schedule.next_at(), self.deduplication.next_at(), self.transactions.next_at()];
+        let (ids, decided) = (self.deduplication.next_at(), self.transactions.next_at());
+        let stored = [self.schedule.next_at(), ids, decided, self.audit.next_at()];
         let stored = stored.into_iter().flatten().map(|at_ms| at_ms.saturating_sub(now.unix_ms));
         stored.chain(self.timers.next_in(now)).min()
     }

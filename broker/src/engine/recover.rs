@@ -7,6 +7,7 @@ use std::sync::Arc;
 use escrow_protocol::Offset;
 use escrow_storage::{KeyRange, Read, ReadError, Room};
 
+use super::audit::AuditLog;
 use super::checks::{Kinds, Questions};
 use super::groups::{Group, Groups, Retrying};
 use super::position::{Candidate, Position};
@@ -49,6 +50,7 @@ impl Engine {
             deduplication: Deduplication::new(retention.ids_ms, retention.ids_max),
             schedule: Schedule::default(),
             sessions: Sessions::default(),
+            audit: AuditLog::new(retention.audit_ms, retention.audit_max),
             timers: Timers::default(),
             pages_left: 0,
             last_served: None,
@@ -64,6 +66,7 @@ impl Engine {
         engine.recover_transactions(view)?;
         engine.recover_memories(view)?;
         engine.recover_schedule(view)?;
+        engine.recover_audit(view)?;
         let recovered = Recovered {
             topics: engine.topics.by_number.len(),
             groups: engine.groups.by_number.len(),
@@ -271,7 +274,7 @@ impl Engine {
         }
     }
 
-    fn misplaced(&mut self, key: &[u8]) {
+    pub(super) fn misplaced(&mut self, key: &[u8]) {
         self.report_damaged(key, "it belongs to nothing that is known");
     }
 

@@ -1,5 +1,5 @@
-//! Forgetting, in good time and a little in each turn: finished messages, old dead letters if so configured, ids and
-//! decided transactions that have been remembered long enough.
+//! Forgetting, in good time and a little in each turn: finished messages, old dead letters if so configured; ids, decided
+//! transactions and operations by hand that have been remembered long enough.
 
 use std::collections::BTreeSet;
 
@@ -252,8 +252,12 @@ impl Engine {
         for _ in 0..FORGOTTEN_PER_TURN {
             let ids = self.deduplication.pop_outdated(now);
             let transactions = self.transactions.pop_outdated(now);
-            if ids.is_none() && transactions.is_none() {
+            let operation = self.audit.pop_outdated(now);
+            if ids.is_none() && transactions.is_none() && operation.is_none() {
                 break;
+            }
+            if let Some(number) = operation {
+                self.forget_operation(turn, number)?;
             }
             if let Some(batch) = ids {
                 let key = keys::remembered(batch.at_ms, batch.first);

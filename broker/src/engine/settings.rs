@@ -136,6 +136,10 @@ pub struct RetentionSettings {
     pub ids_ms: u64,
     /// … and at most this many. Default one million.
     pub ids_max: usize,
+    /// The audit of operations by hand, milliseconds. Default 90 days.
+    pub audit_ms: u64,
+    /// … and at most this many operations. Default 100,000.
+    pub audit_max: u64,
 }
 
 impl Default for RetentionSettings {
@@ -147,6 +151,8 @@ impl Default for RetentionSettings {
             decided_max: 1_000_000,
             ids_ms: 10 * 60 * 1000,
             ids_max: limits::REMEMBERED_IDS_DEFAULT,
+            audit_ms: 90 * 24 * 3600 * 1000,
+            audit_max: 100_000,
         }
     }
 }

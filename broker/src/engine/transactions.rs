@@ -256,9 +256,16 @@ impl Engine {
             .with("group", &record.group)
             .into());
         }
+        let before = record.state;
         let decider =
             Decider { role: input.role, name: input.name, reason: input.reason, at_ms: now.unix_ms };
-        self.decide_record(now, turn, number, record, input.decision, decider)
+        let reply = self.decide_record(now, turn, number, record, input.decision, decider)?;
+        if let Reply::Decided { state, decider, duplicate: false } = &reply
+            && decider.role == Role::Person
+        {
+            self.audit_decision(now, turn, input.transaction, (before, *state), decider);
+        }
+        Ok(reply)
     }
 
     /// The compare-and-set: whoever decides comes through here.
@@ -310,10 +317,7 @@ impl Engine {
         record.conflicts = record.conflicts.saturating_add(1);
         turn.put(keys::decided(number), &record);
         self.counts.decision_conflicts += 1;
-        let state = match record.state {
-            TransactionState::Committed => "COMMITTED",
-            _ => "ROLLED_BACK",
-        };
+        let state = record.state.as_str();
         let (role, name) = (decider.role.as_str(), &decider.name);
         Err(Refusal::new(
             Reason::AlreadyDecided,

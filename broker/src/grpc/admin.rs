@@ -96,7 +96,8 @@ impl AdminService for Admin {
         let request = request.into_inner();
         let name = self.edge.checked(name("name", &request.name))?;
         let settings = self.edge.checked(topic_settings(request.settings))?;
-        answer(self.service.create_topic(name, settings).await.map(topic_to_wire))
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        answer(self.service.create_topic(name, settings, operator).await.map(topic_to_wire))
     }
 
     async fn update_topic(&self, request: Request<v1::UpdateTopicRequest>) -> Answer<v1::Topic> {
@@ -148,7 +149,8 @@ impl AdminService for Admin {
             })
         };
         let command = self.edge.checked(checked())?;
-        let group = self.service.change_group(command, Operator::default()).await;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        let group = self.service.change_group(command, operator).await;
         answer(group.map(|group| self.group(group)))
     }
 
@@ -337,6 +339,15 @@ impl AdminService for Admin {
         let request = request.into_inner();
         let operator = self.edge.checked(accountable_unless(request.dry_run, request.operator))?;
         self.resolve(request.filter, Resolving::Discard, 0, request.dry_run, operator).await
+    }
+
+    async fn list_audit(&self, request: Request<v1::ListAuditRequest>) -> Answer<v1::ListAuditResponse> {
+        let request = request.into_inner();
+        let filter = self.edge.checked(wire::audit_filter(request.filter))?;
+        answer(self.service.audit(filter, wire::page(request.page)).await.map(|page| {
+            let (entries, next_cursor) = paged(page, wire::audit_to_wire);
+            v1::ListAuditResponse { entries, next_cursor }
+        }))
     }
 
     async fn get_message(&self, request: Request<v1::GetMessageRequest>) -> Answer<v1::StoredMessage> {

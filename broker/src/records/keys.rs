@@ -51,6 +51,8 @@ pub mod space {
     pub const DEAD_LETTER: u8 = 0x11;
     /// Scheduled messages by their time.
     pub const SCHEDULED: u8 = 0x12;
+    /// Operations by hand in their order.
+    pub const AUDIT: u8 = 0x13;
 }
 
 fn key(space: u8, parts: &[&[u8]]) -> Bytes {
@@ -255,6 +257,16 @@ pub fn scheduled_time_of(key: &[u8]) -> Option<u64> {
 /// Before every scheduled message of `from_ms` and later.
 pub fn scheduled_from(from_ms: u64) -> Bytes {
     key(space::SCHEDULED, &[&from_ms.to_be_bytes()])
+}
+
+/// `13 number`
+pub fn audit(number: u64) -> Bytes {
+    key(space::AUDIT, &[&number.to_be_bytes()])
+}
+
+/// What [`audit`] wrote.
+pub fn audit_of(key: &[u8]) -> Option<u64> {
+    u64_at(key, 1)
 }
 
 /// The hash a business key is filed under: FNV-1a, 64 bits (whoever looks one up compares the key itself).

@@ -2,6 +2,7 @@
 //!
 //! Stored types are neither wire types nor engine types: a change here is a change of the format (docs/format.md).
 
+mod audit;
 mod codec;
 mod delivery;
 pub mod keys;
@@ -9,6 +10,7 @@ mod message;
 mod naming;
 mod transaction;
 
+pub use audit::{AuditEntry, AuditVerb};
 pub use codec::{DecodeError, Reader, Record, Writer};
 pub use delivery::{
     Attempt, AttemptKind, DeadLetter, DeadPlace, DeadReason, Progress, QueueEntry, Resolution, Retry,

@@ -23,6 +23,16 @@ impl TransactionState {
     pub fn is_decided(self) -> bool {
         matches!(self, Self::Committed | Self::RolledBack)
     }
+
+    /// Its word on the wire and on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepared => "PREPARED",
+            Self::Parked => "PARKED",
+            Self::Committed => "COMMITTED",
+            Self::RolledBack => "ROLLED_BACK",
+        }
+    }
 }
 
 /// What may be decided.

@@ -155,6 +155,7 @@ impl Service {
             resolving,
             pause: (rate > 0).then(|| Duration::from_secs(1) / rate),
             dry_run,
+            operator,
             until,
             results,
         };
@@ -180,6 +181,7 @@ struct Job {
     resolving: Resolving,
     pause: Option<Duration>,
     dry_run: bool,
+    operator: Operator,
     until: Offset,
     results: mpsc::Sender<Result<Resolved, Refusal>>,
 }
@@ -251,7 +253,7 @@ impl Job {
             Resolving::Redrive(to) => Command::Redrive { group, offset, to, dry_run },
             Resolving::Discard => Command::Discard { group, offset, dry_run },
         };
-        match self.service.command(command).await {
+        match self.service.command(self.operator.clone(), command).await {
             Ok(Reply::Resolved(message)) => Resolved { offset, message: Some(message), refusal: None },
             Ok(_) => Resolved { offset, message: None, refusal: Some(super::mismatch()) },
             Err(refusal) => Resolved { offset, message, refusal: Some(refusal) },

@@ -25,9 +25,11 @@ impl Service {
     /// `GroupExists`, `UnknownGroup`, `UnknownTopic`, `SubscriptionMismatch`, `LimitReached`.
     pub async fn change_group(&self, command: Command, operator: Operator) -> Result<GroupView, Refusal> {
         let is_new = matches!(command, Command::CreateGroup { .. });
-        let Reply::Group(group) = self.command(command).await? else { return Err(mismatch()) };
+        let Reply::Group(group) = self.command(operator.clone(), command).await? else {
+            return Err(mismatch());
+        };
         if is_new {
-            tracing::info!(group = %group.name, "group created by hand");
+            tracing::info!(group = %group.name, operator = operator.logged_name(), reason = operator.logged_reason(), "group created by hand");
         } else {
             tracing::info!(
                 group = %group.name,
@@ -51,7 +53,7 @@ impl Service {
         operator: Operator,
     ) -> Result<(u64, u64), Refusal> {
         tracing::info!(group = %name, force, operator = operator.logged_name(), reason = operator.logged_reason(), "group deleted by hand");
-        match self.command(Command::DeleteGroup { name, force }).await? {
+        match self.command(operator, Command::DeleteGroup { name, force }).await? {
             Reply::GroupDeleted { retries, dead_letters } => Ok((retries, dead_letters)),
             _ => Err(mismatch()),
         }
@@ -93,7 +95,7 @@ impl Service {
         operator: Operator,
     ) -> Result<Sought, Refusal> {
         tracing::info!(%group, %topic, ?to, dry_run, operator = operator.logged_name(), reason = operator.logged_reason(), "group moved by hand");
-        match self.command(Command::Seek { group, topic, to, dry_run }).await? {
+        match self.command(operator, Command::Seek { group, topic, to, dry_run }).await? {
             Reply::Sought { from, to, replayed, skipped } => Ok(Sought { from, to, replayed, skipped }),
             _ => Err(mismatch()),
         }

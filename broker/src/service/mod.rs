@@ -2,6 +2,7 @@
 //! in memory with records read from the store. Every list is a page by cursor and costs a page; nothing here decides,
 //! and nothing writes: orders go to the engine.
 
+mod audit;
 mod clients;
 mod dead_letters;
 mod groups;
@@ -27,6 +28,8 @@ use crate::clock::Clock;
 use crate::driver::EngineHandle;
 use crate::engine::{Command, Input, Inspect, Refusal, Reply, Seen};
 
+pub use crate::engine::Operator;
+pub use audit::{AuditFilter, AuditView};
 pub use dead_letters::{DeadLetterFilter, DeadLetterView, Resolved, Resolving};
 pub use groups::Sought;
 pub use messages::StoredMessage;
@@ -37,15 +40,6 @@ pub use status::Status;
 pub use store::{Administered, StoreAdmin, StoreNumbers, Verification};
 pub use trace::{Trace, TraceEvent};
 pub use transactions::{MessageLabel, TransactionView, Which};
-
-/// Who orders something by hand, and why.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Operator {
-    /// The person.
-    pub name: String,
-    /// The reason.
-    pub reason: String,
-}
 
 impl Operator {
     /// The name, for logs: nothing where there is none.
@@ -107,9 +101,9 @@ impl Service {
         }
     }
 
-    /// Has the engine carry out an order.
-    async fn command(&self, command: Command) -> Result<Reply, Refusal> {
-        self.parts.engine.insist(Input::Command(command)).await
+    /// Has the engine carry out an order, and write down whose it was.
+    async fn command(&self, operator: Operator, command: Command) -> Result<Reply, Refusal> {
+        self.parts.engine.insist(Input::Command(operator, command)).await
     }
 
     /// Reads records, on a thread that may wait for the disk.

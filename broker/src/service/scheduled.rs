@@ -39,7 +39,7 @@ impl Service {
     /// If the broker is overloaded or stopping.
     pub async fn cancel_scheduled(&self, id: MessageId, operator: Operator) -> Result<Cancelled, Refusal> {
         tracing::info!(message_id = %id, operator = operator.logged_name(), reason = operator.logged_reason(), "scheduled message cancelled by hand");
-        match self.command(Command::CancelScheduled(id)).await? {
+        match self.command(operator, Command::CancelScheduled(id)).await? {
             Reply::Cancelled(outcome) => Ok(outcome),
             _ => Err(mismatch()),
         }

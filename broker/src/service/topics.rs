@@ -11,9 +11,14 @@ impl Service {
     ///
     /// # Errors
     /// `TopicExists`, `ReservedTopic`, `LimitReached`.
-    pub async fn create_topic(&self, name: TopicName, settings: TopicSettings) -> Result<TopicView, Refusal> {
-        tracing::info!(topic = %name, "topic created by hand");
-        self.topic_command(Command::CreateTopic { name, settings }).await
+    pub async fn create_topic(
+        &self,
+        name: TopicName,
+        settings: TopicSettings,
+        operator: Operator,
+    ) -> Result<TopicView, Refusal> {
+        tracing::info!(topic = %name, operator = operator.logged_name(), reason = operator.logged_reason(), "topic created by hand");
+        self.topic_command(operator, Command::CreateTopic { name, settings }).await
     }
 
     /// Changes how a topic keeps messages.
@@ -27,7 +32,7 @@ impl Service {
         operator: Operator,
     ) -> Result<TopicView, Refusal> {
         tracing::info!(topic = %name, operator = operator.logged_name(), reason = operator.logged_reason(), "topic changed by hand");
-        self.topic_command(Command::UpdateTopic { name, settings }).await
+        self.topic_command(operator, Command::UpdateTopic { name, settings }).await
     }
 
     /// Removes a topic; how many messages went with it.
@@ -41,7 +46,7 @@ impl Service {
         operator: Operator,
     ) -> Result<u64, Refusal> {
         tracing::info!(topic = %name, force, operator = operator.logged_name(), reason = operator.logged_reason(), "topic deleted by hand");
-        match self.command(Command::DeleteTopic { name, force }).await? {
+        match self.command(operator, Command::DeleteTopic { name, force }).await? {
             Reply::Count(messages) => Ok(messages),
             _ => Err(mismatch()),
         }
@@ -76,8 +81,8 @@ impl Service {
         }
     }
 
-    async fn topic_command(&self, command: Command) -> Result<TopicView, Refusal> {
-        match self.command(command).await? {
+    async fn topic_command(&self, operator: Operator, command: Command) -> Result<TopicView, Refusal> {
+        match self.command(operator, command).await? {
             Reply::Topic(topic) => Ok(topic),
             _ => Err(mismatch()),
         }

@@ -115,8 +115,8 @@ impl Service {
     /// # Errors
     /// `UnknownTransaction`, `NotUndecided`.
     pub async fn check_now(&self, id: TransactionId, operator: Operator) -> Result<TransactionView, Refusal> {
-        self.command(Command::CheckNow(id)).await?;
         tracing::info!(transaction_id = %id, operator = operator.logged_name(), reason = operator.logged_reason(), "check ordered by hand");
+        self.command(operator, Command::CheckNow(id)).await?;
         self.transaction(id).await
     }
 
@@ -146,8 +146,8 @@ impl Service {
         id: TransactionId,
         operator: Operator,
     ) -> Result<TransactionView, Refusal> {
-        self.command(Command::Resume(id)).await?;
         tracing::info!(transaction_id = %id, operator = operator.logged_name(), reason = operator.logged_reason(), "transaction resumed by hand");
+        self.command(operator, Command::Resume(id)).await?;
         self.transaction(id).await
     }
 }

@@ -236,6 +236,34 @@ async fn dead_letters_are_exported_with_their_bodies_as_lines_and_as_a_table() {
 }
 
 #[tokio::test]
+async fn what_was_done_is_in_the_audit_and_what_was_refused_is_not() {
+    let scene = Scene::set().await;
+    let transaction = &scene.transactions[0];
+    scene.send(&format!("/transactions/{transaction}/commit"), &BY).await.expect(303);
+    scene.send(&format!("/transactions/{transaction}/rollback"), &BY).await.expect(409);
+    let hostile = [("operator", "=cmd()"), ("reason", "+1, \"quoted\"")];
+    scene.send("/groups/billing/pause", &hostile).await.expect(303);
+
+    let page = scene.page("/audit").await;
+    for words in [transaction.as_str(), "tx.commit", "Ada 王", "found in the ledger", "PREPARED", "COMMITTED"]
+    {
+        assert!(page.text.contains(words), "{words} is not in {}", page.text);
+    }
+    assert!(!page.all("td").any(|cell| cell.contains_key("tx.rollback")));
+    let filtered = scene.page("/audit?verb=group.pause").await;
+    assert!(filtered.text.contains("=cmd()") && !filtered.text.contains("found in the ledger"));
+    scene.answer(get("/audit?verb=group.dance")).await.expect(400);
+
+    let lines = scene.answer(get("/audit/export?format=jsonl")).await.expect(200);
+    let lines: Vec<Value> = lines.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let verbs: Vec<_> = lines.iter().map(|line| line["verb"].as_str().unwrap()).collect();
+    assert_eq!(verbs, ["group.pause", "tx.commit"]);
+    let table = scene.answer(get("/audit/export?format=csv&verb=group.pause")).await.expect(200);
+    let row = table.text().lines().nth(1).unwrap();
+    assert!(row.contains("\"'=cmd()\"") && row.contains("\"'+1, \"\"quoted\"\"\""), "{row}");
+}
+
+#[tokio::test]
 async fn the_store_is_verified() {
     let scene = Scene::set().await;
     let token = scene.page("/store").await.field("token").unwrap();

@@ -180,6 +180,51 @@ async fn dead_letters_are_filtered_paged_and_redriven_line_by_line() {
 }
 
 #[tokio::test]
+async fn the_audit_says_who_did_what_when_and_why_newest_first() {
+    let harness = Harness::start().await;
+    let address = harness.broker.http_addr();
+    let id = half(&harness).await;
+    let made = json!({ "name": "t", "operator": by() });
+    call("POST", at("/topics"), made.clone()).of(address).await.expect(200);
+    call("POST", at("/topics"), made).of(address).await.expect(409);
+    let decide = json!({ "decision": "COMMIT", "operator": by() });
+    let decided = || call("POST", at("/transactions/tx-0-1/decide"), decide.clone());
+    decided().of(address).await.expect(200);
+    // The same again changes nothing.
+    decided().of(address).await.expect(200);
+
+    let first = get(at("/audit?limit=1")).of(address).await.expect(200).json();
+    let newest = &first["entries"][0];
+    assert_eq!(
+        (&newest["verb"], &newest["target"], &newest["name"]),
+        (&json!("tx.commit"), &json!(id), &json!("ada"))
+    );
+    assert_eq!((&newest["before"], &newest["after"]), (&json!("PREPARED"), &json!("COMMITTED")));
+    assert_eq!(newest["reason"], "a test");
+    assert!(newest["at"].as_str().unwrap().ends_with('Z'));
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let rest = get(at(&format!("/audit?cursor={cursor}"))).of(address).await.expect(200).json();
+    assert_eq!(rest["entries"].as_array().unwrap().len(), 1, "{rest}");
+    assert_eq!(
+        (&rest["entries"][0]["verb"], &rest["entries"][0]["before"]),
+        (&json!("topic.create"), &json!(""))
+    );
+    for (filter, found) in [
+        ("name=ada", 2),
+        ("name=eve", 0),
+        ("verb=topic.create", 1),
+        ("target=tx-0", 1),
+        ("from=2020-01-01T00:00:00Z", 2),
+        ("until=2020-01-01T00:00:00Z", 0),
+    ] {
+        let listed = get(at(&format!("/audit?{filter}"))).of(address).await.expect(200).json();
+        assert_eq!(listed["entries"].as_array().unwrap().len(), found, "{filter}");
+    }
+    get(at("/audit?verb=topic.paint")).of(address).await.expect(400);
+    get(at("/audit?cursor=last")).of(address).await.expect(400);
+}
+
+#[tokio::test]
 async fn what_is_misspelt_is_refused_with_its_name() {
     let harness = Harness::start().await;
     let address = harness.broker.http_addr();

@@ -45,6 +45,8 @@ fn addresses(scene: &Scene) -> Vec<String> {
         "/messages?q=nobody",
         "/scheduled",
         "/clients",
+        "/audit",
+        "/audit?who=ada&verb=tx.commit&target=tx&from=2020-01-01&until=2100-01-01",
         "/store",
     ]
     .map(str::to_owned)

@@ -52,10 +52,10 @@ async fn topics_are_made_shown_paged_changed_and_deleted() {
     let harness = Harness::start().await;
     let mut admin = harness.admin();
     for name in ["a", "b", "c"] {
-        let request = v1::CreateTopicRequest { name: name.to_owned(), settings: None };
+        let request = v1::CreateTopicRequest { name: name.to_owned(), ..Default::default() };
         assert_eq!(admin.create_topic(request).await.unwrap().into_inner().name, name);
     }
-    let again = v1::CreateTopicRequest { name: "a".to_owned(), settings: None };
+    let again = v1::CreateTopicRequest { name: "a".to_owned(), ..Default::default() };
     assert_refused(&admin.create_topic(again).await.unwrap_err(), Code::AlreadyExists, "TOPIC_EXISTS", None);
 
     let mut names = Vec::new();

@@ -1881,6 +1881,8 @@ pub struct CreateTopicRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub settings: ::core::option::Option<TopicSettings>,
+    #[prost(message, optional, tag = "3")]
+    pub operator: ::core::option::Option<Operator>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateTopicRequest {
@@ -2054,6 +2056,8 @@ pub struct CreateGroupRequest {
     pub start: i32,
     #[prost(int64, tag = "5")]
     pub start_time_ms: i64,
+    #[prost(message, optional, tag = "6")]
+    pub operator: ::core::option::Option<Operator>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateGroupRequest {
@@ -2509,6 +2513,64 @@ pub struct DeadLetterResult {
     /// Absent: done (or, in a dry run, would be).
     #[prost(message, optional, tag = "3")]
     pub fault: ::core::option::Option<Fault>,
+}
+/// Which operations by hand.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditFilter {
+    /// By this person.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// This operation: topic.create, tx.commit, dlq.redrive, …
+    #[prost(string, tag = "2")]
+    pub verb: ::prost::alloc::string::String,
+    /// On a name or an id that has this in it.
+    #[prost(string, tag = "3")]
+    pub target: ::prost::alloc::string::String,
+    /// Done at or after, before; Unix milliseconds; 0: no bound.
+    #[prost(int64, tag = "4")]
+    pub from_ms: i64,
+    #[prost(int64, tag = "5")]
+    pub until_ms: i64,
+}
+/// One operation by hand that was carried out. What was refused, or only tried, is not in the audit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditEntry {
+    /// Rises by one.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(int64, tag = "2")]
+    pub at_ms: i64,
+    /// Who.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// What: noun and verb, as on the command line.
+    #[prost(string, tag = "4")]
+    pub verb: ::prost::alloc::string::String,
+    /// On which name or id.
+    #[prost(string, tag = "5")]
+    pub target: ::prost::alloc::string::String,
+    /// Why; empty where none was given.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    /// How it stood before and stands since; empty: it was not there, or is gone.
+    #[prost(string, tag = "7")]
+    pub before: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub after: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAuditRequest {
+    #[prost(message, optional, tag = "1")]
+    pub page: ::core::option::Option<Page>,
+    #[prost(message, optional, tag = "2")]
+    pub filter: ::core::option::Option<AuditFilter>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAuditResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<AuditEntry>,
+    #[prost(string, tag = "2")]
+    pub next_cursor: ::prost::alloc::string::String,
 }
 /// Where a message is.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3410,6 +3472,31 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "DiscardDeadLetters"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What was done by hand, newest first.
+        pub async fn list_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAuditResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/ListAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "ListAudit"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn get_message(
             &mut self,
             request: impl tonic::IntoRequest<super::GetMessageRequest>,
@@ -3756,6 +3843,14 @@ pub mod admin_service_server {
             request: tonic::Request<super::DiscardDeadLettersRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::DiscardDeadLettersStream>,
+            tonic::Status,
+        >;
+        /// What was done by hand, newest first.
+        async fn list_audit(
+            &self,
+            request: tonic::Request<super::ListAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAuditResponse>,
             tonic::Status,
         >;
         async fn get_message(
@@ -5066,6 +5161,51 @@ pub mod admin_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/ListAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAuditSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListAuditRequest>
+                    for ListAuditSvc<T> {
+                        type Response = super::ListAuditResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

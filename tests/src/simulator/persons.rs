@@ -1,7 +1,7 @@
 //! The person at the console: decides, resumes and checks by hand, redrives and discards, seeks and pauses, cancels,
 //! makes and removes topics and groups; often too late, and sometimes about what does not exist.
 
-use escrow_broker::engine::{Command, Decide, Input, SeekTo, Start};
+use escrow_broker::engine::{Command, Decide, Input, Operator, SeekTo, Start};
 use escrow_broker::records::{Decision, GroupSettings, Role, TransactionState};
 use escrow_protocol::{GroupName, MessageId, Offset, TopicName, TransactionId};
 
@@ -33,7 +33,8 @@ impl World {
     }
 
     pub(super) fn orders(&mut self, command: Command) {
-        self.ask(Asker::Nobody, Input::Command(command));
+        let operator = Operator { name: "ada".into(), reason: "by hand".into() };
+        self.ask(Asker::Nobody, Input::Command(operator, command));
     }
 
     fn person_works(&mut self) {

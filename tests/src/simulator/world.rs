@@ -357,6 +357,7 @@ fn goes_alone(input: &Input) -> bool {
     ) || matches!(
         input,
         Input::Command(
+            _,
             Command::DeleteGroup { .. }
                 | Command::DeleteTopic { .. }
                 | Command::UpdateGroup { .. }

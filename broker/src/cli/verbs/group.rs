@@ -278,6 +278,7 @@ async fn create(
         settings: changes.settings(v1::GroupSettings::default()),
         start,
         start_time_ms,
+        operator: global.operator(None),
     };
     show(global.admin().await?.create_group(request).await?.into_inner(), global)
 }

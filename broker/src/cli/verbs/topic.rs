@@ -118,7 +118,7 @@ async fn get(name: String, global: &Global) -> Result<v1::Topic, CliError> {
 
 async fn create(name: String, keep: &Keep, global: &Global) -> Result<(), CliError> {
     let settings = Some(keep.settings(v1::TopicSettings::default()));
-    let request = v1::CreateTopicRequest { name, settings };
+    let request = v1::CreateTopicRequest { name, settings, operator: global.operator(None) };
     let topic = global.admin().await?.create_topic(request).await?.into_inner();
     Ok(global.printer().one(&TopicView::from(topic))?)
 }

@@ -1,5 +1,6 @@
 //! What the verbs show, made from what the wire says: a view for each noun.
 
+mod audit;
 mod client;
 mod dead_letter;
 mod group;
@@ -10,6 +11,7 @@ mod store;
 mod topic;
 mod transaction;
 
+pub(crate) use audit::AuditView;
 pub(crate) use client::ClientView;
 pub(crate) use dead_letter::{DeadLetterResultView, DeadLetterView};
 pub(crate) use group::{GroupView, SeekView};

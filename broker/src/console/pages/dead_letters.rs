@@ -3,7 +3,7 @@
 use escrow_protocol::{GroupName, Offset};
 use maud::{Markup, html};
 
-use super::super::export::{self, Form};
+use super::super::export::{self, Form, Source};
 use super::super::parts::{
     Column, actions, choice, facts, filters, nothing, pager, section, table, text_filter,
 };
@@ -47,7 +47,7 @@ pub(super) fn filter_of(visit: &Visit, group: Option<GroupName>) -> Result<DeadL
 }
 
 /// A time as RFC 3339, or as people leave parts of it out: a date, a date with hours and minutes. UTC.
-fn time(visit: &Visit, name: &'static str) -> Result<u64, Refusal> {
+pub(super) fn time(visit: &Visit, name: &'static str) -> Result<u64, Refusal> {
     let Some(text) = visit.said(name) else { return Ok(0) };
     let spaced = text.replacen(' ', "T", 1);
     let whole: Option<jiff::Timestamp> = spaced.parse().ok();
@@ -184,12 +184,8 @@ fn exports(visit: &Visit) -> Markup {
 }
 
 pub(in super::super) async fn export(desk: Desk, visit: Visit) -> Outcome {
-    let form = match visit.filter("format") {
-        Some("csv") => Form::Table,
-        _ => Form::Lines,
-    };
-    let filter = filter_of(&visit, None)?;
-    Ok(Answer::Raw(export::file(desk.service, desk.calls, desk.from, filter, form).await?))
+    let source = Source::DeadLetters(filter_of(&visit, None)?);
+    Ok(Answer::Raw(export::file(desk, source, Form::of(&visit)).await?))
 }
 
 pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {

@@ -1,5 +1,6 @@
 //! The pages, one file for each noun.
 
+mod audit;
 mod clients;
 mod dead_letter_jobs;
 mod dead_letters;
@@ -52,6 +53,8 @@ pub(super) fn routes() -> Router<Console> {
         .route("/scheduled", show(scheduled::list))
         .route("/scheduled/{id}/cancel", show(scheduled::ask).merge(act(scheduled::cancel)))
         .route("/clients", show(clients::list))
+        .route("/audit", show(audit::list))
+        .route("/audit/export", show(audit::export))
         .route("/store", show(store::page))
         .route("/store/verify", act(store::verify))
 }

@@ -374,6 +374,16 @@ pub(super) const WORDS: Words = Words {
     backup_help: "A consistent copy, taken while the broker works. Restore: escrow store restore.",
     files: "{n} files",
 
+    audit: "Audit",
+    audit_help: "What was done by hand, newest first. What was refused or only tried is not here.",
+    audit_empty: "Nothing was done by hand that matches.",
+    audit_what: "What",
+    audit_on: "On",
+    audit_before: "Before",
+    audit_after: "After",
+    audit_from: "From",
+    audit_until: "Until",
+
     not_found: "Nothing at this address",
     not_found_help: "The pages are in the menu; message ids, transaction ids and names are found there.",
     refused_title: "This cannot be shown",

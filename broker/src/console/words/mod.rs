@@ -155,6 +155,9 @@ words! {
     store_help last_sequence spilled_sequence journal overlay table syncs last_sync corrupt_records data_dir format
     do_verify verify_help verify_sound verify_faults verify_records do_backup backup_help files
 
+    // Audit.
+    audit audit_help audit_empty audit_what audit_on audit_before audit_after audit_from audit_until
+
     // Faults.
     not_found not_found_help refused_title not_ready
 }

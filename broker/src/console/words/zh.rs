@@ -374,6 +374,16 @@ pub(super) const WORDS: Words = Words {
     backup_help: "运行中取得的一致副本。恢复：escrow store restore。",
     files: "{n} 个文件",
 
+    audit: "审计",
+    audit_help: "人工操作记录，最新的在前。被拒绝或仅演练的操作不在此列。",
+    audit_empty: "没有符合条件的人工操作。",
+    audit_what: "操作",
+    audit_on: "对象",
+    audit_before: "操作前",
+    audit_after: "操作后",
+    audit_from: "起始时间",
+    audit_until: "截止时间",
+
     not_found: "此地址没有内容",
     not_found_help: "各页面在菜单中；消息 ID、事务 ID 和名称可在那里找到。",
     refused_title: "无法显示",

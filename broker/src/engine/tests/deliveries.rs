@@ -27,12 +27,12 @@ fn a_nack_is_retried_in_time_and_ends_in_the_dead_letters_also_over_restarts() {
 
     // Sent again, to this group only, with all its attempts.
     let redrive = Command::Redrive { group: name("billing"), offset: Offset(0), to: None, dry_run: false };
-    let (outcomes, mut effects) = bench.turn(vec![Input::Command(redrive.clone())]);
+    let (outcomes, mut effects) = bench.turn(vec![by_hand(redrive.clone())]);
     assert_eq!(outcomes, vec![Ok(Reply::Resolved(message.id))]);
     effects.extend(bench.later(0));
     let got = deliveries(effects);
     assert_eq!(got.iter().map(|d| (d.id, d.attempt)).collect::<Vec<_>>(), vec![(message.id, 1)]);
-    assert_eq!(bench.refused(Input::Command(redrive)), Reason::UnknownDeadLetter);
+    assert_eq!(bench.refused(by_hand(redrive)), Reason::UnknownDeadLetter);
     bench.ask(settle("billing", got[0].token, Verb::Ack));
     bench.later(0);
     for space in [keys::space::MESSAGE, keys::space::RETRY, keys::space::DEAD_LETTER, keys::space::DEAD_PLACE]
@@ -237,7 +237,7 @@ fn letters_of_one_key() -> (Bench, Vec<Delivery>) {
 }
 
 fn discard(offset: u64) -> Input {
-    Input::Command(Command::Discard { group: name("billing"), offset: Offset(offset), dry_run: false })
+    by_hand(Command::Discard { group: name("billing"), offset: Offset(offset), dry_run: false })
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn fixed_delay(delay_ms: u64) -> RetryPolicy {
 
 fn reorder(bench: &mut Bench, group: &str, ordering: OrderingPolicy) {
     let settings = GroupSettings { ordering, ..bench.group_view(group).settings };
-    bench.ask(Input::Command(Command::UpdateGroup {
+    bench.ask(by_hand(Command::UpdateGroup {
         name: name(group),
         settings: Some(settings),
         subscriptions: vec![],
@@ -308,7 +308,7 @@ fn a_seek_keeps_a_retry_that_has_just_expired() {
     bench.turn(vec![]);
     let seek =
         Command::Seek { group: name("billing"), topic: name("paid"), to: SeekTo::Newest, dry_run: false };
-    bench.ask(Input::Command(seek));
+    bench.ask(by_hand(seek));
     bench.later(0);
     let view = bench.group_view("billing");
     assert_eq!((view.retrying, view.dead_letters), (0, 1));

@@ -25,7 +25,7 @@ fn a_scheduled_message_is_never_early_and_its_cancel_is_exact() {
     assert_eq!(bench.publish(kept.clone()), None);
     assert_eq!(bench.publish(dropped.clone()), None);
     assert_eq!(bench.status().scheduled, 2);
-    let cancel = |id| Input::Command(Command::CancelScheduled(id));
+    let cancel = |id| by_hand(Command::CancelScheduled(id));
     assert_eq!(bench.ask(cancel(dropped.id)), Reply::Cancelled(Cancelled::Cancelled));
     assert_eq!(bench.ask(cancel(dropped.id)), Reply::Cancelled(Cancelled::Cancelled));
     assert_eq!(deliveries(bench.later(4_999)), vec![]);
@@ -84,7 +84,7 @@ fn what_outlives_its_time_goes_to_the_dead_letters() {
 fn finished_messages_are_kept_for_replay_when_the_topic_says_so() {
     let mut bench = Bench::new();
     let settings = crate::records::TopicSettings { keep_finished_ms: 60_000, keep_finished_bytes: 0 };
-    bench.ask(Input::Command(Command::CreateTopic { name: name("paid"), settings }));
+    bench.ask(by_hand(Command::CreateTopic { name: name("paid"), settings }));
     for _ in 0..3 {
         let message = bench.message("paid");
         bench.publish(message);
@@ -100,7 +100,7 @@ fn finished_messages_are_kept_for_replay_when_the_topic_says_so() {
         to: SeekTo::Offset(Offset(1)),
         dry_run: false,
     };
-    let (outcomes, effects) = bench.turn(vec![Input::Command(seek)]);
+    let (outcomes, effects) = bench.turn(vec![by_hand(seek)]);
     let expected = Reply::Sought { from: Offset(3), to: Offset(1), replayed: 2, skipped: 0 };
     assert_eq!(outcomes, vec![Ok(expected)]);
     let again = deliveries(effects);
@@ -123,10 +123,10 @@ fn a_deleted_topic_and_group_leave_nothing_behind() {
     let (_, got) = bench.consumer("billing", "paid");
     bench.ask(settle("billing", got[0].token, nack()));
     bench.ask(settle("billing", got[1].token, Verb::Reject { reason: "broken".into() }));
-    let delete = |force| Input::Command(Command::DeleteGroup { name: name("billing"), force });
+    let delete = |force| by_hand(Command::DeleteGroup { name: name("billing"), force });
     assert_eq!(bench.refused(delete(false)), Reason::InUse);
     assert_eq!(bench.ask(delete(true)), Reply::GroupDeleted { retries: 1, dead_letters: 1 });
-    bench.ask(Input::Command(Command::DeleteTopic { name: name("paid"), force: false }));
+    bench.ask(by_hand(Command::DeleteTopic { name: name("paid"), force: false }));
     bench.later(0);
     use keys::space;
     for space in [
@@ -153,7 +153,7 @@ fn ids_of_two_turns_of_one_millisecond_are_all_remembered() {
     let scheduled = Message { deliver_at_ms: bench.now.unix_ms + 10_000, ..bench.message("paid") };
     let other = bench.message("paid");
     bench.turn(vec![Input::Publish(scheduled.clone().into()), Input::Publish(other.clone().into())]);
-    bench.ask(Input::Command(Command::CancelScheduled(scheduled.id)));
+    bench.ask(by_hand(Command::CancelScheduled(scheduled.id)));
     let (_, got) = bench.consumer("billing", "paid");
     bench.ask(settle("billing", got[0].token, Verb::Ack));
     bench.later(0);
@@ -167,5 +167,5 @@ fn a_bound_in_bytes_without_a_time_is_refused() {
     let mut bench = Bench::new();
     let settings = crate::records::TopicSettings { keep_finished_ms: 0, keep_finished_bytes: 1 << 30 };
     let create = Command::CreateTopic { name: name("paid"), settings };
-    assert_eq!(bench.refused(Input::Command(create)), Reason::InvalidField);
+    assert_eq!(bench.refused(by_hand(create)), Reason::InvalidField);
 }

@@ -10,6 +10,7 @@ use crate::records::{
     Decision, GroupSettings, Message, OrderingPolicy, RetryDelays, RetryPolicy, Role, TransactionState,
 };
 
+mod audit;
 mod damage;
 mod decisions;
 mod deliveries;
@@ -130,7 +131,7 @@ impl Bench {
     }
 
     fn topic(&mut self, topic: &str) {
-        self.ask(Input::Command(Command::CreateTopic { name: name(topic), settings: Default::default() }));
+        self.ask(by_hand(Command::CreateTopic { name: name(topic), settings: Default::default() }));
     }
 
     fn publish(&mut self, message: Message) -> Option<Offset> {
@@ -157,7 +158,7 @@ impl Bench {
     fn group(&mut self, group: &str, topic: &str, change: impl FnOnce(&mut GroupSettings)) {
         let mut settings = GroupDefaults::default().settings;
         change(&mut settings);
-        self.ask(Input::Command(Command::CreateGroup {
+        self.ask(by_hand(Command::CreateGroup {
             name: name(group),
             subscriptions: vec![Wanted { topic: name(topic), tags: vec![] }],
             settings: Some(settings),
@@ -261,4 +262,9 @@ fn questions(effects: Vec<Effect>) -> Vec<CheckQuestion> {
         _ => None,
     });
     questions.collect()
+}
+
+/// An order by a person.
+fn by_hand(command: Command) -> Input {
+    Input::Command(Operator { name: "ada".into(), reason: "a test".into() }, command)
 }

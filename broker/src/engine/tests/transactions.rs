@@ -162,7 +162,7 @@ fn used_up_checks_park_and_a_person_resumes_or_decides() {
     assert_eq!(asked, 15);
     bench.restart();
     assert_eq!(bench.status().parked, 1);
-    bench.ask(Input::Command(Command::Resume(transaction)));
+    bench.ask(by_hand(Command::Resume(transaction)));
     assert_eq!((bench.status().parked, bench.status().undecided), (0, 1));
 
     let Input::Decide(mut by_hand) = decide(transaction, Decision::Commit) else { unreachable!() };

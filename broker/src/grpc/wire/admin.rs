@@ -9,10 +9,10 @@ use super::message::{id_to_wire, message_to_wire, stored_to_wire};
 use super::transaction::transaction_to_wire;
 use crate::engine::{Cancelled, ClientView, Refusal, SeekTo};
 use crate::grpc::status::fault_of;
-use crate::records::Attempt;
+use crate::records::{Attempt, AuditVerb};
 use crate::service::{
-    DeadLetterFilter, DeadLetterView, Operator, Page, Resolved, RetryView, ScheduledView, Status,
-    StoreNumbers, Trace,
+    AuditFilter, AuditView, DeadLetterFilter, DeadLetterView, Operator, Page, Resolved, RetryView,
+    ScheduledView, Status, StoreNumbers, Trace,
 };
 
 /// Which page.
@@ -103,6 +103,43 @@ pub(crate) fn dead_letter_filter(filter: Option<v1::DeadLetterFilter>) -> Checke
             _ => Some(filter.error_contains),
         },
     })
+}
+
+/// Which operations by hand.
+///
+/// # Errors
+/// `InvalidField`.
+pub(crate) fn audit_filter(filter: Option<v1::AuditFilter>) -> Checked<AuditFilter> {
+    let filter = filter.unwrap_or_default();
+    let verb = match filter.verb.as_str() {
+        "" => None,
+        word => Some(AuditVerb::of_word(word).ok_or_else(|| {
+            let known: Vec<_> = AuditVerb::ALL.iter().map(|verb| verb.as_str()).collect();
+            Refusal::invalid("filter.verb", format!("{word:?} is not one of {}", known.join(", ")))
+        })?),
+    };
+    Ok(AuditFilter {
+        name: key("filter.name", filter.name)?,
+        verb,
+        target: key("filter.target", filter.target)?,
+        from_ms: time("filter.from_ms", filter.from_ms)?,
+        until_ms: time("filter.until_ms", filter.until_ms)?,
+    })
+}
+
+/// An operation by hand as the wire has it.
+pub(crate) fn audit_to_wire(view: AuditView) -> v1::AuditEntry {
+    let entry = view.entry;
+    v1::AuditEntry {
+        number: view.number,
+        at_ms: ms(entry.at_ms),
+        name: entry.name,
+        verb: entry.verb.as_str().to_owned(),
+        target: entry.target,
+        reason: entry.reason,
+        before: entry.before,
+        after: entry.after,
+    }
 }
 
 /// The broker at a glance, as the wire has it.

@@ -90,6 +90,8 @@ operations! {
         Post "/dead-letters/redrive" "RedriveDeadLetters" "Sends them again; one line of JSON for each, end the request to stop";
         Post "/dead-letters/discard" "DiscardDeadLetters" "Removes them for good; one line of JSON for each";
 
+        Get "/audit" "ListAudit" "What was done by hand: who, when, what, on what, why, before and after; newest first";
+
         Get "/messages" "FindMessages" "Messages with a business key, newest first, without bodies";
         Get "/messages/{message_id}" "GetMessage" "A message and where it is";
         Get "/messages/{message_id}/trace" "TraceMessage" "The life of a message: stored, decided, and where each group stands";

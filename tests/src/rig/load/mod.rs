@@ -187,7 +187,7 @@ impl Load {
     pub async fn start_through(reach: Reach, plan: Plan) -> Self {
         let client = reach.connect_directly("setup").await;
         let settings = v1::TopicSettings { keep_finished_ms: KEEP_FINISHED_MS, keep_finished_bytes: 0 };
-        let topic = v1::CreateTopicRequest { name: TOPIC.into(), settings: Some(settings) };
+        let topic = v1::CreateTopicRequest { name: TOPIC.into(), settings: Some(settings), operator: None };
         client.admin().create_topic(topic).await.expect("the topic is made");
         // Groups exist before the first message: each must see all.
         for group in GROUPS {

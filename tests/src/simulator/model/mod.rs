@@ -5,6 +5,7 @@
 //! It must never decide anything for the engine, and never read the store by itself: [`Changes`] of committed batches
 //! and effects that left are all it sees.
 
+mod auditing;
 mod changes;
 mod checking;
 mod config;
@@ -160,6 +161,8 @@ pub(crate) struct Model {
     latest_unix_ms: u64,
     /// When timers were handled last.
     fired_unix_ms: u64,
+    /// The number of the last audit entry.
+    audited: u64,
     pub(crate) tally: Tally,
 }
 
@@ -215,6 +218,7 @@ impl Model {
             questions: BTreeMap::new(),
             latest_unix_ms: 0,
             fired_unix_ms: 0,
+            audited: 0,
             tally: Tally::default(),
         }
     }
@@ -246,6 +250,7 @@ impl Model {
         self.take_transactions(now, &changes)?;
         self.forget_topics_and_groups(now, &changes)?;
         self.take_removals(now, &changes)?;
+        self.take_audit(now, answers, batch)?;
         for effect in effects {
             self.effect(now, effect)?;
         }

@@ -1,0 +1,313 @@
+//! The audit: every operation by a person that was carried out, in the batch that carried it out. Refused and rehearsed
+//! ones changed nothing and are not in it. Append-only: an entry is never changed, and goes when it is old enough.
+
+use std::fmt::Write as _;
+
+use escrow_protocol::TransactionId;
+use escrow_storage::{KeyRange, Read, ReadError, Room};
+
+use super::trouble::Step;
+use super::turn::{behind, key_in};
+use super::{Cancelled, Command, Engine, Now, Operator, Reply, Turn};
+use crate::records::keys::{self, space};
+use crate::records::{
+    AuditEntry, AuditVerb, DeadLetter, Decider, Place, RetryDelays, RetryPolicy, Standing, TopicSettings,
+    TransactionState,
+};
+
+/// Longest description of how something stood, bytes; a longer one is cut.
+const STANDING_BYTES_MAX: usize = 1024;
+
+/// Which entries there are. They are numbered without gaps, and the newest always stays, so that no number is used twice.
+#[derive(Debug)]
+pub(super) struct AuditLog {
+    /// The oldest one kept,
+    first: u64,
+    /// and the next to be given.
+    next: u64,
+    /// When the oldest one was written, Unix milliseconds.
+    oldest_at_ms: u64,
+    keep_ms: u64,
+    entries_max: u64,
+}
+
+impl AuditLog {
+    pub(super) fn new(keep_ms: u64, entries_max: u64) -> Self {
+        Self { first: 1, next: 1, oldest_at_ms: 0, keep_ms, entries_max }
+    }
+
+    fn give_number(&mut self, at_ms: u64) -> u64 {
+        if self.first == self.next {
+            self.oldest_at_ms = at_ms;
+        }
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Unix milliseconds.
+    pub(super) fn next_at(&self) -> Option<u64> {
+        match self.next - self.first {
+            0 | 1 => None,
+            kept if kept > self.entries_max => Some(0),
+            _ => Some(self.oldest_at_ms.saturating_add(self.keep_ms)),
+        }
+    }
+
+    /// The oldest entry, if it is to go now.
+    pub(super) fn pop_outdated(&self, now: Now) -> Option<u64> {
+        self.next_at().filter(|at_ms| *at_ms <= now.unix_ms).map(|_| self.first)
+    }
+}
+
+impl Command {
+    /// What is written in the audit of it, and on what; `None` if it is only a rehearsal.
+    pub fn audited(&self) -> Option<(AuditVerb, String)> {
+        Some(match self {
+            Self::Seek { dry_run: true, .. }
+            | Self::Redrive { dry_run: true, .. }
+            | Self::Discard { dry_run: true, .. } => return None,
+            Self::CreateTopic { name, .. } => (AuditVerb::TopicCreate, name.to_string()),
+            Self::UpdateTopic { name, .. } => (AuditVerb::TopicUpdate, name.to_string()),
+            Self::DeleteTopic { name, .. } => (AuditVerb::TopicDelete, name.to_string()),
+            Self::CreateGroup { name, .. } => (AuditVerb::GroupCreate, name.to_string()),
+            Self::UpdateGroup { name, .. } => (AuditVerb::GroupUpdate, name.to_string()),
+            Self::DeleteGroup { name, .. } => (AuditVerb::GroupDelete, name.to_string()),
+            Self::SetPaused { name, paused: true } => (AuditVerb::GroupPause, name.to_string()),
+            Self::SetPaused { name, paused: false } => (AuditVerb::GroupResume, name.to_string()),
+            Self::Seek { group, topic, .. } => (AuditVerb::GroupSeek, format!("{group} in {topic}")),
+            Self::CheckNow(id) => (AuditVerb::TransactionCheck, id.to_string()),
+            Self::Resume(id) => (AuditVerb::TransactionResume, id.to_string()),
+            Self::CancelScheduled(id) => (AuditVerb::ScheduledCancel, id.to_string()),
+            Self::Redrive { group, offset, .. } => {
+                (AuditVerb::DeadLetterRedrive, letter_name(group, *offset))
+            }
+            Self::Discard { group, offset, .. } => {
+                (AuditVerb::DeadLetterDiscard, letter_name(group, *offset))
+            }
+        })
+    }
+}
+
+fn letter_name(group: &escrow_protocol::GroupName, offset: escrow_protocol::Offset) -> String {
+    format!("{group}/{}", offset.0)
+}
+
+impl Engine {
+    /// A person's order, and its entry in the audit if it was carried out.
+    pub(super) fn by_hand(
+        &mut self,
+        now: Now,
+        turn: &mut Turn<'_>,
+        operator: Operator,
+        command: Command,
+    ) -> Step<Reply> {
+        let Some((verb, target)) = command.audited() else { return self.command(now, turn, command) };
+        let ordered = command.clone();
+        let before = self.standing_of(turn, &ordered);
+        let reply = self.command(now, turn, command)?;
+        if matches!(reply, Reply::Cancelled(Cancelled::TooLate | Cancelled::NotKnown)) {
+            return Ok(reply);
+        }
+        let after = self.standing_after(turn, &ordered, &reply);
+        let Operator { name, reason } = operator;
+        self.audit(turn, AuditEntry { at_ms: now.unix_ms, name, reason, verb, target, before, after });
+        Ok(reply)
+    }
+
+    /// A decision by a person.
+    pub(super) fn audit_decision(
+        &mut self,
+        now: Now,
+        turn: &mut Turn<'_>,
+        id: TransactionId,
+        (before, after): (TransactionState, TransactionState),
+        decider: &Decider,
+    ) {
+        let verb = match after {
+            TransactionState::Committed => AuditVerb::TransactionCommit,
+            _ => AuditVerb::TransactionRollback,
+        };
+        let entry = AuditEntry {
+            at_ms: now.unix_ms,
+            name: decider.name.clone(),
+            reason: decider.reason.clone(),
+            verb,
+            target: id.to_string(),
+            before: before.as_str().to_owned(),
+            after: after.as_str().to_owned(),
+        };
+        self.audit(turn, entry);
+    }
+
+    fn audit(&mut self, turn: &mut Turn<'_>, entry: AuditEntry) {
+        turn.put(keys::audit(self.audit.give_number(entry.at_ms)), &entry);
+    }
+
+    /// How that stands which a command is about; empty: it is not there.
+    fn standing_of(&self, turn: &Turn<'_>, command: &Command) -> String {
+        let words = match command {
+            Command::CreateTopic { name, .. }
+            | Command::UpdateTopic { name, .. }
+            | Command::DeleteTopic { name, .. } => {
+                let number = self.topics.by_name.get(name);
+                number.map(|number| words_of_topic(self.topics.known(*number).record.settings))
+            }
+            Command::CreateGroup { name, .. }
+            | Command::UpdateGroup { name, .. }
+            | Command::DeleteGroup { name, .. } => {
+                self.groups.find(name.as_str()).ok().map(|number| self.words_of_group(number))
+            }
+            Command::SetPaused { name, .. } => self.groups.find(name.as_str()).ok().map(|number| {
+                if self.groups.known(number).record.paused { "paused" } else { "running" }.to_owned()
+            }),
+            Command::Seek { group, topic, .. } => self.floor_of(group, topic),
+            Command::CheckNow(id) | Command::Resume(id) => {
+                let record = self.load_transaction(turn, id.number()).ok().flatten();
+                record.map(|record| record.state.as_str().to_owned())
+            }
+            Command::CancelScheduled(id) => {
+                let place: Option<Place> = turn.get(&keys::place(*id)).unwrap_or_default();
+                place.and_then(|place| match place.standing {
+                    Standing::Scheduled { due_ms } => Some(format!("due_at_ms={due_ms}")),
+                    _ => None,
+                })
+            }
+            Command::Redrive { group, offset, .. } | Command::Discard { group, offset, .. } => {
+                let number = self.groups.find(group.as_str()).ok();
+                let topic = number.map(|number| self.groups.known(number).record.dead_letters);
+                let letter: Option<DeadLetter> =
+                    topic.and_then(|topic| turn.get(&keys::dead_letter(topic, *offset)).unwrap_or_default());
+                letter.map(|letter| format!("{} message={}", letter.reason.as_str(), letter.entry.id))
+            }
+        };
+        cut(words.unwrap_or_default())
+    }
+
+    /// How it stands since; where the thing itself is gone, what became of it.
+    fn standing_after(&self, turn: &Turn<'_>, command: &Command, reply: &Reply) -> String {
+        match (command, reply) {
+            (Command::Redrive { to: None, group, .. }, _) => format!("redriven to group {group}"),
+            (Command::Redrive { to: Some(topic), .. }, _) => format!("redriven to topic {topic}"),
+            (Command::Discard { .. }, _) => "discarded".to_owned(),
+            (Command::CancelScheduled(_), _) => "cancelled".to_owned(),
+            (Command::Seek { .. }, Reply::Sought { to, replayed, skipped, .. }) => {
+                format!("offset={} replayed={replayed} skipped={skipped}", to.0)
+            }
+            _ => self.standing_of(turn, command),
+        }
+    }
+
+    fn floor_of(
+        &self,
+        group: &escrow_protocol::GroupName,
+        topic: &escrow_protocol::TopicName,
+    ) -> Option<String> {
+        let number = self.groups.find(group.as_str()).ok()?;
+        let topic = self.topics.find(topic.as_str()).ok()?;
+        let position = self.groups.known(number).positions.get(&topic)?;
+        Some(format!("offset={}", position.floor().0))
+    }
+
+    fn words_of_group(&self, number: crate::records::GroupNumber) -> String {
+        let group = &self.groups.known(number).record;
+        let settings = &group.settings;
+        let mut words = format!(
+            "{} ordering={:?} lease={} {} topics=",
+            if group.paused { "paused" } else { "running" },
+            settings.ordering,
+            span(settings.lease_ms),
+            words_of_retry(&settings.retry),
+        );
+        for (nth, subscription) in group.subscriptions.iter().enumerate() {
+            if words.len() > STANDING_BYTES_MAX {
+                break;
+            }
+            let name = self.topics.get(subscription.topic).map(|topic| &topic.record.name);
+            let comma = if nth > 0 { "," } else { "" };
+            let tags: Vec<_> = subscription.tags.iter().map(|tag| tag.as_str()).collect();
+            let tags = if tags.is_empty() { String::new() } else { format!("[{}]", tags.join(" ")) };
+            // Writing to a text cannot fail.
+            let _ = write!(words, "{comma}{}{tags}", name.map_or("?", |name| name.as_str()));
+        }
+        words
+    }
+
+    /// Removes the oldest entry.
+    pub(super) fn forget_operation(&mut self, turn: &mut Turn<'_>, number: u64) -> Step<()> {
+        turn.delete(keys::audit(number));
+        self.audit.first = number + 1;
+        let next: Option<AuditEntry> = self.read_or_report(turn, &keys::audit(number + 1))?;
+        // One that is damaged says no time: it goes with those around it.
+        self.audit.oldest_at_ms = next.map_or(self.audit.oldest_at_ms, |entry| entry.at_ms);
+        Ok(())
+    }
+
+    pub(super) fn recover_audit(&mut self, view: &dyn Read) -> Result<(), ReadError> {
+        let all = keys::all(space::AUDIT);
+        let Some(first) = first_number(view, &all)? else { return Ok(()) };
+        let last = last_number(view, &all)?.unwrap_or(first);
+        (self.audit.first, self.audit.next) = (first, last + 1);
+        let turn = Turn::new(view, Room::Enough);
+        match turn.get::<AuditEntry>(&keys::audit(first)) {
+            Ok(entry) => self.audit.oldest_at_ms = entry.map_or(0, |entry| entry.at_ms),
+            Err(ReadError::Corrupt { fault, .. }) => self.report_damaged(&keys::audit(first), &fault),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// The number of the first entry; a damaged one counts, for its key is whole.
+fn first_number(view: &dyn Read, range: &KeyRange) -> Result<Option<u64>, ReadError> {
+    match view.scan(range, 1) {
+        Ok(found) => Ok(found.first().and_then(|(key, _)| keys::audit_of(key))),
+        Err(ReadError::Corrupt { key, .. }) => Ok(keys::audit_of(&key_in(range, &key)?)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The number of the last entry.
+fn last_number(view: &dyn Read, range: &KeyRange) -> Result<Option<u64>, ReadError> {
+    match view.scan_back(range, 1) {
+        Ok(found) => Ok(found.first().and_then(|(key, _)| keys::audit_of(key))),
+        Err(ReadError::Corrupt { key, .. }) => {
+            let key = key_in(range, &key)?;
+            let later = last_number(view, &KeyRange::new(behind(&key), range.end.clone()))?;
+            Ok(later.or_else(|| keys::audit_of(&key)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn words_of_topic(settings: TopicSettings) -> String {
+    let TopicSettings { keep_finished_ms, keep_finished_bytes } = settings;
+    format!("keep_finished={} keep_finished_bytes={keep_finished_bytes}", span(keep_finished_ms))
+}
+
+fn words_of_retry(retry: &RetryPolicy) -> String {
+    let delays = match &retry.delays {
+        RetryDelays::Ladder(delays) => {
+            let delays: Vec<_> = delays.iter().map(|ms| span(*ms)).collect();
+            format!("ladder({})", delays.join(" "))
+        }
+        other => format!("{other:?}"),
+    };
+    format!(
+        "max_attempts={} immediate_attempts={} jitter_percent={} delays={delays}",
+        retry.max_attempts, retry.immediate_attempts, retry.jitter_percent
+    )
+}
+
+fn span(ms: u64) -> String {
+    if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+}
+
+/// Cut between characters.
+fn cut(mut text: String) -> String {
+    let mut end = text.len().min(STANDING_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
