@@ -29,8 +29,10 @@ use crate::service::{Administered, Service, ServiceParts};
 pub const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Of that, sessions and calls may take this much to end by themselves.
 const STOP_POLITELY: Duration = Duration::from_secs(7);
-/// And the last turns this much.
-const STOP_ENGINE: Duration = Duration::from_secs(2);
+/// What still waits for the engine may take this much to be done; the rest is given up, unanswered: its clients are gone.
+const STOP_DRAIN: Duration = Duration::from_secs(1);
+/// And the last turn this much.
+const STOP_ENGINE: Duration = Duration::from_millis(1_500);
 
 /// As long as a lease: by then what the peer was sent is somebody else's.
 const PEER_STALL_DEFAULT: Duration = Duration::from_secs(30);
@@ -55,6 +57,8 @@ pub struct BrokerConfig {
     pub inbox: InboxLimits,
     /// gRPC connections at once; one beyond is closed at once. Default 20,000.
     pub connections_max: usize,
+    /// HTTP connections at once; one beyond is closed at once. Default 1,024.
+    pub http_connections_max: usize,
     /// A session whose peer takes no frame for this long has stalled, and is closed. Default 30 s.
     pub peer_stall: Duration,
     /// Whether `/metrics` is served. Default true.
@@ -78,6 +82,7 @@ impl From<&Config> for BrokerConfig {
                 bytes_max: bounded(config.limits.queue_bytes_max),
             },
             connections_max: bounded(config.limits.connections_max),
+            http_connections_max: http::CONNECTIONS_MAX_DEFAULT,
             peer_stall: PEER_STALL_DEFAULT,
             metrics: config.metrics.enabled,
             data_dir: Some(config.data_dir.clone()),
@@ -96,6 +101,7 @@ impl Default for BrokerConfig {
             body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT,
             inbox: InboxLimits::default(),
             connections_max: CONNECTIONS_MAX_DEFAULT,
+            http_connections_max: http::CONNECTIONS_MAX_DEFAULT,
             peer_stall: PEER_STALL_DEFAULT,
             metrics: true,
             data_dir: None,
@@ -192,6 +198,7 @@ impl Broker {
             metrics_shown: config.metrics,
             insecure: config.insecure,
             host_names: config.http_host_names.clone(),
+            connections_max: config.http_connections_max,
             clock: clock.clone(),
             chance: chance.clone(),
             stop: signals.http.clone(),
@@ -304,7 +311,18 @@ impl Broker {
         }
         self.signals.cut.cancel();
         self.closer.close();
-        let ended = tokio::time::timeout(STOP_ENGINE, driver_end(&mut self.end)).await;
+        let drained = tokio::time::timeout(STOP_DRAIN, driver_end(&mut self.end)).await;
+        let ended = match drained {
+            Ok(ended) => Ok(ended),
+            Err(_) => {
+                let inputs = self.closer.abandon();
+                tracing::warn!(
+                    inputs,
+                    "what waited was given up, unanswered: too much of it to be done in time"
+                );
+                tokio::time::timeout(STOP_ENGINE, driver_end(&mut self.end)).await
+            }
+        };
         self.signals.http.cancel();
         self.http.cut();
         self.http.ended().await;

@@ -195,6 +195,16 @@ impl Inbox {
         self.emptied.notify_waiters();
     }
 
+    /// Takes no more in, and forgets what waits, unanswered; how many inputs that were.
+    pub(super) fn abandon(&self) -> usize {
+        let mut waiting = self.lock();
+        let abandoned = std::mem::take(&mut waiting.envelopes);
+        waiting.bytes = 0;
+        drop(waiting);
+        self.close();
+        abandoned.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -231,6 +241,15 @@ mod tests {
         assert!(matches!(inbox.put(vec![envelope(2)]), Err((_, NotTaken::Closed))));
         assert_eq!(inbox.take(10, usize::MAX, None).unwrap().unwrap().len(), 1);
         assert!(inbox.take(10, usize::MAX, None).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_abandoned_inbox_forgets_what_waits_and_ends() {
+        let inbox = inbox(2);
+        inbox.put(vec![envelope(1), envelope(2)]).unwrap();
+        assert_eq!(inbox.abandon(), 2);
+        assert!(inbox.take(10, usize::MAX, None).unwrap().is_none());
+        assert!(matches!(inbox.put(vec![envelope(3)]), Err((_, NotTaken::Closed))));
     }
 
     #[test]

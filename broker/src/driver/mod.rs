@@ -90,6 +90,12 @@ impl DriverCloser {
     pub fn close(&self) {
         self.inbox.close();
     }
+
+    /// Takes no more inputs in, and forgets those that wait: nobody hears of them, and nothing of them takes effect. The
+    /// driver ends with the turn it is in. How many there were.
+    pub fn abandon(&self) -> usize {
+        self.inbox.abandon()
+    }
 }
 
 impl Drop for DriverCloser {

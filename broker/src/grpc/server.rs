@@ -159,7 +159,9 @@ pub fn serve(listener: TcpListener, parts: GrpcParts) -> io::Result<GrpcServer> 
         .add_routes(calls.clone())
         .add_service(health_service)
         .add_service(reflection());
-    let incoming = socket::accept(listener, parts.cut, parts.connections_max, clock);
+    let bound =
+        socket::Bound { connections_max: parts.connections_max, remedy: "raise `limits.connections`" };
+    let incoming = socket::accept(listener, parts.cut, bound, clock);
     let serving =
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, parts.stopping.cancelled_owned()));
     Ok(GrpcServer { address, health, serving, calls: Calls::new(calls) })

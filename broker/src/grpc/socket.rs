@@ -2,6 +2,7 @@
 //! TCP_NODELAY, and its graceful stop waits for peers without end: both are settled here.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,22 +24,30 @@ const ACCEPT_PAUSE_MS: u64 = 100;
 const TURNED_AWAY_REPORT_MS: u64 = 10_000;
 
 /// A connection that can be cut.
-pub(super) struct Socket {
+pub(crate) struct Socket {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Its place among the connections there may be.
     _place: OwnedSemaphorePermit,
 }
 
-/// Accepts connections until dropped, at most `connections_max` at once: one beyond is closed at once. `cut` ends all of
-/// them.
-pub(super) fn accept(
+/// How many connections there may be, and what to do when there are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound {
+    pub(crate) connections_max: usize,
+    /// For whoever reads the log.
+    pub(crate) remedy: &'static str,
+}
+
+/// Accepts connections until dropped, at most as many at once as `bound` says: one beyond is closed at once. `cut` ends
+/// all of them.
+pub(crate) fn accept(
     listener: TcpListener,
     cut: CancellationToken,
-    connections_max: usize,
+    bound: Bound,
     clock: Clock,
 ) -> impl Stream<Item = io::Result<Socket>> {
-    let places = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
+    let places = Arc::new(Semaphore::new(bound.connections_max.min(Semaphore::MAX_PERMITS)));
     let turned_away = TurnedAway { clock, count: 0, next_report_ms: 0 };
     futures::stream::unfold((listener, turned_away), move |(listener, mut turned_away)| {
         let (places, cut) = (places.clone(), cut.clone());
@@ -53,7 +62,7 @@ pub(super) fn accept(
                     }
                 };
                 let Ok(place) = places.clone().try_acquire_owned() else {
-                    turned_away.one(connections_max);
+                    turned_away.one(bound);
                     continue;
                 };
                 // A socket that is gone already fails at its first read.
@@ -74,18 +83,26 @@ struct TurnedAway {
 }
 
 impl TurnedAway {
-    fn one(&mut self, connections_max: usize) {
+    fn one(&mut self, bound: Bound) {
         self.count += 1;
         let now_ms = self.clock.micros() / 1_000;
         if now_ms >= self.next_report_ms {
             let count = std::mem::take(&mut self.count);
             tracing::warn!(
                 count,
-                connections_max,
-                "connections turned away: `limits.connections` is reached"
+                connections_max = bound.connections_max,
+                remedy = bound.remedy,
+                "connections turned away: there are as many as there may be"
             );
             self.next_report_ms = now_ms + TURNED_AWAY_REPORT_MS;
         }
+    }
+}
+
+impl Socket {
+    /// Who is at the other end; `None` if it is gone already.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr().ok()
     }
 }
 

@@ -2,6 +2,7 @@
 //! starts and stops brokers.
 
 pub mod api;
+mod connections;
 pub(crate) mod guard;
 
 use std::io;
@@ -25,6 +26,7 @@ use crate::engine::Refusal;
 use crate::metrics::Metrics;
 use crate::service::Service;
 use api::{Calls, Fault};
+pub use connections::CONNECTIONS_MAX_DEFAULT;
 use guard::Hosts;
 
 /// The content type of the text that Prometheus reads.
@@ -45,7 +47,7 @@ pub enum Readiness {
 #[derive(Debug)]
 pub struct HttpServer {
     address: SocketAddr,
-    serving: JoinHandle<io::Result<()>>,
+    serving: JoinHandle<()>,
 }
 
 impl HttpServer {
@@ -57,8 +59,7 @@ impl HttpServer {
     /// Waits until the last connection is gone. Cancel-safe.
     pub async fn ended(&mut self) {
         match (&mut self.serving).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "HTTP server failed"),
+            Ok(()) => {}
             // It was cut.
             Err(error) if error.is_cancelled() => {}
             Err(error) => tracing::error!(%error, "HTTP server ended early"),
@@ -83,6 +84,8 @@ pub struct HttpParts {
     pub insecure: bool,
     /// Names of this port, beyond those of loopback.
     pub host_names: Vec<String>,
+    /// Most connections at once.
+    pub connections_max: usize,
     /// The time.
     pub clock: Clock,
     /// For what nobody may guess.
@@ -168,14 +171,13 @@ pub fn serve(listener: TcpListener, parts: HttpParts) -> io::Result<HttpServer> 
     let api = api::routes().layer(middleware::from_fn(guard::only_deliberate_calls));
     let rates = Rates::default();
     tokio::spawn(rates.clone().keep(parts.stop.clone(), sampler(&shared)));
-    let console = Console::new(shared.clone(), rates, parts.clock, &parts.chance.secret());
+    let console = Console::new(shared.clone(), rates, parts.clock.clone(), &parts.chance.secret());
     let pages = console::routes(console);
     let guarded =
         api.merge(pages).layer(middleware::from_fn_with_state(shared.clone(), guard::only_known_hosts));
     let router = signs.merge(guarded).with_state(shared);
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(parts.stop.cancelled_owned());
-    Ok(HttpServer { address, serving: tokio::spawn(async { serving.await }) })
+    let serving = connections::serve(listener, router, parts.connections_max, parts.stop, parts.clock);
+    Ok(HttpServer { address, serving: tokio::spawn(serving) })
 }
 
 /// Looks once at what the console draws.

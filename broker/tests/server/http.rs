@@ -54,3 +54,32 @@ async fn metrics_can_be_turned_off() {
         Harness::start_with(escrow_broker::broker::BrokerConfig { metrics: false, ..config() }).await;
     assert_eq!(http_get(harness.broker.http_addr(), "/metrics").await.0, 404);
 }
+
+#[tokio::test]
+async fn a_connection_too_many_is_closed_at_once_and_its_place_is_given_on() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let config = escrow_broker::broker::BrokerConfig { http_connections_max: 1, ..config() };
+    let harness = Harness::start_with(config).await;
+    let address = harness.broker.http_addr();
+    let mut held = tokio::net::TcpStream::connect(address).await.unwrap();
+    held.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = [0; 1024];
+    assert!(held.read(&mut answer).await.unwrap() > 0, "the first is served");
+
+    let mut beyond = tokio::net::TcpStream::connect(address).await.unwrap();
+    let patience = std::time::Duration::from_secs(20);
+    let read = tokio::time::timeout(patience, beyond.read(&mut answer)).await;
+    assert!(matches!(read.expect("closed"), Ok(0) | Err(_)));
+    drop(held);
+    let given_on = async {
+        loop {
+            let mut next = tokio::net::TcpStream::connect(address).await.unwrap();
+            // One that is turned away fails here or there.
+            let _ = next.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+            if matches!(next.read(&mut answer).await, Ok(1..)) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(patience, given_on).await.expect("its place is free again");
+}
