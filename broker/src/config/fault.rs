@@ -45,11 +45,16 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.source)?;
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+        let key = if self.key.is_empty() { String::new() } else { format!("{}: ", self.key) };
+        let text = format!("{}: {key}{}; {}", self.source, self.fault, self.remedy);
+        // It quotes what somebody else may have written: that must not steer the terminal it is read on.
+        for letter in text.chars() {
+            match letter.is_control() {
+                true => write!(f, "{}", letter.escape_default())?,
+                false => write!(f, "{letter}")?,
+            }
         }
-        write!(f, "{}; {}", self.fault, self.remedy)
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 //! anything is said, so that all faults come at once.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::fault::{Fault, Faults, Source};
@@ -45,10 +46,18 @@ impl Sources {
     /// # Errors
     /// [`Faults`]: all that is wrong, wherever it came from.
     pub fn load(&self) -> Result<Config, Faults> {
+        self.load_with(|path| std::fs::read_to_string(path))
+    }
+
+    /// [`Sources::load`], where `read` gives the text of the file.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_with(&self, read: impl FnOnce(&Path) -> io::Result<String>) -> Result<Config, Faults> {
         let mut reading = Reading { config: Config::default(), origins: BTreeMap::new(), faults: Vec::new() };
         reading.config.insecure = self.insecure;
         if let Some(path) = &self.file {
-            match std::fs::read_to_string(path) {
+            match read(path) {
                 Ok(text) => reading.take_all(assignments_of_file(path, &text)),
                 Err(error) => reading.faults.push(Fault {
                     source: Source::WholeFile(path.clone()),

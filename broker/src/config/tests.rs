@@ -318,3 +318,11 @@ fn every_word_of_a_choice_reads_what_it_writes() {
     check::<RetryStrategy>();
     check::<LogFormat>();
 }
+
+#[test]
+fn a_fault_does_not_steer_the_terminal_it_is_read_on() {
+    let file = file("\"\\u001b[31m\" = 1\n[delivery]\nlease = \"\\u001b[2J\"\n");
+    let faults = faults_of(&sources(Some(&file), &[("ESCROW_A__B\u{1b}", "1")], &["\u{1b}[31m"]));
+    assert_eq!(faults.len(), 4, "{faults:?}");
+    assert!(faults.iter().all(|fault| !fault.contains(char::is_control)), "{faults:?}");
+}
