@@ -112,10 +112,11 @@ pub(crate) fn block_checksum(salt: u32, index: u64, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-struct Writer<'a, W> {
+pub(crate) struct Writer<'a, W> {
     out: &'a mut W,
     salt: u32,
-    block: Vec<u8>,
+    /// The records since the last block.
+    pub(crate) block: Vec<u8>,
     blocks: u64,
     records: u64,
     bytes: u64,
@@ -123,7 +124,7 @@ struct Writer<'a, W> {
 }
 
 impl<'a, W: Write> Writer<'a, W> {
-    fn begin(out: &'a mut W, epoch: Epoch, sequence: Sequence) -> io::Result<Self> {
+    pub(crate) fn begin(out: &'a mut W, epoch: Epoch, sequence: Sequence) -> io::Result<Self> {
         let mut header = Vec::with_capacity(HEADER_BYTES);
         header.extend_from_slice(&MAGIC);
         header.extend_from_slice(&FORMAT.to_be_bytes());
@@ -136,7 +137,7 @@ impl<'a, W: Write> Writer<'a, W> {
         Ok(Self { out, salt, block: Vec::new(), blocks: 0, records: 0, bytes, digest: Digest::default() })
     }
 
-    fn add(&mut self, key: &Bytes, value: &Bytes) -> io::Result<()> {
+    pub(crate) fn add(&mut self, key: &Bytes, value: &Bytes) -> io::Result<()> {
         self.block.extend_from_slice(&(key.len() as u16).to_be_bytes());
         self.block.extend_from_slice(&(value.len() as u32).to_be_bytes());
         self.block.extend_from_slice(key);
@@ -161,7 +162,7 @@ impl<'a, W: Write> Writer<'a, W> {
     }
 
     /// The trailer: {length u32 = 0, crc32 u32, records u64, digest u128}.
-    fn finish(mut self) -> io::Result<(u64, u64, Digest)> {
+    pub(crate) fn finish(mut self) -> io::Result<(u64, u64, Digest)> {
         if !self.block.is_empty() {
             self.write_block()?;
         }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::lock::lock;
 use crate::power::Power;
@@ -48,6 +48,33 @@ pub enum Operation {
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
     plan: Option<Arc<Mutex<Plan>>>,
+    gate: Option<Arc<Gate>>,
+}
+
+/// Where syncs wait while they are held.
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    is_closed: bool,
+    waiting: u64,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = lock(&self.state);
+        if !state.is_closed {
+            return;
+        }
+        state.waiting += 1;
+        self.changed.notify_all();
+        let open = self.changed.wait_while(state, |state| state.is_closed);
+        open.unwrap_or_else(PoisonError::into_inner).waiting -= 1;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +98,7 @@ struct Order {
 impl Faults {
     /// A plan to which failures can be added while the store runs.
     pub fn planned() -> Self {
-        Self { plan: Some(Arc::default()) }
+        Self { plan: Some(Arc::default()), gate: Some(Arc::default()) }
     }
 
     /// Lets the `nth` `operation` from now (1 is the next) fail, and the `times - 1` after it.
@@ -81,6 +108,26 @@ impl Faults {
     pub fn fail(&self, operation: Operation, nth: u64, times: u64, fault: Fault) {
         let plan = self.plan.as_ref().expect("only Faults::planned() takes orders");
         lock(plan).orders.push(Order { operation, fault, passes: nth.saturating_sub(1), failures: times });
+    }
+
+    /// Holds every sync of a journal file from now on, or lets those that are held and all later ones go on.
+    ///
+    /// # Panics
+    /// On the default plan, which cannot be changed: start from [`Faults::planned`].
+    pub fn hold_syncs(&self, held: bool) {
+        let gate = self.gate.as_ref().expect("only Faults::planned() takes orders");
+        lock(&gate.state).is_closed = held;
+        gate.changed.notify_all();
+    }
+
+    /// Waits until a sync is held.
+    ///
+    /// # Panics
+    /// On the default plan, which holds none.
+    pub fn wait_for_held_sync(&self) {
+        let gate = self.gate.as_ref().expect("only Faults::planned() takes orders");
+        let waited = gate.changed.wait_while(lock(&gate.state), |state| state.waiting == 0);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Lets the disk look as if it had `free_bytes` left; `None` asks the system again.
@@ -141,6 +188,9 @@ impl Faults {
     /// Fails if `operation` is to fail now.
     pub(crate) fn check(&self, operation: Operation) -> Result<(), (Fault, io::Error)> {
         let Some(plan) = &self.plan else { return Ok(()) };
+        if let (Operation::Sync, Some(gate)) = (operation, &self.gate) {
+            gate.pass();
+        }
         let mut plan = lock(plan);
         plan.syncs += u64::from(operation == Operation::Sync);
         for order in plan.orders.iter_mut().filter(|order| order.operation == operation) {

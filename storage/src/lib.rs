@@ -13,6 +13,7 @@ mod disk;
 mod error;
 mod failpoints;
 mod faults;
+pub mod fuzzing;
 mod hex;
 mod journal;
 mod lock;

@@ -110,26 +110,13 @@ fn build(source: &mut impl Read, staging: &Layout, options: &Options) -> Result<
         std::fs::remove_dir_all(&staging.root).map_err(|error| io_error(&staging.root, error))?;
     }
     let mut builder = Builder::begin(staging, options)?;
-    let mut last_key: Option<Bytes> = None;
-    while let Some(block) = backup.next_block()? {
-        let mut cursor = Cursor::new(&block);
-        while !cursor.is_empty() {
-            let (key, value) =
-                record(&mut cursor).ok_or_else(|| not_whole("a record does not fit its block"))?;
-            if last_key.as_ref().is_some_and(|last| *last >= key) {
-                return Err(not_whole("its records are out of order"));
-            }
-            backup.count(&key, &value);
-            last_key = Some(key.clone());
-            builder.add(key, Edit::Put(value))?;
-        }
-    }
+    backup.each_record(|key, value| Ok(builder.add(key, Edit::Put(value))?))?;
     let (sequence, epoch) = (backup.sequence, backup.epoch);
     builder.finish(sequence.0, epoch, options)?.close();
     Ok(RestoreReport { sequence, epoch, records: backup.records, digest: backup.digest })
 }
 
-fn record(cursor: &mut Cursor<'_>) -> Option<(Bytes, Bytes)> {
+pub(crate) fn record(cursor: &mut Cursor<'_>) -> Option<(Bytes, Bytes)> {
     let key_length = usize::from(cursor.u16()?);
     let value_length = cursor.u32()? as usize;
     if key_length > KEY_BYTES_MAX {
@@ -160,18 +147,18 @@ fn not_whole(fault: &str) -> RestoreError {
 }
 
 /// A backup that is being read. Believes nothing that it has not checked.
-struct Backup<'a, R> {
+pub(crate) struct Backup<'a, R> {
     source: &'a mut R,
     salt: u32,
     epoch: Epoch,
     sequence: Sequence,
     blocks: u64,
-    records: u64,
+    pub(crate) records: u64,
     digest: Digest,
 }
 
 impl<'a, R: Read> Backup<'a, R> {
-    fn open(source: &'a mut R) -> Result<Self, RestoreError> {
+    pub(crate) fn open(source: &'a mut R) -> Result<Self, RestoreError> {
         let header = take(source, HEADER_BYTES)?;
         let mut cursor = Cursor::new(&header);
         let fields =
@@ -188,6 +175,28 @@ impl<'a, R: Read> Backup<'a, R> {
         }
         let (epoch, sequence) = (Epoch(epoch), Sequence(sequence));
         Ok(Self { source, salt, epoch, sequence, blocks: 0, records: 0, digest: Digest::default() })
+    }
+
+    /// Hands every record to `take`, in order, up to a trailer that fits them.
+    pub(crate) fn each_record(
+        &mut self,
+        mut take: impl FnMut(Bytes, Bytes) -> Result<(), RestoreError>,
+    ) -> Result<(), RestoreError> {
+        let mut last_key: Option<Bytes> = None;
+        while let Some(block) = self.next_block()? {
+            let mut cursor = Cursor::new(&block);
+            while !cursor.is_empty() {
+                let (key, value) =
+                    record(&mut cursor).ok_or_else(|| not_whole("a record does not fit its block"))?;
+                if last_key.as_ref().is_some_and(|last| *last >= key) {
+                    return Err(not_whole("its records are out of order"));
+                }
+                self.count(&key, &value);
+                last_key = Some(key.clone());
+                take(key, value)?;
+            }
+        }
+        Ok(())
     }
 
     /// The next block; `None` after a trailer that fits everything that was counted.

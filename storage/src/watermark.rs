@@ -14,7 +14,7 @@ use crate::directory::io_error;
 
 const MAGIC: [u8; 8] = *b"ESCROWWM";
 /// magic, generation u64, sequence u64, records u64, epoch u64, committed u64, crc32 u32.
-const SLOT_BYTES: usize = 52;
+pub(crate) const SLOT_BYTES: usize = 52;
 /// Each slot has a page of its own, so that no write touches both.
 const SLOT_STRIDE: u64 = 4096;
 
@@ -85,7 +85,7 @@ impl Watermark {
     }
 }
 
-fn encode(generation: u64, mark: Mark) -> [u8; SLOT_BYTES] {
+pub(crate) fn encode(generation: u64, mark: Mark) -> [u8; SLOT_BYTES] {
     let mut out = [0; SLOT_BYTES];
     out[..8].copy_from_slice(&MAGIC);
     out[8..16].copy_from_slice(&generation.to_be_bytes());
@@ -101,7 +101,11 @@ fn encode(generation: u64, mark: Mark) -> [u8; SLOT_BYTES] {
 fn read_slot(file: &File, slot: u64) -> Option<(u64, Mark)> {
     let mut bytes = [0; SLOT_BYTES];
     file.read_exact_at(&mut bytes, slot * SLOT_STRIDE).ok()?;
-    let mut cursor = Cursor::new(&bytes);
+    decode(&bytes)
+}
+
+pub(crate) fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<(u64, Mark)> {
+    let mut cursor = Cursor::new(bytes);
     let magic: [u8; 8] = cursor.array()?;
     let generation = cursor.u64()?;
     let (sequence, records) = (cursor.u64()?, cursor.u64()?);

@@ -4,10 +4,11 @@
 mod admin;
 mod consumer;
 mod frames;
+pub mod fuzzing;
 mod producer;
 mod server;
 mod session;
-mod socket;
+pub(crate) mod socket;
 mod status;
 mod wire;
 
@@ -25,6 +26,8 @@ use crate::engine::{Input, Refusal};
 use crate::metrics::Metrics;
 use wire::message::MessageChecks;
 
+use consumer::connected as consumer_connected;
+use producer::connected as producer_connected;
 pub use server::{GrpcParts, GrpcServer, serve};
 
 /// What every gRPC service works with. A clone is the same edge.

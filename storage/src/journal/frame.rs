@@ -110,7 +110,8 @@ pub(crate) fn encode(batch: &Batch, sequence: u64, salt: u32, out: &mut Vec<u8>)
     finish(sequence, salt, out);
 }
 
-fn finish(sequence: u64, salt: u32, out: &mut [u8]) {
+/// Fills in what stands before the edits that `out` holds.
+pub(crate) fn finish(sequence: u64, salt: u32, out: &mut [u8]) {
     let (head, edits) = out.split_at_mut(FRAME_HEADER_BYTES);
     let length = edits.len() as u32;
     head[..4].copy_from_slice(&length.to_be_bytes());

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use durable::make_durable;
 pub(crate) use file::JournalFile;
-pub(crate) use scan::{Damage, FileScan, Remains, Scan, Tail, check_closed, paths_behind, scan};
+pub(crate) use scan::{Damage, FileScan, Remains, Scan, Tail, check_closed, paths_behind, scan, scan_bytes};
 pub(crate) use writer::{AppendError, Appended, Closed, Journal, create_file};
 
 /// What the names of journal files end in.

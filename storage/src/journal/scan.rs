@@ -221,7 +221,16 @@ pub(crate) fn scan_file(
     keep: &mut impl FnMut(u64, Batch),
 ) -> Result<Result<FileScan, String>, OpenError> {
     let bytes = std::fs::read(path).map_err(|source| io_error(path, source))?;
-    let header = match Header::decode(&bytes) {
+    scan_bytes(path, &bytes, keep)
+}
+
+/// [`scan_file`] on what the file holds.
+pub(crate) fn scan_bytes(
+    path: &Path,
+    bytes: &[u8],
+    keep: &mut impl FnMut(u64, Batch),
+) -> Result<Result<FileScan, String>, OpenError> {
+    let header = match Header::decode(bytes) {
         Ok(header) => header,
         Err(HeaderFault::Damaged(fault)) => return Ok(Err(fault.to_owned())),
         Err(HeaderFault::Newer(found)) => {

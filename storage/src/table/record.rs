@@ -113,12 +113,13 @@ impl<'a> Head<'a> {
 
     /// Puts the value together from the stored `parts`, ascending, and checks it.
     pub(crate) fn value(&self, key: &[u8], parts: &[impl AsRef<[u8]>]) -> Result<Bytes, Fault> {
-        let mut value = BytesMut::with_capacity(self.length);
-        value.extend_from_slice(self.first);
         let expected = part_count(self.length);
         if parts.len() != expected as usize {
             return Err(format!("{} of {expected} parts are there", parts.len()));
         }
+        // Only now: a damaged length would ask for up to 4 GiB.
+        let mut value = BytesMut::with_capacity(self.length);
+        value.extend_from_slice(self.first);
         for (part, number) in parts.iter().zip(0..) {
             value.extend_from_slice(part_data(key, number, part.as_ref())?);
         }

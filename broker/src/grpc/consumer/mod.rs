@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::wire::{consumer, results};
 use super::{Edge, address_of, answer, frames};
 use crate::engine::{Input, Refusal, Settle};
+pub(super) use session::connected;
 
 /// See the module.
 pub(super) struct Consumer {

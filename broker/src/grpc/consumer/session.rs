@@ -8,7 +8,7 @@ use escrow_protocol::{GroupName, LeaseToken, v1};
 use tonic::Streaming;
 
 use crate::dispatch::{Loaded, Outbox, Parcel, Ticket};
-use crate::engine::{ConsumerConnected, Input, Refusal, Reply, Settle};
+use crate::engine::{ConsumerConnected, Input, Refusal, Reply, SessionId, Settle};
 use crate::grpc::frames::{FrameSender, HELLO_WAIT, broken, check_entries};
 use crate::grpc::session::{Ending, ReadEnd, Wording, conduct, leave};
 use crate::grpc::wire::{consumer, fields, results};
@@ -27,7 +27,7 @@ pub(super) async fn run(
         hello = first_frame(&mut requests) => hello,
     };
     let outbox = edge.sessions.open();
-    match edge.counted(hello.and_then(|hello| connected(&outbox, address, hello))) {
+    match edge.counted(hello.and_then(|hello| connected(outbox.id(), address, hello))) {
         Ok((version, connected)) => welcome(&edge, &outbox, version, connected, requests, &frames).await,
         Err(refusal) => {
             edge.sessions.forget(outbox.id());
@@ -45,13 +45,14 @@ async fn first_frame(requests: &mut Streaming<v1::ConsumerRequest>) -> Result<v1
     }
 }
 
-fn connected(
-    outbox: &Outbox,
+/// The version both sides speak, and who a consumer says it is.
+pub(in crate::grpc) fn connected(
+    session: SessionId,
     address: String,
     hello: v1::ConsumerHello,
 ) -> fields::Checked<(u32, ConsumerConnected)> {
     let version = protocol_version(hello.protocol_version, hello.protocol_version_min)?;
-    Ok((version, consumer::consumer_hello(outbox.id(), address, hello)?))
+    Ok((version, consumer::consumer_hello(session, address, hello)?))
 }
 
 async fn welcome(

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::wire::{results, transaction};
 use super::{Edge, address_of, answer, frames};
 use crate::engine::Input;
+pub(super) use session::{check_bytes, connected, input_of};
 
 /// See the module.
 pub(super) struct Producer {

@@ -9,9 +9,10 @@ use escrow_protocol::v1::producer_response::Kind as Down;
 use tonic::Streaming;
 
 use crate::dispatch::{Loaded, Outbox, Parcel, Ticket};
-use crate::engine::{Input, ProducerConnected, Refusal};
+use crate::engine::{Input, ProducerConnected, Refusal, SessionId};
 use crate::grpc::frames::{FrameSender, HELLO_WAIT, broken, check_entries};
 use crate::grpc::session::{Ending, ReadEnd, Wording, conduct, leave};
+use crate::grpc::wire::message::MessageChecks;
 use crate::grpc::wire::transaction::{self, ProducerName};
 use crate::grpc::wire::{fields, results};
 use crate::grpc::{Edge, hello_expected, protocol_version};
@@ -32,7 +33,11 @@ pub(super) async fn run(
         hello = first_frame(&mut requests) => hello,
     };
     let outbox = edge.sessions.open();
-    match edge.counted(hello.and_then(|hello| connected(&outbox, address, hello))) {
+    let connected = hello.and_then(|hello| {
+        let version = protocol_version(hello.protocol_version, hello.protocol_version_min)?;
+        Ok((version, connected(outbox.id(), address, hello)?))
+    });
+    match edge.counted(connected) {
         Ok((version, connected)) => welcome(&edge, &outbox, version, connected, requests, &frames).await,
         Err(refusal) => {
             edge.sessions.forget(outbox.id());
@@ -50,16 +55,16 @@ async fn first_frame(requests: &mut Streaming<v1::ProducerRequest>) -> Result<v1
     }
 }
 
-fn connected(
-    outbox: &Outbox,
+/// Who a producer says it is.
+pub(in crate::grpc) fn connected(
+    session: SessionId,
     address: String,
     hello: v1::ProducerHello,
-) -> Result<(u32, ProducerConnected), Refusal> {
-    let version = protocol_version(hello.protocol_version, hello.protocol_version_min)?;
+) -> Result<ProducerConnected, Refusal> {
     let producer = transaction::producer_name(&hello.group, &hello.client_id)?;
     let kinds = transaction::check_kinds(&hello.check_kinds)?;
     let ProducerName { group, client } = producer;
-    Ok((version, ProducerConnected { session: outbox.id(), client, group, kinds, address }))
+    Ok(ProducerConnected { session, client, group, kinds, address })
 }
 
 async fn welcome(
@@ -160,7 +165,7 @@ async fn take_frame(
             continue;
         }
         let correlation = command.correlation;
-        match edge.counted(input_of(edge, producer, command)) {
+        match edge.counted(input_of(&edge.checks, producer, command)) {
             Ok(pair) => commands.push(pair),
             Err(refusal) => {
                 outbox.owe(1);
@@ -180,20 +185,21 @@ fn submit(edge: &Edge, outbox: &Arc<Outbox>, commands: Vec<(Input, Ticket)>) {
     }
 }
 
-fn input_of(
-    edge: &Edge,
+/// A command, checked.
+pub(in crate::grpc) fn input_of(
+    checks: &MessageChecks,
     producer: &ProducerName,
     command: v1::ProducerCommand,
 ) -> fields::Checked<(Input, Ticket)> {
     let correlation = command.correlation;
     match command.command {
         Some(Command::Publish(publish)) => {
-            let message = edge.checks.message(publish.message)?;
+            let message = checks.message(publish.message)?;
             let ticket = Ticket::Publish(correlation, message.id);
             Ok((Input::Publish(message), ticket))
         }
         Some(Command::SendHalf(half)) => {
-            let half = transaction::send_half(&edge.checks, producer.clone(), half)?;
+            let half = transaction::send_half(checks, producer.clone(), half)?;
             Ok((Input::SendHalf(half), Ticket::SendHalf(correlation)))
         }
         Some(Command::Decide(decide)) => {
@@ -211,7 +217,7 @@ fn input_of(
 }
 
 /// One command may be as large as a transaction; several together are bounded.
-fn check_bytes(frame: &v1::ProducerFrame) -> Result<(), Refusal> {
+pub(in crate::grpc) fn check_bytes(frame: &v1::ProducerFrame) -> Result<(), Refusal> {
     let bytes: usize = frame.commands.iter().map(body_bytes).sum();
     if frame.commands.len() <= 1 || bytes <= FRAME_BODY_BYTES_MAX {
         return Ok(());

@@ -1,0 +1,44 @@
+//! Stored records: the first byte chooses which, the rest is the record.
+
+use bytes::Bytes;
+use escrow_broker::records::{
+    Counters, DeadLetter, DeadPlace, DecidedLog, Group, Message, Place, Progress, QueueEntry, Record,
+    Remembered, Retry, Stub, Tail, Topic, Transaction, TransactionKey,
+};
+
+/// Every kind of record there is.
+const KINDS: [fn(Bytes); 16] = [
+    one::<Counters>,
+    one::<Topic>,
+    one::<Tail>,
+    one::<Group>,
+    one::<Message>,
+    one::<Stub>,
+    one::<Place>,
+    one::<Remembered>,
+    one::<QueueEntry>,
+    one::<Progress>,
+    one::<Retry>,
+    one::<DeadLetter>,
+    one::<DeadPlace>,
+    one::<Transaction>,
+    one::<TransactionKey>,
+    one::<DecidedLog>,
+];
+
+/// Decodes `bytes` as a record of the table, and as one of the broker's.
+pub(super) fn run(bytes: &[u8]) {
+    escrow_storage::fuzzing::stored(bytes);
+    let Some((kind, record)) = bytes.split_first() else { return };
+    KINDS[usize::from(*kind) % KINDS.len()](Bytes::copy_from_slice(record));
+}
+
+/// What decodes is written, and that decodes to the same: it is written no other way.
+fn one<R: Record>(bytes: Bytes) {
+    let Ok(record) = R::decode(bytes) else { return };
+    let written = record.encode();
+    match R::decode(written.clone()) {
+        Ok(again) => assert_eq!(again.encode(), written, "a {} has two written forms", R::NAME),
+        Err(error) => panic!("a {} that was read is not read again: {error}", R::NAME),
+    }
+}
