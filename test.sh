@@ -6,6 +6,7 @@
 #   ./test.sh --rig NAME [N]  one rig with N trials (its long form unless told), in a release build
 #   ./test.sh --rigs          the rigs there are, with their long forms
 #   ./test.sh --long          the long form of every rig (many hours)
+#   ./test.sh --fuzz SECONDS  each fuzz target for so long (needs a nightly toolchain; builds cargo-fuzz)
 #   ./test.sh --all           everyday and long
 #
 # Rigs append their results to target/reliability.jsonl, or to ESCROW_RECORD. ESCROW_SEED sets what they choose by chance.
@@ -18,7 +19,17 @@ simulator   100000  seeds
 kill          1000  kills
 network        500  runs
 clocks          50  runs
+held_sync      200  seeds
+held_broker    600  holds
+timers     1000000  timers
+timers_soak 200000  messages
+overload      3600  seconds
+corpus     5000000  inputs
 "
+
+# What tests/src/fuzz tries, and what cargo-fuzz is built from when the machine has none.
+FUZZ_TARGETS="journal records backup wire config"
+CARGO_FUZZ_VERSION=0.13.2
 
 everyday() {
     # The rigs start the real binary, and the examples: build them first, so that they find these.
@@ -66,6 +77,26 @@ long() {
     [ -z "$failed" ] || { echo "test.sh: failed:$failed" >&2 && exit 1; }
 }
 
+# Each fuzz target for the given seconds, from the kept corpus; what is learnt stays under target/, what is found is
+# named in the output and belongs into fuzz/found/<target>, where tests/corpus.rs tries it again in every run.
+fuzz() {
+    local target learnt tools="$PWD/target/tools"
+    if ! cargo fuzz --version >/dev/null 2>&1; then
+        export PATH="$tools/bin:$PATH"
+        cargo fuzz --version >/dev/null 2>&1 ||
+            cargo install cargo-fuzz --locked --version "$CARGO_FUZZ_VERSION" --root "$tools" --quiet
+    fi
+    for target in $FUZZ_TARGETS; do
+        learnt="$PWD/target/fuzz/$target"
+        mkdir -p "$learnt"
+        echo "== $target: $1 seconds"
+        # Without a sanitizer: our code is safe Rust. The bounds on memory find lengths that are believed.
+        cargo +nightly fuzz run --fuzz-dir fuzz --sanitizer none --target-dir "$PWD/target/fuzz-build" "$target" \
+            "$learnt" "fuzz/corpus/$target" -- -max_total_time="$1" -max_len=65536 -malloc_limit_mb=256 \
+            -rss_limit_mb=1024 -timeout=30 -print_final_stats=1
+    done
+}
+
 case "${1:-}" in
 '') everyday ;;
 --sim) trials="$(number "${2:-}" --sim)" && rig simulator "$trials" ;;
@@ -76,6 +107,7 @@ case "${1:-}" in
     ;;
 --rigs) awk 'NF { printf "%-12s %7d %s\n", $1, $2, $3 }' <<<"$RIGS" ;;
 --long) long ;;
+--fuzz) seconds="$(number "${2:-}" --fuzz)" && fuzz "$seconds" ;;
 --all) everyday && long ;;
-*) sed -n '2,11s/^# \{0,1\}//p' "$0" && exit 2 ;;
+*) sed -n '2,12s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac

@@ -2,12 +2,15 @@
 //! clients saw. What the broker answered must be true after every kill; what it did not answer may be either way, but
 //! the same way for everybody.
 
+mod cgroup;
 mod history;
 mod load;
 mod process;
 mod proxy;
 mod trials;
+pub mod wire;
 
+pub use cgroup::MemoryBound;
 pub use history::{Answer, Choice, Decision, Delivered, Event, History, Operation, Reader, Verb, Verdicts};
 pub use load::{Load, PREFETCH, Plan, Reach};
 pub use process::{BrokerProcess, Ports, restore};

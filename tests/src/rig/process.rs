@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::MemoryBound;
+
 /// A start that takes longer than this has failed.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// A stop that takes longer than this has failed: twice what the broker promises.
@@ -69,10 +71,35 @@ impl BrokerProcess {
         sets: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<Self, String> {
+        Self::start_with(Command::new(binary()), dir, ports, sets, environment)
+    }
+
+    /// As [`start`](Self::start), within `bound`.
+    ///
+    /// # Errors
+    /// The end of its log, if it ends or does not serve in time.
+    pub fn start_within(
+        bound: &MemoryBound,
+        dir: &Path,
+        ports: Ports,
+        sets: &[&str],
+    ) -> Result<Self, String> {
+        // A shell that enters the group and then becomes the broker: nothing of it runs outside.
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(bound.entrance()).arg(binary());
+        Self::start_with(command, dir, ports, sets, &[])
+    }
+
+    fn start_with(
+        mut command: Command,
+        dir: &Path,
+        ports: Ports,
+        sets: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self, String> {
         let log = dir.with_extension("log");
         // The log is this process's own; that of the one before stays beside it.
         let _ = std::fs::rename(&log, dir.with_extension("log.before"));
-        let mut command = Command::new(binary());
         command
             .arg("server")
             .args(["--set", &format!("data_dir={}", dir.display())])

@@ -19,6 +19,8 @@ pub(super) enum Accident {
     CrashBefore,
     /// It dies after the commit, and before a word of it left.
     CrashAfter,
+    /// It dies after the commit, when some of its answers have left and others have not.
+    CrashAmid,
     /// The sync fails; what of the batch is on the disk, only the next start will see.
     SyncFails(FailModeHash),
     /// No room for the batch.
@@ -37,6 +39,8 @@ pub(super) enum FailModeHash {
 pub(super) enum End {
     /// Durable; answers and effects are on their way.
     Answered,
+    /// Durable; some were told, then the process died.
+    AnsweredInPart,
     /// Durable; nobody was told, for the process died.
     Unanswered,
     /// It never was, and the process died.
@@ -147,7 +151,7 @@ impl Broker {
         match end {
             End::Answered => {}
             End::Refused => self.rebuild(now)?,
-            End::Unanswered | End::Lost => self.process = None,
+            End::AnsweredInPart | End::Unanswered | End::Lost => self.process = None,
         }
         Ok(Round { end, answers, batch: finished.batch, effects: finished.effects })
     }
@@ -220,13 +224,14 @@ fn commit(store: &mut MemStore, batch: &Batch, accident: Accident) -> Verdict<En
         Accident::CrashBefore => return Ok(End::Lost),
         Accident::SyncFails(mode) => store.disk().fail_nth_io(1, mode.into()),
         Accident::Refused => store.disk().refuse_commits(true),
-        Accident::None | Accident::CrashAfter => {}
+        Accident::None | Accident::CrashAfter | Accident::CrashAmid => {}
     }
     let outcome = store.commit(batch.clone());
     store.disk().fail_nth_io(0, FailMode::Lost);
     store.disk().refuse_commits(false);
     match (outcome, accident) {
         (Ok(_), Accident::CrashAfter) => Ok(End::Unanswered),
+        (Ok(_), Accident::CrashAmid) => Ok(End::AnsweredInPart),
         (Ok(_), _) => Ok(End::Answered),
         (Err(CommitError::Failed(_)), Accident::SyncFails(FailModeHash::Kept)) => Ok(End::Unanswered),
         (Err(CommitError::Failed(_)), _) => Ok(End::Lost),

@@ -39,6 +39,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use model::Tally;
 use model::Verdict;
 use world::World;
+pub use world::{Moment, Strike};
 
 /// What a run came to.
 #[derive(Debug, Clone)]
@@ -49,6 +50,8 @@ pub struct Report {
     pub digest: u64,
     /// How much happened.
     pub tally: Tally,
+    /// Turns the broker took.
+    pub turns: u64,
     /// What was broken, if something was.
     pub fault: Option<String>,
     /// The last events, if the run was made to be read.
@@ -57,14 +60,29 @@ pub struct Report {
 
 /// Runs `seed`; with `readable`, keeps the last events as text.
 pub fn run(seed: u64, readable: bool) -> Report {
-    let mut world = World::new(seed, readable);
+    report(seed, World::new(seed, readable))
+}
+
+/// Runs the beginning of `seed`, with `strike` as its one accident. Runs of one seed are alike up to their strike.
+pub fn drill(seed: u64, readable: bool, strike: Strike) -> Report {
+    report(seed, World::drill(seed, readable, strike))
+}
+
+fn report(seed: u64, mut world: World) -> Report {
     let verdict = catch_unwind(AssertUnwindSafe(|| whole_run(&mut world)));
     let fault = match verdict {
         Ok(Ok(())) => None,
         Ok(Err(fault)) => Some(fault),
         Err(panic) => Some(format!("the engine (or the simulator) panicked: {}", text_of(panic.as_ref()))),
     };
-    Report { seed, digest: world.trace.digest(), tally: world.model.tally, fault, trace: world.trace.text() }
+    Report {
+        seed,
+        digest: world.trace.digest(),
+        tally: world.model.tally,
+        turns: world.turns,
+        fault,
+        trace: world.trace.text(),
+    }
 }
 
 fn whole_run(world: &mut World) -> Verdict {

@@ -23,6 +23,42 @@ const TURNS_AT_ONCE_MAX: u32 = 5_000;
 const HOUR_MS: i64 = 3_600_000;
 const TEN_YEARS_MS: i64 = 3_650 * 24 * HOUR_MS;
 
+/// How long everybody is busy in a drill, milliseconds: it is run again for each of its turns.
+const DRILL_BUSY_MS: u64 = 12_000;
+
+/// When and how the process dies in a drill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strike {
+    /// In which turn; 0 is the first of the run.
+    pub turn: u64,
+    /// At which moment of it.
+    pub moment: Moment,
+}
+
+/// A moment of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The sync is held, and never comes: nothing of the turn is durable.
+    BeforeCommit,
+    /// All of it is durable, and nobody was told.
+    AfterCommit,
+    /// All of it is durable, and some were told.
+    AmidAnswers,
+}
+
+impl Moment {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::BeforeCommit, Self::AfterCommit, Self::AmidAnswers];
+
+    fn accident(self) -> Accident {
+        match self {
+            Self::BeforeCommit => Accident::CrashBefore,
+            Self::AfterCommit => Accident::CrashAfter,
+            Self::AmidAnswers => Accident::CrashAmid,
+        }
+    }
+}
+
 /// Everything there is.
 pub(super) struct World {
     pub(super) plan: Plan,
@@ -38,6 +74,10 @@ pub(super) struct World {
     pub(super) messages_sent: Vec<NewMessage>,
     /// Everybody is healthy and nothing fails any more.
     pub(super) is_draining: bool,
+    /// Turns taken so far.
+    pub(super) turns: u64,
+    /// The one accident of a drill, instead of those that the plan draws.
+    drill: Option<Strike>,
     inbox: VecDeque<(Asker, Input)>,
     sessions: u64,
     turns_at_once: u32,
@@ -62,12 +102,22 @@ impl World {
             trace: Trace::new(readable),
             messages_sent: Vec::new(),
             is_draining: false,
+            turns: 0,
+            drill: None,
             inbox: VecDeque::new(),
             sessions: 0,
             turns_at_once: 0,
             plan,
             chance,
         }
+    }
+
+    /// A short run in which the one accident is `strike`.
+    pub(super) fn drill(seed: u64, readable: bool, strike: Strike) -> Self {
+        let mut world = Self::new(seed, readable);
+        world.plan.busy_ms = world.plan.busy_ms.min(DRILL_BUSY_MS);
+        world.drill = Some(strike);
+        world
     }
 
     /// What everybody begins with.
@@ -203,13 +253,21 @@ impl World {
     fn turn(&mut self) -> Verdict {
         let (askers, inputs) = self.take_inbox();
         let accident = self.draw_accident();
+        self.turns += 1;
         let now = self.clock.now();
         let round = self.broker.turn(now, inputs, accident)?;
         self.trace_round(&round, accident);
-        if matches!(round.end, End::Answered | End::Unanswered) {
+        if matches!(round.end, End::Answered | End::AnsweredInPart | End::Unanswered) {
             self.model.durable(now, &round.answers, &round.batch, &round.effects)?;
         }
         if round.end != End::Answered {
+            let mut askers = askers;
+            if round.end == End::AnsweredInPart {
+                let told = askers.len().div_ceil(2);
+                for (asker, (_, outcome)) in askers.drain(..told).zip(&round.answers) {
+                    self.hears(asker, Some(outcome));
+                }
+            }
             self.everybody_is_cut_off(askers);
             if round.end != End::Refused {
                 let pause = self.chance.around(500);
@@ -253,6 +311,9 @@ impl World {
 
     fn draw_accident(&mut self) -> Accident {
         let faults = self.plan.faults;
+        if let Some(strike) = self.drill {
+            return if strike.turn == self.turns { strike.moment.accident() } else { Accident::None };
+        }
         if self.is_draining {
             return Accident::None;
         }
