@@ -31,8 +31,8 @@ pub const STOP_WITHIN: Duration = Duration::from_secs(10);
 const STOP_POLITELY: Duration = Duration::from_secs(7);
 /// What still waits for the engine may take this much to be done; the rest is given up, unanswered: its clients are gone.
 const STOP_DRAIN: Duration = Duration::from_secs(1);
-/// And the last turn this much.
-const STOP_ENGINE: Duration = Duration::from_millis(1_500);
+/// Of [`STOP_WITHIN`], this much is left for HTTP, the last to go.
+const STOP_HTTP: Duration = Duration::from_millis(500);
 
 /// As long as a lease: by then what the peer was sent is somebody else's.
 const PEER_STALL_DEFAULT: Duration = Duration::from_secs(30);
@@ -303,6 +303,8 @@ impl Broker {
     /// If the last commits failed: what was not answered may be lost, a restart reads the truth.
     pub async fn shutdown(mut self) -> Result<(), DriverError> {
         tracing::info!("broker stopping");
+        let in_time = tokio::time::sleep(STOP_WITHIN - STOP_HTTP);
+        tokio::pin!(in_time);
         self.readiness.send_replace(Readiness::NotReady("stopping"));
         self.grpc.set_serving(false).await;
         self.signals.stopping.cancel();
@@ -320,7 +322,11 @@ impl Broker {
                     inputs,
                     "what waited was given up, unanswered: too much of it to be done in time"
                 );
-                tokio::time::timeout(STOP_ENGINE, driver_end(&mut self.end)).await
+                // Cancel-safe: waiting for an end takes nothing away.
+                tokio::select! {
+                    ended = driver_end(&mut self.end) => Ok(ended),
+                    () = &mut in_time => Err(()),
+                }
             }
         };
         self.signals.http.cancel();
@@ -332,7 +338,7 @@ impl Broker {
                 tracing::info!("broker stopped");
                 Ok(())
             }
-            Err(_) => Err(DriverError::Panicked("its last turn did not end in time".to_owned())),
+            Err(()) => Err(DriverError::Panicked("its last turn did not end in time".to_owned())),
         }
     }
 }
