@@ -280,7 +280,7 @@ impl Scene {
                 }));
             }
             Happening::CreateTopic => {
-                let request = v1::CreateTopicRequest { name: "another".to_owned(), settings: None };
+                let request = v1::CreateTopicRequest { name: "another".to_owned(), ..Default::default() };
                 let mut admin = self.admin.clone();
                 return Some(tokio::spawn(async move { admin.create_topic(request).await.is_ok() }));
             }

@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tonic::Code;
+use tonic::{Code, Status};
 
 /// What the broker may have.
 const MEMORY_BYTES: u64 = 512 << 20;
@@ -96,6 +96,19 @@ fn publish(topic: &str, body: usize) -> Command {
     Command::Publish(v1::PublishRequest { message: Some(message) })
 }
 
+/// A session, asked for until there is room for it: told when to come back, its client comes back.
+async fn opened<T, F: Future<Output = Result<T, Status>>>(open: impl Fn() -> F) -> Result<T, String> {
+    let opening = async {
+        loop {
+            match open().await {
+                Err(status) if status.code() == Code::ResourceExhausted => {}
+                opened => return opened.map_err(|status| status.to_string()),
+            }
+        }
+    };
+    timeout(PATIENCE, opening).await.map_err(|_| "no session, however often it is asked for")?
+}
+
 /// Sends `count` commands in frames of `frame`, not more than `under_way` without an answer, until told to stop.
 /// What is refused must be so as an overload, with a time to come back.
 async fn push(
@@ -105,8 +118,7 @@ async fn push(
     counts: Arc<Counts>,
 ) -> Result<(), String> {
     let connection = channel(&url).await.map_err(|error| error.to_string())?;
-    let opened = RawProducer::open(connection, "flood", &[]).await;
-    let mut session = opened.map_err(|status| status.to_string())?;
+    let mut session = opened(|| RawProducer::open(connection.clone(), "flood", &[])).await?;
     let (mut sent, mut answered) = (0_u64, 0_u64);
     while answered < count && !(counts.stop.load(Ordering::Relaxed)) {
         while sent < count && (sent - answered) as usize + frame <= under_way {
@@ -166,9 +178,10 @@ async fn store_all(url: &str, command: fn(u64) -> Command, count: u64, frame: us
 
 /// Takes and acks what is pushed, so that the flood drains.
 async fn consume(url: String, counts: Arc<Counts>) -> Result<(), String> {
-    let words = |status: tonic::Status| status.to_string();
+    let words = |status: Status| status.to_string();
     let connection = channel(&url).await.map_err(|error| error.to_string())?;
-    let mut session = RawConsumer::open(connection, "quick", "quick-1", "flood").await.map_err(words)?;
+    let join = || RawConsumer::open(connection.clone(), "quick", "quick-1", "flood");
+    let mut session = opened(join).await?;
     session.frame(Some(v1::Credit { messages: 2_000, bytes: 8 << 20 }), Vec::new()).await;
     while !counts.stop.load(Ordering::Relaxed) {
         // When nothing is pushed any more nothing comes: then it is looked whether to stop.
@@ -196,8 +209,8 @@ async fn slow_consumers(url: &str, count: u64) -> Result<Vec<RawConsumer>, Strin
     for number in 0..count {
         let connection = channel(url).await.map_err(|error| error.to_string())?;
         let name = format!("slow-{number}");
-        let session = RawConsumer::open(connection, "slow", &name, "backlog").await;
-        let session = session.map_err(|status| format!("{name}: {status}"))?;
+        let join = || RawConsumer::open(connection.clone(), "slow", &name, "backlog");
+        let session = opened(join).await.map_err(|fault| format!("{name}: {fault}"))?;
         session.frame(Some(v1::Credit { messages: 100, bytes: 1 << 20 }), Vec::new()).await;
         sessions.push(session);
     }
@@ -290,7 +303,7 @@ async fn peak(url: &str) -> Result<u64, String> {
 /// The run: fills, measures the peak, floods for `seconds`; what it saw.
 async fn run(ports: Ports, pid: u32, seconds: u64) -> Result<(Vec<Look>, String), String> {
     let url = ports.url();
-    let words = |status: tonic::Status| status.to_string();
+    let words = |status: Status| status.to_string();
     let connection = channel(&url).await.map_err(|error| error.to_string())?;
     // The groups exist before what they are to fall behind with.
     for (group, topic) in [("slow", "backlog"), ("quick", "flood")] {

@@ -71,9 +71,9 @@ impl Wire {
             }
             5 => consumer::receiver(CONSUMER, ADDRESS.to_owned(), read(message)?)
                 .map(one(Input::ConsumerConnected)),
-            6 => create_topic(read(message)?).map(one(Input::Command)),
-            7 => create_group(read(message)?).map(one(Input::Command)),
-            _ => seek(read(message)?).map(one(Input::Command)),
+            6 => create_topic(read(message)?).and_then(ordered),
+            7 => create_group(read(message)?).and_then(ordered),
+            _ => seek(read(message)?).and_then(ordered),
         };
         inputs.map_err(Some)
     }
@@ -129,6 +129,11 @@ fn read<M: Message + Default>(message: &[u8]) -> Result<M, Option<Refusal>> {
 
 fn one<T>(input: fn(T) -> Input) -> impl FnOnce(T) -> Vec<Input> {
     move |of| vec![input(of)]
+}
+
+/// An order by somebody who does not say who.
+fn ordered(command: Command) -> Checked<Vec<Input>> {
+    Ok(vec![Input::Command(admin::operator(None)?, command)])
 }
 
 fn create_topic(request: v1::CreateTopicRequest) -> Checked<Command> {
