@@ -76,6 +76,10 @@ pub(super) struct World {
     pub(super) is_draining: bool,
     /// Turns taken so far.
     pub(super) turns: u64,
+    /// Turns taken when the last one became durable.
+    durable_at: u64,
+    /// Something was answered or sent out before its turn was durable.
+    has_leaked: bool,
     /// The one accident of a drill, instead of those that the plan draws.
     drill: Option<Strike>,
     inbox: VecDeque<(Asker, Input)>,
@@ -103,6 +107,8 @@ impl World {
             messages_sent: Vec::new(),
             is_draining: false,
             turns: 0,
+            durable_at: 0,
+            has_leaked: false,
             drill: None,
             inbox: VecDeque::new(),
             sessions: 0,
@@ -258,6 +264,7 @@ impl World {
         let round = self.broker.turn(now, inputs, accident)?;
         self.trace_round(&round, accident);
         if matches!(round.end, End::Answered | End::AnsweredInPart | End::Unanswered) {
+            self.durable_at = self.turns;
             self.model.durable(now, &round.answers, &round.batch, &round.effects)?;
         }
         if round.end != End::Answered {
@@ -269,6 +276,7 @@ impl World {
                 }
             }
             self.everybody_is_cut_off(askers);
+            self.nothing_leaked()?;
             if round.end != End::Refused {
                 let pause = self.chance.around(500);
                 self.later(pause, Act::Start);
@@ -293,6 +301,7 @@ impl World {
         }
         self.model.delivered(now, &effects)?;
         self.dispatch(&effects);
+        self.nothing_leaked()?;
         let twin = self.chance.percent(3);
         if twin { self.compare_with_twin() } else { Ok(()) }
     }
@@ -357,7 +366,14 @@ impl World {
         self.inbox.clear();
     }
 
+    /// Invariant: what leaves belongs to a turn that is durable.
+    fn nothing_leaked(&self) -> Verdict {
+        require!(!self.has_leaked, "something was answered or sent out before its turn was durable");
+        Ok(())
+    }
+
     fn hears(&mut self, asker: Asker, outcome: Option<&Outcome>) {
+        self.has_leaked |= outcome.is_some() && self.durable_at != self.turns;
         match asker {
             Asker::Producer(number, asked) => self.producer_hears(number, asked, outcome),
             Asker::Consumer(number, asked) => self.consumer_hears(number, asked, outcome),
@@ -366,6 +382,7 @@ impl World {
     }
 
     fn dispatch(&mut self, effects: &[Effect]) {
+        self.has_leaked |= !effects.is_empty() && self.durable_at != self.turns;
         for effect in effects {
             match effect {
                 Effect::AskCheck(question) => self.producer_is_asked(question.clone()),
