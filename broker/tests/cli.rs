@@ -305,11 +305,26 @@ fn a_dead_letter_is_shown_redriven_and_discarded() {
     assert_eq!(dead.as_array().map(Vec::len), Some(2));
     assert_eq!(server.json("dlq show billing 0")["message"]["body"], "hello");
     let rehearsed = server.run("dlq redrive billing --all --dry-run");
-    assert_eq!(stdout(&rehearsed).matches("would be redriven").count(), 2, "{}", stdout(&rehearsed));
+    assert!(stderr(&rehearsed).contains("2 would be done, 0 refused"), "{}", stderr(&rehearsed));
     assert_eq!(server.json("dlq ls billing").as_array().map(Vec::len), Some(2));
     assert!(server.run("dlq redrive billing 0 --yes").status.success());
+    let gone = server.run("dlq redrive billing 0 --yes -o json");
+    assert_eq!(gone.status.code(), Some(1));
+    let gone: Value = serde_json::from_slice(&gone.stdout).expect("a job");
+    assert_eq!(gone["failures"][0]["reason"], "UNKNOWN_DEAD_LETTER");
     assert_eq!(server.json("sub billing --count 1")["key"], "o-1");
+    let exported = stdout(&server.run("dlq export billing --key o-1"));
+    assert!(exported.lines().count() == 1 && exported.contains("\"body\":\"hello\""), "{exported}");
+    assert!(stdout(&server.run("dlq export billing --format csv")).starts_with("group,offset,"));
+    assert_eq!(server.run("dlq edit billing 9 --body fixed --reason test --yes").status.code(), Some(1));
+    let slow = server.json("dlq redrive billing --all --rate 1 --key nobody-has-it --detach --yes");
+    assert_eq!((&slow["state"], &slow["total"]), (&"RUNNING".into(), &1.into()));
     assert!(server.run("dlq discard billing 1 --reason test --yes").status.success());
+    let jobs = server.json("jobs ls");
+    assert_eq!(jobs.as_array().map(Vec::len), Some(5));
+    assert_eq!(jobs[0]["kind"], "DISCARD");
+    let rest = server.run(&format!("jobs cancel {}", jobs[0]["job_id"]));
+    assert!(stderr(&rest).contains("has ended"), "{}", stderr(&rest));
     assert_eq!(server.json("dlq ls billing").as_array().map(Vec::len), Some(0));
 }
 

@@ -50,6 +50,8 @@ reasons! {
     UnknownDeadLetter = "UNKNOWN_DEAD_LETTER",
     /// The group is not subscribed to that topic. (NOT_FOUND)
     UnknownSubscription = "UNKNOWN_SUBSCRIPTION",
+    /// No such job, or it ended long ago. (NOT_FOUND)
+    UnknownJob = "UNKNOWN_JOB",
     /// The topic exists. (ALREADY_EXISTS)
     TopicExists = "TOPIC_EXISTS",
     /// The group exists. (ALREADY_EXISTS)
@@ -74,6 +76,8 @@ reasons! {
     NotParked = "NOT_PARKED",
     /// The transaction is decided. (FAILED_PRECONDITION)
     NotUndecided = "NOT_UNDECIDED",
+    /// The job has ended; details: `state`. (FAILED_PRECONDITION)
+    JobEnded = "JOB_ENDED",
     /// The position is outside what is kept; details: `oldest`, `next`. (OUT_OF_RANGE)
     OffsetOutOfRange = "OFFSET_OUT_OF_RANGE",
     /// A bound of the broker is reached; details name it. (RESOURCE_EXHAUSTED, with RetryInfo where others may free room)

@@ -26,6 +26,7 @@ use verbs::bench::BenchVerb;
 use verbs::client::ClientVerb;
 use verbs::dlq::DlqVerb;
 use verbs::group::GroupVerb;
+use verbs::jobs::JobsVerb;
 use verbs::msg::MsgVerb;
 use verbs::publish::PubArgs;
 use verbs::retry::RetryVerb;
@@ -113,7 +114,7 @@ pub(crate) enum Verb {
   escrow tx commit tx-0-42 --reason 'paid, see ticket 7'"
     )]
     Tx(TxVerb),
-    /// Dead letters: ls, show, redrive, discard.
+    /// Dead letters: ls, show, redrive, edit, export, discard.
     #[command(
         subcommand,
         after_help = "Examples:
@@ -121,6 +122,14 @@ pub(crate) enum Verb {
   escrow dlq redrive billing --all --dry-run"
     )]
     Dlq(DlqVerb),
+    /// Redrives and discards of many dead letters: ls, show, pause, resume, cancel.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  escrow jobs ls
+  escrow jobs cancel 7"
+    )]
+    Jobs(JobsVerb),
     /// Messages that wait for their next attempt.
     #[command(
         subcommand,
@@ -216,6 +225,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Sub(args) => verbs::subscribe::run(args, global).await,
         Verb::Tx(verb) => verbs::tx::run(verb, global).await,
         Verb::Dlq(verb) => verbs::dlq::run(verb, global).await,
+        Verb::Jobs(verb) => verbs::jobs::run(verb, global).await,
         Verb::Retry(verb) => verbs::retry::run(verb, global).await,
         Verb::Scheduled(verb) => verbs::scheduled::run(verb, global).await,
         Verb::Msg(verb) => verbs::msg::run(verb, global).await,

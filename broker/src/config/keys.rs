@@ -469,6 +469,12 @@ pub(super) const KEYS: &[Key] = &[
         "Messages of one group that wait for their next attempt; beyond that it is given no new ones."
     ),
     number!(
+        "limits.jobs",
+        Shape::Count(1, 1_000),
+        limits.engine.jobs_max,
+        "Redrives and discards of many dead letters that are under way at once, paused ones included."
+    ),
+    number!(
         "limits.window",
         Shape::Count(1, COUNT_MAX),
         limits.engine.window_max,

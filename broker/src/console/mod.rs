@@ -6,7 +6,6 @@ mod assets;
 mod chart;
 mod confirm;
 mod export;
-mod jobs;
 mod pages;
 mod parts;
 mod rates;
@@ -33,7 +32,6 @@ use crate::http::api::Calls;
 use crate::http::api::fault::status_of;
 use crate::http::guard::same_origin;
 use crate::service::Service;
-use jobs::Jobs;
 pub(crate) use rates::{Rates, Sample};
 use shell::{Place, Sheet};
 use visit::{LANGUAGE_COOKIE, OPERATOR_COOKIE, Visit, encoded};
@@ -49,7 +47,6 @@ const REMEMBERED_S: u32 = 365 * 24 * 3600;
 pub(crate) struct Console {
     shared: Shared,
     rates: Rates,
-    jobs: Jobs,
     clock: Clock,
     /// Known to pages of this process only: what a form must send back.
     token: Arc<str>,
@@ -60,7 +57,6 @@ struct Desk {
     service: Service,
     calls: Calls,
     rates: Rates,
-    jobs: Jobs,
     from: SocketAddr,
 }
 
@@ -86,7 +82,7 @@ impl From<Sheet> for Answer {
 impl Console {
     /// A console that asks whoever `shared` leads to.
     pub(crate) fn new(shared: Shared, rates: Rates, clock: Clock, token: &str) -> Self {
-        Self { shared, rates, jobs: Jobs::default(), clock, token: token.into() }
+        Self { shared, rates, clock, token: token.into() }
     }
 
     async fn answer<F: Future<Output = Outcome>>(
@@ -110,8 +106,7 @@ impl Console {
             let sheet = Sheet::new(Place::Nowhere, words.problem, content).with_status(StatusCode::FORBIDDEN);
             return whole(&visit, &sheet);
         }
-        let (rates, jobs) = (self.rates.clone(), self.jobs.clone());
-        let desk = Desk { service, calls, rates, jobs, from: asked.from };
+        let desk = Desk { service, calls, rates: self.rates.clone(), from: asked.from };
         match page(desk, visit.clone()).await {
             Ok(Answer::Page(sheet)) => whole(&visit, &sheet),
             Ok(Answer::Done { to, by }) => done(&to, &by),

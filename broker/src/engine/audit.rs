@@ -8,11 +8,11 @@ use escrow_storage::{KeyRange, Read, ReadError, Room};
 
 use super::trouble::Step;
 use super::turn::{behind, key_in};
-use super::{Cancelled, Command, Engine, Now, Operator, Reply, Turn};
+use super::{Cancelled, Command, Engine, JobOrder, JobView, Now, Operator, Reply, Turn};
 use crate::records::keys::{self, space};
 use crate::records::{
-    AuditEntry, AuditVerb, DeadLetter, Decider, Place, RetryDelays, RetryPolicy, Standing, TopicSettings,
-    TransactionState,
+    AuditEntry, AuditVerb, DeadLetter, Decider, JobKind, LetterFilter, Place, RetryDelays, RetryPolicy,
+    Standing, TopicSettings, TransactionState,
 };
 
 /// Longest description of how something stood, bytes; a longer one is cut.
@@ -65,7 +65,8 @@ impl Command {
         Some(match self {
             Self::Seek { dry_run: true, .. }
             | Self::Redrive { dry_run: true, .. }
-            | Self::Discard { dry_run: true, .. } => return None,
+            | Self::Discard { dry_run: true, .. }
+            | Self::StartJob { dry_run: true, .. } => return None,
             Self::CreateTopic { name, .. } => (AuditVerb::TopicCreate, name.to_string()),
             Self::UpdateTopic { name, .. } => (AuditVerb::TopicUpdate, name.to_string()),
             Self::DeleteTopic { name, .. } => (AuditVerb::TopicDelete, name.to_string()),
@@ -78,9 +79,19 @@ impl Command {
             Self::CheckNow(id) => (AuditVerb::TransactionCheck, id.to_string()),
             Self::Resume(id) => (AuditVerb::TransactionResume, id.to_string()),
             Self::CancelScheduled(id) => (AuditVerb::ScheduledCancel, id.to_string()),
+            Self::Redrive { group, offset, edit: Some(_), .. } => {
+                (AuditVerb::DeadLetterEdit, letter_name(group, *offset))
+            }
             Self::Redrive { group, offset, .. } => {
                 (AuditVerb::DeadLetterRedrive, letter_name(group, *offset))
             }
+            Self::StartJob { kind: JobKind::Discard, group, .. } => {
+                (AuditVerb::DeadLetterDiscard, group.to_string())
+            }
+            Self::StartJob { group, .. } => (AuditVerb::DeadLetterRedrive, group.to_string()),
+            Self::OrderJob(number, JobOrder::Pause) => (AuditVerb::JobPause, number.to_string()),
+            Self::OrderJob(number, JobOrder::Resume) => (AuditVerb::JobResume, number.to_string()),
+            Self::OrderJob(number, JobOrder::Cancel) => (AuditVerb::JobCancel, number.to_string()),
             Self::Discard { group, offset, .. } => {
                 (AuditVerb::DeadLetterDiscard, letter_name(group, *offset))
             }
@@ -101,10 +112,12 @@ impl Engine {
         operator: Operator,
         command: Command,
     ) -> Step<Reply> {
-        let Some((verb, target)) = command.audited() else { return self.command(now, turn, command) };
+        let Some((verb, target)) = command.audited() else {
+            return self.command(now, turn, operator, command);
+        };
         let ordered = command.clone();
         let before = self.standing_of(turn, &ordered);
-        let reply = self.command(now, turn, command)?;
+        let reply = self.command(now, turn, operator.clone(), command)?;
         if matches!(reply, Reply::Cancelled(Cancelled::TooLate | Cancelled::NotKnown)) {
             return Ok(reply);
         }
@@ -172,6 +185,14 @@ impl Engine {
                     _ => None,
                 })
             }
+            Command::StartJob { group, .. } => self.groups.find(group.as_str()).ok().map(|number| {
+                let topic = self.groups.known(number).record.dead_letters;
+                format!("dead_letters={}", self.topics.known(topic).tail.dead_letters)
+            }),
+            Command::OrderJob(number, _) => {
+                let job = self.jobs.find(*number).ok();
+                job.map(|job| format!("{} done={}", job.progress.state.as_str(), job.progress.done))
+            }
             Command::Redrive { group, offset, .. } | Command::Discard { group, offset, .. } => {
                 let number = self.groups.find(group.as_str()).ok();
                 let topic = number.map(|number| self.groups.known(number).record.dead_letters);
@@ -186,6 +207,7 @@ impl Engine {
     /// How it stands since; where the thing itself is gone, what became of it.
     fn standing_after(&self, turn: &Turn<'_>, command: &Command, reply: &Reply) -> String {
         match (command, reply) {
+            (_, Reply::Copied { copy, topic, .. }) => format!("redriven to topic {topic} as message={copy}"),
             (Command::Redrive { to: None, group, .. }, _) => format!("redriven to group {group}"),
             (Command::Redrive { to: Some(topic), .. }, _) => format!("redriven to topic {topic}"),
             (Command::Discard { .. }, _) => "discarded".to_owned(),
@@ -193,6 +215,7 @@ impl Engine {
             (Command::Seek { .. }, Reply::Sought { to, replayed, skipped, .. }) => {
                 format!("offset={} replayed={replayed} skipped={skipped}", to.0)
             }
+            (Command::StartJob { .. }, Reply::Job(job)) => cut(words_of_job(job)),
             _ => self.standing_of(turn, command),
         }
     }
@@ -282,6 +305,29 @@ fn last_number(view: &dyn Read, range: &KeyRange) -> Result<Option<u64>, ReadErr
 fn words_of_topic(settings: TopicSettings) -> String {
     let TopicSettings { keep_finished_ms, keep_finished_bytes } = settings;
     format!("keep_finished={} keep_finished_bytes={keep_finished_bytes}", span(keep_finished_ms))
+}
+
+fn words_of_job(job: &JobView) -> String {
+    let plan = &job.plan;
+    let LetterFilter { offsets, reason, key, topic, from_ms, until_ms, error_contains } = &plan.filter;
+    let mut words = format!("job={} of={} rate={}", job.number, plan.total, plan.rate);
+    let mut also = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            words.push_str(&format!(" {name}={value}"));
+        }
+    };
+    if let JobKind::RedriveTo(topic) = &plan.kind {
+        also("to_topic", Some(topic.to_string()));
+    }
+    also("reason", reason.map(|reason| reason.as_str().to_owned()));
+    also("key", key.clone());
+    also("topic", topic.as_ref().map(ToString::to_string));
+    also("from_ms", Some(*from_ms).filter(|ms| *ms > 0).map(|ms| ms.to_string()));
+    also("until_ms", Some(*until_ms).filter(|ms| *ms > 0).map(|ms| ms.to_string()));
+    also("error_contains", error_contains.clone());
+    let listed: Vec<_> = offsets.iter().map(|offset| offset.0.to_string()).collect();
+    also("offsets", Some(listed.join(",")).filter(|_| !offsets.is_empty()));
+    words
 }
 
 fn words_of_retry(retry: &RetryPolicy) -> String {

@@ -5,11 +5,18 @@ use std::collections::VecDeque;
 use escrow_protocol::{GroupName, Offset, Reason, TopicName};
 
 use super::trouble::Step;
-use super::{Command, Engine, Now, Refusal, Reply, SeekTo, Start, Turn, Wanted};
+use super::{Command, Engine, Now, Operator, Refusal, Reply, SeekTo, Start, Turn, Wanted};
 use crate::records::{GroupNumber, GroupSettings, Tail, TopicNumber, TopicSettings, keys};
 
 impl Engine {
-    pub(super) fn command(&mut self, now: Now, turn: &mut Turn<'_>, command: Command) -> Step<Reply> {
+    /// `operator`: for what keeps whose it is in a record of its own.
+    pub(super) fn command(
+        &mut self,
+        now: Now,
+        turn: &mut Turn<'_>,
+        operator: Operator,
+        command: Command,
+    ) -> Step<Reply> {
         match command {
             Command::CreateTopic { name, settings } => self.create_topic(now, turn, name, settings),
             Command::UpdateTopic { name, settings } => self.update_topic(turn, &name, settings),
@@ -26,14 +33,18 @@ impl Engine {
             Command::CheckNow(transaction) => self.check_now(turn, transaction),
             Command::Resume(transaction) => self.resume(now, turn, transaction),
             Command::CancelScheduled(id) => self.cancel_scheduled(now, turn, id),
-            Command::Redrive { group, offset, to, dry_run } => {
+            Command::Redrive { group, offset, to, edit, dry_run } => {
                 let number = self.groups.find(group.as_str())?;
-                self.redrive(now, turn, number, offset, to, dry_run)
+                self.redrive(now, turn, number, offset, (to, edit), dry_run)
             }
             Command::Discard { group, offset, dry_run } => {
                 let number = self.groups.find(group.as_str())?;
                 self.discard(turn, number, offset, dry_run)
             }
+            Command::StartJob { group, kind, filter, rate, dry_run } => {
+                self.start_job(now, turn, operator, (group, kind, filter), (rate, dry_run))
+            }
+            Command::OrderJob(number, order) => self.order_job(now, turn, number, order),
         }
     }
 

@@ -8,7 +8,7 @@ use super::groups::Retrying;
 use super::position::Candidate;
 use super::timers::WallTimer;
 use super::trouble::Step;
-use super::{Engine, NewMessage, Now, Refusal, Reply, Turn};
+use super::{Engine, MessageEdit, NewMessage, Now, Refusal, Reply, Turn};
 use crate::records::{
     DeadLetter, DeadPlace, DeadReason, GroupNumber, Message, QueueEntry, Resolution, Retry, TopicNumber, keys,
 };
@@ -85,7 +85,7 @@ impl Engine {
     }
 
     /// The letter at `offset` of a group's dead-letter topic.
-    fn letter(
+    pub(super) fn letter(
         &self,
         turn: &Turn<'_>,
         number: GroupNumber,
@@ -113,17 +113,23 @@ impl Engine {
         turn: &mut Turn<'_>,
         number: GroupNumber,
         offset: Offset,
-        to: Option<TopicName>,
+        (to, edit): (Option<TopicName>, Option<MessageEdit>),
         dry_run: bool,
     ) -> Step<Reply> {
         let (dead_letters, letter) = self.letter(turn, number, offset)?;
         let id = letter.entry.id;
+        let is_edited = edit.is_some();
+        let to = to.or_else(|| is_edited.then(|| letter.topic_name.clone()));
         let copy = match &to {
-            Some(topic) => Some(self.copy_for(now, turn, id, topic)?),
+            Some(topic) => Some(self.copy_for(now, turn, id, topic, edit.unwrap_or_default())?),
             None => None,
         };
+        let reply = match &copy {
+            Some(copy) if is_edited => Reply::Copied { of: id, copy: copy.id, topic: copy.topic.clone() },
+            _ => Reply::Resolved(id),
+        };
         if dry_run {
-            return Ok(Reply::Resolved(id));
+            return Ok(reply);
         }
         match copy {
             Some(copy) => {
@@ -135,11 +141,18 @@ impl Engine {
         }
         self.resolve(turn, number, dead_letters, offset, &letter, Resolution::Redriven)?;
         self.counts.redrives += 1;
-        Ok(Reply::Resolved(id))
+        Ok(reply)
     }
 
-    /// A new message made of a dead one, for another topic. The one case in which the engine reads a body.
-    fn copy_for(&mut self, now: Now, turn: &Turn<'_>, id: MessageId, topic: &TopicName) -> Step<NewMessage> {
+    /// A new message made of a dead one. The one case in which the engine reads a body.
+    fn copy_for(
+        &mut self,
+        now: Now,
+        turn: &Turn<'_>,
+        id: MessageId,
+        topic: &TopicName,
+        edit: MessageEdit,
+    ) -> Step<NewMessage> {
         self.topic_to_publish(topic)?;
         self.refuse_without_room(turn)?;
         let mut message = self.read_message(turn, id)?;
@@ -148,6 +161,8 @@ impl Engine {
         message.id = MessageId::new(now.unix_ms, random);
         message.topic = topic.clone();
         message.deliver_at_ms = 0;
+        message.headers = edit.headers.unwrap_or(message.headers);
+        message.body = edit.body.unwrap_or(message.body);
         message.headers.retain(|(name, _)| name != REDRIVEN_FROM);
         message.headers.push((REDRIVEN_FROM.into(), id.to_string()));
         Ok(NewMessage::from(message))

@@ -1,12 +1,14 @@
 //! Everything the engine can cause, on one screen: [`Effect`], and the answers to inputs: [`Reply`]. None of it may
 //! leave before the batch of its turn is durable.
 
+use std::sync::Arc;
+
 use escrow_protocol::{ClientId, GroupName, Kind, LeaseToken, MessageId, Offset, TopicName, TransactionId};
 
 use super::SessionId;
 use crate::records::{
-    DeadReason, Decider, GroupNumber, GroupSettings, Subscription, TopicNumber, TopicSettings,
-    TransactionState,
+    DeadReason, Decider, GroupNumber, GroupSettings, JobPlan, JobProgress, JobState, Subscription,
+    TopicNumber, TopicSettings, TransactionState,
 };
 
 /// What goes out to a stream.
@@ -131,6 +133,17 @@ pub enum Reply {
     Cancelled(Cancelled),
     /// What became of a dead letter (or would): the message it holds.
     Resolved(MessageId),
+    /// A new message was made of a dead one (or would be).
+    Copied {
+        /// The dead one.
+        of: MessageId,
+        /// The new one.
+        copy: MessageId,
+        /// Where it goes.
+        topic: TopicName,
+    },
+    /// A job as it now is.
+    Job(JobView),
     /// What was asked for.
     Seen(Seen),
 }
@@ -165,6 +178,10 @@ pub enum Seen {
     Transactions(Vec<(TransactionId, TransactionLive)>),
     /// A page of retries.
     Retries(GroupNumber, Vec<(TopicNumber, Offset)>),
+    /// A job.
+    Job(JobView),
+    /// A page of jobs.
+    Jobs(Vec<JobView>),
     /// A page of clients.
     Clients(Vec<ClientView>),
     /// Where groups stand with a message.
@@ -285,6 +302,27 @@ pub struct GroupView {
     pub dead_letter_topic: TopicNumber,
     /// and by name.
     pub dead_letter_topic_name: TopicName,
+}
+
+/// A job over many dead letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobView {
+    /// Its number.
+    pub number: u64,
+    /// What it was told to do.
+    pub plan: Arc<JobPlan>,
+    /// How far it has come.
+    pub progress: JobProgress,
+}
+
+impl JobView {
+    /// Dead letters it has still to look at. Those that others resolved meanwhile are among them until it has been there.
+    pub fn left(&self) -> u64 {
+        match self.progress.state {
+            JobState::Running | JobState::Paused => self.plan.total.saturating_sub(self.progress.examined),
+            _ => 0,
+        }
+    }
 }
 
 /// What is only in memory of a transaction.

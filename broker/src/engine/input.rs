@@ -7,7 +7,8 @@ use escrow_protocol::{
 };
 
 use crate::records::{
-    CheckPolicy, Decision, GroupSettings, InDoubt, Message, Record as _, Role, TopicNumber, TopicSettings,
+    CheckPolicy, Decision, GroupSettings, InDoubt, JobKind, LetterFilter, Message, Record as _, Role,
+    TopicNumber, TopicSettings,
 };
 
 /// A live stream, or one unary call that takes deliveries. Numbered by the edge, never used twice in a process.
@@ -372,6 +373,8 @@ pub enum Command {
         offset: Offset,
         /// `None`: to the failing group only; else as a new arrival in that topic.
         to: Option<TopicName>,
+        /// As a new message that is otherwise; without `to` in the topic it came from. → `Reply::Copied`
+        edit: Option<MessageEdit>,
         /// Only say whether it could.
         dry_run: bool,
     },
@@ -384,6 +387,41 @@ pub enum Command {
         /// Only say whether it could.
         dry_run: bool,
     },
+    /// Many dead letters of a group, at a rate. → `Reply::Job`
+    StartJob {
+        /// Whose.
+        group: GroupName,
+        /// What is done with each.
+        kind: JobKind,
+        /// Which.
+        filter: LetterFilter,
+        /// At most so many a second; 0: as fast as it goes.
+        rate: u32,
+        /// Only say what would happen.
+        dry_run: bool,
+    },
+    /// → `Reply::Job`
+    OrderJob(u64, JobOrder),
+}
+
+/// What a copy of a message has otherwise. `None`: as it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageEdit {
+    /// All of its headers.
+    pub headers: Option<Vec<(String, String)>>,
+    /// Its body.
+    pub body: Option<Bytes>,
+}
+
+/// A person's word to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobOrder {
+    /// Wait.
+    Pause,
+    /// Go on.
+    Resume,
+    /// End.
+    Cancel,
 }
 
 /// What of the transactions.
@@ -450,6 +488,15 @@ pub enum Inspect {
     Clients {
         /// Behind this session.
         after: Option<SessionId>,
+        /// At most.
+        limit: usize,
+    },
+    /// → `Seen::Job`
+    Job(u64),
+    /// The newest first. → `Seen::Jobs`
+    Jobs {
+        /// Older than this one.
+        before: Option<u64>,
         /// At most.
         limit: usize,
     },

@@ -57,6 +57,8 @@ impl Engine {
                 let places = self.groups.known(number).retries.range((start, Bound::Unbounded));
                 Seen::Retries(number, places.take(limit).map(|(place, _)| *place).collect())
             }
+            Inspect::Job(number) => Seen::Job(self.jobs.find(number)?),
+            Inspect::Jobs { before, limit } => Seen::Jobs(self.jobs.page(before, limit)),
             Inspect::Clients { after, limit } => Seen::Clients(self.sessions.list(after, limit)),
             Inspect::Whereabouts { topic, offset } => {
                 Seen::Whereabouts(self.whereabouts(turn, topic, offset)?)

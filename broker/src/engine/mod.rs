@@ -16,6 +16,7 @@ mod effect;
 mod groups;
 mod input;
 mod inspect;
+mod jobs;
 mod leases;
 mod ordering;
 mod position;
@@ -100,6 +101,7 @@ pub struct Engine {
     schedule: publish::Schedule,
     sessions: sessions::Sessions,
     audit: audit::AuditLog,
+    jobs: jobs::Jobs,
     timers: timers::Timers,
     /// Pages of queues that this turn may still read ahead.
     pages_left: usize,
@@ -150,7 +152,7 @@ impl Engine {
         })
     }
 
-    /// What is due: checks, retries, leases, schedules, removals; bounded, see [`Engine::next_wake`].
+    /// What is due: checks, retries, leases, schedules, jobs, removals; bounded, see [`Engine::next_wake`].
     pub fn fire(&mut self, now: Now, turn: &mut Turn<'_>) {
         let limits = self.settings.limits;
         self.fail_lost(now, turn, limits.lost_leases_per_turn_max);
@@ -159,6 +161,7 @@ impl Engine {
         let released = self.release_scheduled(now, turn, limits.timers_per_turn_max);
         self.absorb(turn, released);
         self.bury_doomed(now, turn, limits.timers_per_turn_max);
+        self.step_jobs(now, turn);
         let asked = self.pump_checks(now, turn, limits.timers_per_turn_max);
         self.absorb(turn, asked);
         let trimmed = self.trim_topics(now, turn, limits.removals_per_turn_max);
@@ -298,7 +301,7 @@ impl Engine {
         let (ids, decided) = (self.deduplication.next_at(), self.transactions.next_at());
         let stored = [self.schedule.next_at(), ids, decided, self.audit.next_at()];
         let stored = stored.into_iter().flatten().map(|at_ms| at_ms.saturating_sub(now.unix_ms));
-        stored.chain(self.timers.next_in(now)).min()
+        stored.chain(self.timers.next_in(now)).chain(self.jobs.next_in(now)).min()
     }
 
     /// Goes on where `before` was: for an engine that was recovered within one claim. Tokens that were given are not given

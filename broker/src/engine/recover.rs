@@ -10,6 +10,7 @@ use escrow_storage::{KeyRange, Read, ReadError, Room};
 use super::audit::AuditLog;
 use super::checks::{Kinds, Questions};
 use super::groups::{Group, Groups, Retrying};
+use super::jobs::Jobs;
 use super::position::{Candidate, Position};
 use super::publish::{Deduplication, Schedule};
 use super::sabotage::{Fault, planted};
@@ -50,6 +51,7 @@ impl Engine {
             deduplication: Deduplication::new(retention.ids_ms, retention.ids_max),
             schedule: Schedule::default(),
             sessions: Sessions::default(),
+            jobs: Jobs::default(),
             audit: AuditLog::new(retention.audit_ms, retention.audit_max),
             timers: Timers::default(),
             pages_left: 0,
@@ -67,6 +69,7 @@ impl Engine {
         engine.recover_memories(view)?;
         engine.recover_schedule(view)?;
         engine.recover_audit(view)?;
+        engine.recover_jobs(now, view)?;
         let recovered = Recovered {
             topics: engine.topics.by_number.len(),
             groups: engine.groups.by_number.len(),
@@ -279,7 +282,7 @@ impl Engine {
     }
 
     /// Every record of a keyspace, in order; damaged ones are reported and passed over.
-    fn each_record<R: Record>(
+    pub(super) fn each_record<R: Record>(
         &mut self,
         view: &dyn Read,
         space: u8,

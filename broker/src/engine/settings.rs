@@ -182,6 +182,8 @@ pub struct EngineLimits {
     pub timers_per_turn_max: usize,
     /// Leases of lost consumers counted as failed in one turn. Default 4,096: more than a client holds unless told to.
     pub lost_leases_per_turn_max: usize,
+    /// Jobs under way at the same time, paused ones included. Default 8.
+    pub jobs_max: usize,
     /// Finished messages removed in one turn. Default 1,024.
     pub removals_per_turn_max: usize,
 }
@@ -200,6 +202,7 @@ impl Default for EngineLimits {
             deliveries_per_turn_max: 2_048,
             timers_per_turn_max: 1_024,
             lost_leases_per_turn_max: 4_096,
+            jobs_max: 8,
             removals_per_turn_max: 1_024,
         }
     }

@@ -6,7 +6,6 @@ use escrow_protocol::v1;
 use escrow_protocol::v1::admin_service_server::AdminService;
 use escrow_protocol::{GroupName, Offset};
 use futures::{Stream, StreamExt as _};
-use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -18,8 +17,9 @@ use super::wire::group::{group_settings, group_to_wire, topic_settings, topic_to
 use super::wire::message::{message_id, stored_to_wire};
 use super::wire::transaction::{decision, transaction_id, transaction_to_wire, which};
 use super::{Edge, answer};
-use crate::engine::{Command, GroupView, Refusal};
-use crate::service::{DeadLetterFilter, Operator, Page, Resolved, Resolving, Service};
+use crate::engine::{Command, GroupView, JobOrder, Refusal};
+use crate::records::JobKind;
+use crate::service::{DeadLetterFilter, Operator, Page, Service};
 
 /// See the module.
 pub(super) struct Admin {
@@ -47,20 +47,27 @@ impl Admin {
         answer(self.service.change_group(command, operator).await.map(|group| self.group(group)))
     }
 
-    async fn resolve(
+    async fn start_job(
         &self,
         filter: Option<v1::DeadLetterFilter>,
-        resolving: Resolving,
+        kind: JobKind,
         rate: u32,
         dry_run: bool,
         operator: Operator,
-    ) -> Answer<Answers<v1::DeadLetterResult>> {
+    ) -> Answer<v1::Job> {
         let (filter, group) = self.edge.checked(wire::dead_letter_filter(filter).and_then(of_one_group))?;
-        let results = self.service.resolve(filter, group, resolving, rate, dry_run, operator).await;
-        let results: mpsc::Receiver<Result<Resolved, Refusal>> = results.map_err(status_of)?;
-        let results = ReceiverStream::new(results)
-            .map(|resolved| resolved.map(wire::resolved_to_wire).map_err(status_of));
-        Ok(Response::new(Box::pin(results)))
+        let job = self.service.start_job((group, kind, filter.letters), rate, dry_run, operator).await;
+        answer(job.map(wire::job_to_wire))
+    }
+
+    async fn order_job(
+        &self,
+        number: u64,
+        order: JobOrder,
+        operator: Option<v1::Operator>,
+    ) -> Answer<v1::Job> {
+        let operator = self.edge.checked(wire::operator(operator))?;
+        answer(self.service.order_job(number, order, operator).await.map(wire::job_to_wire))
     }
 }
 
@@ -84,8 +91,6 @@ fn paged<T, U>(paged: crate::service::Paged<T>, each: impl FnMut(T) -> U) -> (Ve
 
 #[tonic::async_trait]
 impl AdminService for Admin {
-    type RedriveDeadLettersStream = Answers<v1::DeadLetterResult>;
-    type DiscardDeadLettersStream = Answers<v1::DeadLetterResult>;
     type BackupStoreStream = Answers<v1::BackupChunk>;
 
     async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Answer<v1::GetStatusResponse> {
@@ -322,23 +327,72 @@ impl AdminService for Admin {
         answer(self.service.dead_letter(group, Offset(request.offset)).await.map(wire::dead_letter_to_wire))
     }
 
-    async fn redrive_dead_letters(
-        &self,
-        request: Request<v1::RedriveDeadLettersRequest>,
-    ) -> Answer<Self::RedriveDeadLettersStream> {
+    async fn redrive_dead_letters(&self, request: Request<v1::RedriveDeadLettersRequest>) -> Answer<v1::Job> {
         let request = request.into_inner();
         let to = self.edge.checked(super::wire::fields::name_option("to_topic", &request.to_topic))?;
         let operator = self.edge.checked(wire::operator(request.operator))?;
-        self.resolve(request.filter, Resolving::Redrive(to), request.rate, request.dry_run, operator).await
+        let kind = to.map_or(JobKind::Redrive, JobKind::RedriveTo);
+        self.start_job(request.filter, kind, request.rate, request.dry_run, operator).await
     }
 
-    async fn discard_dead_letters(
-        &self,
-        request: Request<v1::DiscardDeadLettersRequest>,
-    ) -> Answer<Self::DiscardDeadLettersStream> {
+    async fn discard_dead_letters(&self, request: Request<v1::DiscardDeadLettersRequest>) -> Answer<v1::Job> {
         let request = request.into_inner();
         let operator = self.edge.checked(accountable_unless(request.dry_run, request.operator))?;
-        self.resolve(request.filter, Resolving::Discard, 0, request.dry_run, operator).await
+        self.start_job(request.filter, JobKind::Discard, 0, request.dry_run, operator).await
+    }
+
+    async fn edit_dead_letter(
+        &self,
+        request: Request<v1::EditDeadLetterRequest>,
+    ) -> Answer<v1::EditDeadLetterResponse> {
+        let request = request.into_inner();
+        let group = self.edge.checked(group_name("group", &request.group))?;
+        let to = self.edge.checked(super::wire::fields::name_option("to_topic", &request.to_topic))?;
+        let replaced = request.replace_headers.then_some(request.headers);
+        let edit = self.edge.checked(self.edge.checks.edit(request.body, replaced))?;
+        let operator = self.edge.checked(accountable_unless(request.dry_run, request.operator))?;
+        let edited = self.service.edit_dead_letter(
+            (group, Offset(request.offset)),
+            to,
+            edit,
+            request.dry_run,
+            operator,
+        );
+        answer(edited.await.map(|(copy, topic)| v1::EditDeadLetterResponse {
+            message_id: super::wire::message::id_to_wire(copy),
+            topic: topic.to_string(),
+        }))
+    }
+
+    async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Answer<v1::ListJobsResponse> {
+        answer(self.service.jobs(wire::page(request.into_inner().page)).await.map(|page| {
+            let (jobs, next_cursor) = paged(page, wire::job_to_wire);
+            v1::ListJobsResponse { jobs, next_cursor }
+        }))
+    }
+
+    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Answer<v1::GetJobResponse> {
+        let request = request.into_inner();
+        let job = self.service.job(request.job_id).await.map_err(status_of)?;
+        answer(self.service.job_failures(request.job_id, wire::page(request.page)).await.map(|page| {
+            let (failures, next_cursor) = paged(page, wire::failure_to_wire);
+            v1::GetJobResponse { job: Some(wire::job_to_wire(job)), failures, next_cursor }
+        }))
+    }
+
+    async fn pause_job(&self, request: Request<v1::PauseJobRequest>) -> Answer<v1::Job> {
+        let request = request.into_inner();
+        self.order_job(request.job_id, JobOrder::Pause, request.operator).await
+    }
+
+    async fn resume_job(&self, request: Request<v1::ResumeJobRequest>) -> Answer<v1::Job> {
+        let request = request.into_inner();
+        self.order_job(request.job_id, JobOrder::Resume, request.operator).await
+    }
+
+    async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Answer<v1::Job> {
+        let request = request.into_inner();
+        self.order_job(request.job_id, JobOrder::Cancel, request.operator).await
     }
 
     async fn list_audit(&self, request: Request<v1::ListAuditRequest>) -> Answer<v1::ListAuditResponse> {

@@ -22,6 +22,7 @@ pub(super) fn code_of(reason: Reason) -> Code {
         | Reason::UnknownTransaction
         | Reason::UnknownMessage
         | Reason::UnknownDeadLetter
+        | Reason::UnknownJob
         | Reason::UnknownSubscription => Code::NotFound,
         Reason::TopicExists
         | Reason::GroupExists
@@ -34,6 +35,7 @@ pub(super) fn code_of(reason: Reason) -> Code {
         | Reason::ReservedTopic
         | Reason::InUse
         | Reason::NotParked
+        | Reason::JobEnded
         | Reason::NotUndecided => Code::FailedPrecondition,
         Reason::WrongGroup => Code::PermissionDenied,
         Reason::OffsetOutOfRange => Code::OutOfRange,

@@ -49,10 +49,18 @@ verbs! {
     TransactionRollback "tx.rollback",
     /// A scheduled message was cancelled.
     ScheduledCancel "scheduled.cancel",
-    /// A dead letter was sent again.
+    /// A dead letter was sent again, or a job that does so was started.
     DeadLetterRedrive "dlq.redrive",
-    /// A dead letter was given up.
+    /// A dead letter was given up, or a job that does so was started.
     DeadLetterDiscard "dlq.discard",
+    /// A dead letter was sent again as a new message that is otherwise.
+    DeadLetterEdit "dlq.edit",
+    /// A job was told to wait.
+    JobPause "job.pause",
+    /// A job was told to go on.
+    JobResume "job.resume",
+    /// A job was ended.
+    JobCancel "job.cancel",
 }
 
 impl AuditVerb {

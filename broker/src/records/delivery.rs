@@ -250,6 +250,11 @@ impl DeadReason {
             Self::Damaged => "DAMAGED",
         }
     }
+
+    /// The reason with this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
 }
 
 /// A dead letter: all that is known of the failure. The message itself stays where it is.

@@ -53,6 +53,12 @@ pub mod space {
     pub const SCHEDULED: u8 = 0x12;
     /// Operations by hand in their order.
     pub const AUDIT: u8 = 0x13;
+    /// Jobs by number: what they were told to do.
+    pub const JOB: u8 = 0x14;
+    /// How far each job has come.
+    pub const JOB_PROGRESS: u8 = 0x15;
+    /// What jobs could not do.
+    pub const JOB_FAILURE: u8 = 0x16;
 }
 
 fn key(space: u8, parts: &[&[u8]]) -> Bytes {
@@ -267,6 +273,36 @@ pub fn audit(number: u64) -> Bytes {
 /// What [`audit`] wrote.
 pub fn audit_of(key: &[u8]) -> Option<u64> {
     u64_at(key, 1)
+}
+
+/// `14 number`
+pub fn job(number: u64) -> Bytes {
+    key(space::JOB, &[&number.to_be_bytes()])
+}
+
+/// What [`job`] and [`job_progress`] wrote.
+pub fn job_of(key: &[u8]) -> Option<u64> {
+    u64_at(key, 1)
+}
+
+/// `15 number`
+pub fn job_progress(number: u64) -> Bytes {
+    key(space::JOB_PROGRESS, &[&number.to_be_bytes()])
+}
+
+/// `16 number offset`: of the dead letter.
+pub fn job_failure(number: u64, offset: Offset) -> Bytes {
+    key(space::JOB_FAILURE, &[&number.to_be_bytes(), &offset.0.to_be_bytes()])
+}
+
+/// What [`job_failure`] wrote: the offset.
+pub fn job_failure_of(key: &[u8]) -> Option<Offset> {
+    u64_at(key, 9).map(Offset)
+}
+
+/// All failures of a job.
+pub fn job_failures(number: u64) -> KeyRange {
+    KeyRange::prefix(&key(space::JOB_FAILURE, &[&number.to_be_bytes()]))
 }
 
 /// The hash a business key is filed under: FNV-1a, 64 bits (whoever looks one up compares the key itself).

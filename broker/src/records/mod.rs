@@ -5,6 +5,7 @@
 mod audit;
 mod codec;
 mod delivery;
+mod job;
 pub mod keys;
 mod message;
 mod naming;
@@ -15,6 +16,7 @@ pub use codec::{DecodeError, Reader, Record, Writer};
 pub use delivery::{
     Attempt, AttemptKind, DeadLetter, DeadPlace, DeadReason, Progress, QueueEntry, Resolution, Retry,
 };
+pub use job::{JobFailure, JobKind, JobPlan, JobProgress, JobState, LetterFilter};
 pub use keys::{GroupNumber, TopicNumber};
 pub use message::{Fate, Message, Place, Remembered, Standing, Stub};
 pub use naming::{

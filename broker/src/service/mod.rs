@@ -6,6 +6,7 @@ mod audit;
 mod clients;
 mod dead_letters;
 mod groups;
+mod jobs;
 mod messages;
 mod pages;
 mod retries;
@@ -30,7 +31,7 @@ use crate::engine::{Command, Input, Inspect, Refusal, Reply, Seen};
 
 pub use crate::engine::Operator;
 pub use audit::{AuditFilter, AuditView};
-pub use dead_letters::{DeadLetterFilter, DeadLetterView, Resolved, Resolving};
+pub use dead_letters::{DeadLetterFilter, DeadLetterView};
 pub use groups::Sought;
 pub use messages::StoredMessage;
 pub use pages::{Page, Paged};

@@ -80,6 +80,7 @@ async fn every_form_that_does_something_asks_for_the_token() {
         "/dead-letters/of/billing/redrive".to_owned(),
         "/dead-letters/of/billing/discard".to_owned(),
         "/dead-letters/jobs/1".to_owned(),
+        "/dead-letters/of/billing/0/edit".to_owned(),
         "/store/verify".to_owned(),
     ] {
         scene.answer(form(path, &BY)).await.expect(403);
@@ -187,8 +188,34 @@ async fn dead_letters_are_redriven_as_a_job_with_a_result_for_each() {
     // Again: each is answered, and refused, for it is there no more.
     let started = scene.answer(form("/dead-letters/of/billing/redrive", &base)).await.expect(303);
     let page = ended(&scene, started.header("location").unwrap()).await;
-    assert!(page.text.contains("no such dead letter"), "{}", page.text);
+    assert!(page.text.contains("has no dead letter at"), "{}", page.text);
     assert!(scene.page("/dead-letters/jobs").await.text.contains("Ada 王"));
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_edited_and_sent_as_a_new_message_that_names_it() {
+    let scene = Scene::set().await;
+    let path = "/dead-letters/of/billing/0/edit";
+    let (body, headers) = (("body", "{\"order\":\r\n42}"), ("headers", "note: mended\r\ncurrency: EUR"));
+    let topic = ("to_topic", "order-paid");
+    scene.send(path, &[body, headers, topic, ("operator", "ada")]).await.expect(422);
+    scene.send(path, &[body, ("headers", "nonsense"), topic, BY[0], BY[1]]).await.expect(400);
+    scene.send(path, &[body, headers, ("to_topic", "billing.dlq"), BY[0], BY[1]]).await.expect(409);
+    scene.send(path, &[body, ("headers", "escrow-redriven-from: me"), topic, BY[0], BY[1]]).await.expect(400);
+    assert_eq!(dead(&scene).await, 3);
+    let done = scene.send(path, &[body, headers, topic, BY[0], BY[1]]).await.expect(303);
+    let at = done.header("location").unwrap().trim_end_matches("?done=1").to_owned();
+    let new = scene.answer(get(format!("/api/v1{at}"))).await.expect(200).json();
+    assert_eq!(
+        (&new["message"]["body"], &new["message"]["key"]),
+        (&"{\"order\":\n42}".into(), &"order-42".into())
+    );
+    let named: Vec<_> =
+        new["message"]["headers"].as_array().unwrap().iter().map(|h| h["value"].clone()).collect();
+    assert_eq!(named, ["mended", "EUR", scene.message.as_str()]);
+    assert_eq!(dead(&scene).await, 2);
+    scene.answer(get(path)).await.expect(404);
+    assert!(scene.page("/audit?verb=dlq.edit").await.text.contains("billing/0"));
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ async fn every_operation_of_the_table_answers_and_is_in_the_document() {
             .replace("{message_id}", "01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d")
             .replace("{transaction_id}", "tx-0-1")
             .replace("{offset}", "0")
+            .replace("{job_id}", "1")
             .replace("{name}", "nobody")
             .replace("{group}", "nobody");
         let ask = match operation.verb.as_str() {
@@ -144,7 +145,7 @@ async fn a_transaction_is_listed_shown_and_decided() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_filtered_paged_and_redriven_line_by_line() {
+async fn dead_letters_are_filtered_paged_and_redriven_as_a_job() {
     let harness = Harness::start().await;
     let address = harness.broker.http_addr();
     let mut consumer = harness.consumer_session("billing", "order-paid").await;
@@ -171,12 +172,20 @@ async fn dead_letters_are_filtered_paged_and_redriven_line_by_line() {
     assert_eq!((&shown["message"]["body"], &shown["attempts"][0]["error"]), (&json!("bad"), &json!("never")));
 
     let redrive = json!({ "filter": { "group": "billing", "offsets": [0, 7] }, "operator": by() });
-    let answer = call("POST", at("/dead-letters/redrive"), redrive).of(address).await.expect(200);
-    assert_eq!(answer.header("content-type"), Some("application/jsonl"));
-    let lines: Vec<Value> = answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((lines.len(), &lines[0]["fault"]), (2, &Value::Null));
-    assert_eq!(lines[1]["fault"]["reason"], "UNKNOWN_DEAD_LETTER");
-    assert_eq!(lines[1]["fault"]["code"], "NOT_FOUND");
+    let job = call("POST", at("/dead-letters/redrive"), redrive).of(address).await.expect(200).json();
+    assert_eq!((&job["job_id"], &job["total"], &job["kind"]), (&json!(1), &json!(2), &json!("REDRIVE")));
+    let ended = loop {
+        let job = get(at("/jobs/1")).of(address).await.expect(200).json();
+        if job["job"]["state"] == "DONE" {
+            break job;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((&ended["job"]["done"], &ended["job"]["failed"]), (&json!(1), &json!(1)));
+    assert_eq!(ended["failures"][0]["fault"]["reason"], "UNKNOWN_DEAD_LETTER");
+    assert_eq!(ended["failures"][0]["offset"], 7);
+    call("POST", at("/jobs/1/pause"), json!({})).of(address).await.expect(409);
+    get(at("/jobs/2")).of(address).await.expect(404);
 }
 
 #[tokio::test]

@@ -35,12 +35,16 @@ async fn make_dead_letters(harness: &Harness, group: &str, topic: &str, count: u
     }
 }
 
-async fn collect<T>(mut stream: tonic::Streaming<T>) -> Vec<T> {
-    let mut items = Vec::new();
-    while let Some(item) = stream.message().await.unwrap() {
-        items.push(item);
+/// The job once it has ended, and what it could not do.
+async fn ended(harness: &Harness, job: v1::Job) -> v1::GetJobResponse {
+    loop {
+        let request = v1::GetJobRequest { job_id: job.job_id, page: None };
+        let answer = harness.admin().get_job(request).await.unwrap().into_inner();
+        if answer.job.as_ref().unwrap().ended_at_ms > 0 {
+            return answer;
+        }
+        tokio::task::yield_now().await;
     }
-    items
 }
 
 fn of_group(group: &str) -> Option<v1::DeadLetterFilter> {
@@ -328,48 +332,70 @@ async fn dead_letters_are_redriven_to_the_failing_group() {
         ..Default::default()
     };
     for dry_run in [true, false] {
-        let results = collect(admin.redrive_dead_letters(redrive(dry_run)).await.unwrap().into_inner()).await;
-        assert_eq!(results.iter().map(|result| result.offset).collect::<Vec<_>>(), [0, 1, 2]);
-        assert!(results.iter().all(|result| result.fault.is_none() && result.message_id.len() == 16));
+        let job = admin.redrive_dead_letters(redrive(dry_run)).await.unwrap().into_inner();
+        assert_eq!((job.total, job.filter.as_ref().unwrap().group.as_str()), (3, "g"));
+        let job = ended(&harness, job).await.job.unwrap();
+        assert_eq!((job.state(), job.done, job.failed, job.left), (v1::JobState::Done, 3, 0, 0));
+        let request = v1::ListDeadLettersRequest { page: whole(), filter: of_group("g") };
+        let left = admin.list_dead_letters(request).await.unwrap().into_inner().dead_letters;
+        assert_eq!(left.len(), if dry_run { 3 } else { 0 });
     }
     let mut consumer = harness.consumer_session("g", "t").await;
     consumer.credit(3).await;
     assert_eq!(consumer.deliveries(3).await.len(), 3);
-    let nothing = collect(admin.redrive_dead_letters(redrive(false)).await.unwrap().into_inner()).await;
-    assert!(nothing.is_empty());
+    let nothing = admin.redrive_dead_letters(redrive(false)).await.unwrap().into_inner();
+    assert_eq!(ended(&harness, nothing).await.job.unwrap().done, 0);
+    let listed = admin.list_jobs(v1::ListJobsRequest { page: whole() }).await.unwrap().into_inner().jobs;
+    assert_eq!(listed.iter().map(|job| job.job_id).collect::<Vec<_>>(), [3, 2, 1]);
 }
 
 #[tokio::test]
-async fn chosen_dead_letters_are_discarded_each_with_a_result() {
+async fn chosen_dead_letters_are_discarded_and_what_was_refused_is_said() {
     let harness = Harness::start().await;
     make_dead_letters(&harness, "g", "t", 3).await;
     let mut admin = harness.admin();
     let filter = v1::DeadLetterFilter { group: "g".to_owned(), offsets: vec![1, 8], ..Default::default() };
     let request =
         v1::DiscardDeadLettersRequest { filter: Some(filter), dry_run: false, operator: operator() };
-    let results = collect(admin.discard_dead_letters(request).await.unwrap().into_inner()).await;
-    let reasons: Vec<_> =
-        results.iter().map(|result| result.fault.as_ref().map(|fault| fault.reason.as_str())).collect();
-    assert_eq!(reasons, [None, Some("UNKNOWN_DEAD_LETTER")]);
+    let job = admin.discard_dead_letters(request).await.unwrap().into_inner();
+    let ended = ended(&harness, job).await;
+    let job = ended.job.unwrap();
+    assert_eq!((job.kind(), job.total, job.done, job.failed), (v1::JobKind::Discard, 2, 1, 1));
+    let failures: Vec<_> = ended
+        .failures
+        .iter()
+        .map(|failure| (failure.offset, failure.fault.as_ref().unwrap().reason.as_str()))
+        .collect();
+    assert_eq!(failures, [(8, "UNKNOWN_DEAD_LETTER")]);
     let request = v1::ListDeadLettersRequest { page: whole(), filter: of_group("g") };
     let left = admin.list_dead_letters(request).await.unwrap().into_inner().dead_letters;
     assert_eq!(left.iter().map(|dead| dead.offset).collect::<Vec<_>>(), [0, 2]);
 }
 
 #[tokio::test]
-async fn a_job_that_nobody_listens_to_ends() {
+async fn a_job_is_paused_resumed_and_cancelled_and_not_once_it_has_ended() {
     let harness = Harness::start().await;
     make_dead_letters(&harness, "g", "t", 5).await;
     let request = v1::RedriveDeadLettersRequest {
         filter: of_group("g"),
-        // One in a second: the second would come long after this test.
+        // One in a second: it does not end within this test.
         rate: 1,
         operator: operator(),
         ..Default::default()
     };
-    let mut results = harness.admin().redrive_dead_letters(request).await.unwrap().into_inner();
-    assert_eq!(results.message().await.unwrap().unwrap().offset, 0);
-    drop(results);
+    let mut admin = harness.admin();
+    let job_id = admin.redrive_dead_letters(request).await.unwrap().into_inner().job_id;
+    let pause = v1::PauseJobRequest { job_id, operator: operator() };
+    assert_eq!(admin.pause_job(pause).await.unwrap().into_inner().state(), v1::JobState::Paused);
+    let resume = v1::ResumeJobRequest { job_id, operator: operator() };
+    assert_eq!(admin.resume_job(resume).await.unwrap().into_inner().state(), v1::JobState::Running);
+    let cancel = v1::CancelJobRequest { job_id, operator: operator() };
+    let cancelled = admin.cancel_job(cancel.clone()).await.unwrap().into_inner();
+    assert_eq!((cancelled.state(), cancelled.left), (v1::JobState::Cancelled, 0));
+    let again = admin.cancel_job(cancel).await.unwrap_err();
+    assert_refused(&again, Code::FailedPrecondition, "JOB_ENDED", None);
+    let unknown = admin.get_job(v1::GetJobRequest { job_id: 99, page: None }).await.unwrap_err();
+    assert_refused(&unknown, Code::NotFound, "UNKNOWN_JOB", None);
     harness.broker.shutdown().await.unwrap();
 }
 

@@ -2505,14 +2505,140 @@ pub struct DiscardDeadLettersRequest {
     pub operator: ::core::option::Option<Operator>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct DeadLetterResult {
+pub struct EditDeadLetterRequest {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub offset: u64,
+    /// Empty: the topic it came from.
+    #[prost(string, tag = "3")]
+    pub to_topic: ::prost::alloc::string::String,
+    /// Absent: as it was.
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    pub body: ::core::option::Option<::prost::bytes::Bytes>,
+    /// The headers below are all that it has; else it keeps those it had.
+    #[prost(bool, tag = "5")]
+    pub replace_headers: bool,
+    #[prost(message, repeated, tag = "6")]
+    pub headers: ::prost::alloc::vec::Vec<Header>,
+    #[prost(bool, tag = "7")]
+    pub dry_run: bool,
+    #[prost(message, optional, tag = "8")]
+    pub operator: ::core::option::Option<Operator>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EditDeadLetterResponse {
+    /// The new message.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub message_id: ::prost::bytes::Bytes,
+    /// Where it is (or would be) visible.
+    #[prost(string, tag = "2")]
+    pub topic: ::prost::alloc::string::String,
+}
+/// A redrive or discard of many dead letters.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Job {
+    #[prost(uint64, tag = "1")]
+    pub job_id: u64,
+    #[prost(enumeration = "JobKind", tag = "2")]
+    pub kind: i32,
+    #[prost(message, optional, tag = "3")]
+    pub filter: ::core::option::Option<DeadLetterFilter>,
+    /// Empty: to the failing group only.
+    #[prost(string, tag = "4")]
+    pub to_topic: ::prost::alloc::string::String,
+    /// Per second; 0: as fast as it goes.
+    #[prost(uint32, tag = "5")]
+    pub rate: u32,
+    /// Only says what would happen.
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+    #[prost(message, optional, tag = "7")]
+    pub operator: ::core::option::Option<Operator>,
+    #[prost(int64, tag = "8")]
+    pub created_at_ms: i64,
+    #[prost(enumeration = "JobState", tag = "9")]
+    pub state: i32,
+    /// Dead letters there were to look at.
+    #[prost(uint64, tag = "10")]
+    pub total: u64,
+    /// Looked at so far; of these: done (or, in a dry run, would be), and refused. The others did not match.
+    #[prost(uint64, tag = "11")]
+    pub examined: u64,
+    #[prost(uint64, tag = "12")]
+    pub done: u64,
+    #[prost(uint64, tag = "13")]
+    pub failed: u64,
+    /// Still to be looked at.
+    #[prost(uint64, tag = "14")]
+    pub left: u64,
+    /// 0: not yet.
+    #[prost(int64, tag = "15")]
+    pub ended_at_ms: i64,
+    /// Why it could not go on.
+    #[prost(string, tag = "16")]
+    pub fault: ::prost::alloc::string::String,
+}
+/// A dead letter with which a job could not do what it should.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct JobFailure {
     #[prost(uint64, tag = "1")]
     pub offset: u64,
     #[prost(bytes = "bytes", tag = "2")]
     pub message_id: ::prost::bytes::Bytes,
-    /// Absent: done (or, in a dry run, would be).
+    /// Code, reason and text; without details.
     #[prost(message, optional, tag = "3")]
     pub fault: ::core::option::Option<Fault>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListJobsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub page: ::core::option::Option<Page>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListJobsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub jobs: ::prost::alloc::vec::Vec<Job>,
+    #[prost(string, tag = "2")]
+    pub next_cursor: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetJobRequest {
+    #[prost(uint64, tag = "1")]
+    pub job_id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub page: ::core::option::Option<Page>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetJobResponse {
+    #[prost(message, optional, tag = "1")]
+    pub job: ::core::option::Option<Job>,
+    /// By offset. The first 1000 are kept.
+    #[prost(message, repeated, tag = "2")]
+    pub failures: ::prost::alloc::vec::Vec<JobFailure>,
+    #[prost(string, tag = "3")]
+    pub next_cursor: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseJobRequest {
+    #[prost(uint64, tag = "1")]
+    pub job_id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub operator: ::core::option::Option<Operator>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeJobRequest {
+    #[prost(uint64, tag = "1")]
+    pub job_id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub operator: ::core::option::Option<Operator>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelJobRequest {
+    #[prost(uint64, tag = "1")]
+    pub job_id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub operator: ::core::option::Option<Operator>,
 }
 /// Which operations by hand.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2788,6 +2914,76 @@ impl TransactionFilter {
             "WAITING_FOR_CHECKER" => Some(Self::WaitingForChecker),
             "ONLY_PARKED" => Some(Self::OnlyParked),
             "DECIDED" => Some(Self::Decided),
+            _ => None,
+        }
+    }
+}
+/// What a job does with each dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum JobKind {
+    /// Sends it again.
+    Redrive = 0,
+    /// Gives it up.
+    Discard = 1,
+}
+impl JobKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Redrive => "REDRIVE",
+            Self::Discard => "DISCARD",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REDRIVE" => Some(Self::Redrive),
+            "DISCARD" => Some(Self::Discard),
+            _ => None,
+        }
+    }
+}
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum JobState {
+    /// It works.
+    Running = 0,
+    /// It waits to be told to go on.
+    Paused = 1,
+    /// It has been through all.
+    Done = 2,
+    /// A person ended it.
+    Cancelled = 3,
+    /// It could not go on.
+    Failed = 4,
+}
+impl JobState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Paused => "PAUSED",
+            Self::Done => "DONE",
+            Self::Cancelled => "CANCELLED",
+            Self::Failed => "FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RUNNING" => Some(Self::Running),
+            "PAUSED" => Some(Self::Paused),
+            "DONE" => Some(Self::Done),
+            "CANCELLED" => Some(Self::Cancelled),
+            "FAILED" => Some(Self::Failed),
             _ => None,
         }
     }
@@ -3422,14 +3618,11 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "GetDeadLetter"));
             self.inner.unary(req, path, codec).await
         }
-        /// Sends them again: one result for each, in a stream, at the rate asked for. Cancel the call to stop.
+        /// Starts a job that sends them again, at the rate asked for. It goes on whoever listens, also after a restart.
         pub async fn redrive_dead_letters(
             &mut self,
             request: impl tonic::IntoRequest<super::RedriveDeadLettersRequest>,
-        ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::DeadLetterResult>>,
-            tonic::Status,
-        > {
+        ) -> std::result::Result<tonic::Response<super::Job>, tonic::Status> {
             self.inner
                 .ready()
                 .await
@@ -3445,16 +3638,13 @@ pub mod admin_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "RedriveDeadLetters"));
-            self.inner.server_streaming(req, path, codec).await
+            self.inner.unary(req, path, codec).await
         }
-        /// Removes them for good.
+        /// Starts a job that removes them for good.
         pub async fn discard_dead_letters(
             &mut self,
             request: impl tonic::IntoRequest<super::DiscardDeadLettersRequest>,
-        ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::DeadLetterResult>>,
-            tonic::Status,
-        > {
+        ) -> std::result::Result<tonic::Response<super::Job>, tonic::Status> {
             self.inner
                 .ready()
                 .await
@@ -3470,7 +3660,144 @@ pub mod admin_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "DiscardDeadLetters"));
-            self.inner.server_streaming(req, path, codec).await
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sends one again as a new message that is otherwise; the dead letter ends as redriven in the same batch. The new message
+        /// names the old one in its header escrow-redriven-from.
+        pub async fn edit_dead_letter(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EditDeadLetterRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EditDeadLetterResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/EditDeadLetter",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "EditDeadLetter"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Newest first. The last 100 are kept.
+        pub async fn list_jobs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListJobsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListJobsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/ListJobs",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "ListJobs"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A job, and a page of what it could not do.
+        pub async fn get_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetJobRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetJobResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/GetJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "GetJob"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn pause_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PauseJobRequest>,
+        ) -> std::result::Result<tonic::Response<super::Job>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/PauseJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "PauseJob"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn resume_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResumeJobRequest>,
+        ) -> std::result::Result<tonic::Response<super::Job>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/ResumeJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "ResumeJob"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What it did by then stays done.
+        pub async fn cancel_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelJobRequest>,
+        ) -> std::result::Result<tonic::Response<super::Job>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/CancelJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "CancelJob"));
+            self.inner.unary(req, path, codec).await
         }
         /// What was done by hand, newest first.
         pub async fn list_audit(
@@ -3817,34 +4144,51 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::GetDeadLetterRequest>,
         ) -> std::result::Result<tonic::Response<super::DeadLetter>, tonic::Status>;
-        /// Server streaming response type for the RedriveDeadLetters method.
-        type RedriveDeadLettersStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::DeadLetterResult, tonic::Status>,
-            >
-            + std::marker::Send
-            + 'static;
-        /// Sends them again: one result for each, in a stream, at the rate asked for. Cancel the call to stop.
+        /// Starts a job that sends them again, at the rate asked for. It goes on whoever listens, also after a restart.
         async fn redrive_dead_letters(
             &self,
             request: tonic::Request<super::RedriveDeadLettersRequest>,
-        ) -> std::result::Result<
-            tonic::Response<Self::RedriveDeadLettersStream>,
-            tonic::Status,
-        >;
-        /// Server streaming response type for the DiscardDeadLetters method.
-        type DiscardDeadLettersStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::DeadLetterResult, tonic::Status>,
-            >
-            + std::marker::Send
-            + 'static;
-        /// Removes them for good.
+        ) -> std::result::Result<tonic::Response<super::Job>, tonic::Status>;
+        /// Starts a job that removes them for good.
         async fn discard_dead_letters(
             &self,
             request: tonic::Request<super::DiscardDeadLettersRequest>,
+        ) -> std::result::Result<tonic::Response<super::Job>, tonic::Status>;
+        /// Sends one again as a new message that is otherwise; the dead letter ends as redriven in the same batch. The new message
+        /// names the old one in its header escrow-redriven-from.
+        async fn edit_dead_letter(
+            &self,
+            request: tonic::Request<super::EditDeadLetterRequest>,
         ) -> std::result::Result<
-            tonic::Response<Self::DiscardDeadLettersStream>,
+            tonic::Response<super::EditDeadLetterResponse>,
             tonic::Status,
         >;
+        /// Newest first. The last 100 are kept.
+        async fn list_jobs(
+            &self,
+            request: tonic::Request<super::ListJobsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListJobsResponse>,
+            tonic::Status,
+        >;
+        /// A job, and a page of what it could not do.
+        async fn get_job(
+            &self,
+            request: tonic::Request<super::GetJobRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetJobResponse>, tonic::Status>;
+        async fn pause_job(
+            &self,
+            request: tonic::Request<super::PauseJobRequest>,
+        ) -> std::result::Result<tonic::Response<super::Job>, tonic::Status>;
+        async fn resume_job(
+            &self,
+            request: tonic::Request<super::ResumeJobRequest>,
+        ) -> std::result::Result<tonic::Response<super::Job>, tonic::Status>;
+        /// What it did by then stays done.
+        async fn cancel_job(
+            &self,
+            request: tonic::Request<super::CancelJobRequest>,
+        ) -> std::result::Result<tonic::Response<super::Job>, tonic::Status>;
         /// What was done by hand, newest first.
         async fn list_audit(
             &self,
@@ -5074,13 +5418,11 @@ pub mod admin_service_server {
                     struct RedriveDeadLettersSvc<T: AdminService>(pub Arc<T>);
                     impl<
                         T: AdminService,
-                    > tonic::server::ServerStreamingService<
-                        super::RedriveDeadLettersRequest,
-                    > for RedriveDeadLettersSvc<T> {
-                        type Response = super::DeadLetterResult;
-                        type ResponseStream = T::RedriveDeadLettersStream;
+                    > tonic::server::UnaryService<super::RedriveDeadLettersRequest>
+                    for RedriveDeadLettersSvc<T> {
+                        type Response = super::Job;
                         type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
+                            tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
@@ -5112,7 +5454,7 @@ pub mod admin_service_server {
                                 max_decoding_message_size,
                                 max_encoding_message_size,
                             );
-                        let res = grpc.server_streaming(method, req).await;
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -5122,13 +5464,11 @@ pub mod admin_service_server {
                     struct DiscardDeadLettersSvc<T: AdminService>(pub Arc<T>);
                     impl<
                         T: AdminService,
-                    > tonic::server::ServerStreamingService<
-                        super::DiscardDeadLettersRequest,
-                    > for DiscardDeadLettersSvc<T> {
-                        type Response = super::DeadLetterResult;
-                        type ResponseStream = T::DiscardDeadLettersStream;
+                    > tonic::server::UnaryService<super::DiscardDeadLettersRequest>
+                    for DiscardDeadLettersSvc<T> {
+                        type Response = super::Job;
                         type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
+                            tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
@@ -5160,7 +5500,277 @@ pub mod admin_service_server {
                                 max_decoding_message_size,
                                 max_encoding_message_size,
                             );
-                        let res = grpc.server_streaming(method, req).await;
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/EditDeadLetter" => {
+                    #[allow(non_camel_case_types)]
+                    struct EditDeadLetterSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::EditDeadLetterRequest>
+                    for EditDeadLetterSvc<T> {
+                        type Response = super::EditDeadLetterResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EditDeadLetterRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::edit_dead_letter(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EditDeadLetterSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/ListJobs" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListJobsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListJobsRequest>
+                    for ListJobsSvc<T> {
+                        type Response = super::ListJobsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListJobsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_jobs(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListJobsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/GetJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetJobSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GetJobRequest>
+                    for GetJobSvc<T> {
+                        type Response = super::GetJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/PauseJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct PauseJobSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::PauseJobRequest>
+                    for PauseJobSvc<T> {
+                        type Response = super::Job;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PauseJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::pause_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PauseJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/ResumeJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResumeJobSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ResumeJobRequest>
+                    for ResumeJobSvc<T> {
+                        type Response = super::Job;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResumeJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::resume_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResumeJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/CancelJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelJobSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::CancelJobRequest>
+                    for CancelJobSvc<T> {
+                        type Response = super::Job;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::cancel_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

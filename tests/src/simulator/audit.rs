@@ -32,6 +32,11 @@ impl World {
         let Seen::Status(status) = ask(self, Inspect::Status)? else { return Err("no status".into()) };
         self.model.is_its_status(view, &status).map_err(said)?;
 
+        let Seen::Jobs(jobs) = ask(self, Inspect::Jobs { before: None, limit: 1_000 })? else {
+            return Err("no jobs".into());
+        };
+        self.model.are_its_jobs(&jobs).map_err(said)?;
+
         let names: Vec<GroupName> = self.model.groups.values().map(|group| group.name.clone()).collect();
         for name in names {
             let Seen::Group(seen) = ask(self, Inspect::Group(name))? else { return Err("no group".into()) };

@@ -1,8 +1,8 @@
 //! The person at the console: decides, resumes and checks by hand, redrives and discards, seeks and pauses, cancels,
 //! makes and removes topics and groups; often too late, and sometimes about what does not exist.
 
-use escrow_broker::engine::{Command, Decide, Input, Operator, SeekTo, Start};
-use escrow_broker::records::{Decision, GroupSettings, Role, TransactionState};
+use escrow_broker::engine::{Command, Decide, Input, JobOrder, Operator, SeekTo, Start};
+use escrow_broker::records::{Decision, GroupSettings, JobKind, LetterFilter, Role, TransactionState};
 use escrow_protocol::{GroupName, MessageId, Offset, TopicName, TransactionId};
 
 use super::agenda::{Act, Asker};
@@ -46,7 +46,8 @@ impl World {
         match self.chance.below(100) {
             0..15 => self.decides_by_hand(),
             15..25 => self.resumes_or_checks(),
-            25..45 => self.redrives_or_discards(),
+            25..38 => self.redrives_or_discards(),
+            38..45 => self.has_jobs(),
             45..55 => self.seeks(),
             55..65 => self.pauses(),
             65..78 => self.cancels(),
@@ -125,7 +126,26 @@ impl World {
         }
         let elsewhere = self.chance.percent(25);
         let to = if elsewhere { Some(self.any_topic()) } else { None };
-        self.orders(Command::Redrive { group, offset, to, dry_run });
+        self.orders(Command::Redrive { group, offset, to, edit: None, dry_run });
+    }
+
+    fn has_jobs(&mut self) {
+        let known: Vec<u64> = self.model.jobs.keys().copied().collect();
+        if self.chance.percent(40)
+            && let Some(number) = self.chance.try_pick(&known)
+        {
+            let order =
+                *self.chance.pick(&[JobOrder::Pause, JobOrder::Resume, JobOrder::Resume, JobOrder::Cancel]);
+            return self.orders(Command::OrderJob(number, order));
+        }
+        let kind = match self.chance.below(10) {
+            0..6 => JobKind::Redrive,
+            6..8 => JobKind::RedriveTo(self.any_topic()),
+            _ => JobKind::Discard,
+        };
+        let (group, rate) = (self.any_group(), *self.chance.pick(&[0, 1, 7, 100]));
+        let (filter, dry_run) = (LetterFilter::default(), self.chance.percent(10));
+        self.orders(Command::StartJob { group, kind, filter, rate, dry_run });
     }
 
     fn any_topic(&mut self) -> TopicName {

@@ -1,17 +1,25 @@
 //! `escrow dlq`: see dead letters, send them again, or discard them.
 
-use escrow_protocol::v1;
-use futures::StreamExt;
-use tonic::Streaming;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use escrow_protocol::{MessageId, v1};
 
 use crate::cli::clock::past_ms;
 use crate::cli::confirm::{Caution, Resolve};
 use crate::cli::context::Global;
 use crate::cli::error::CliError;
-use crate::cli::output::{Printer, counted};
+use crate::cli::output::counted;
 use crate::cli::paging::Paging;
-use crate::cli::progress::Progress;
-use crate::cli::view::{DeadLetterResultView, DeadLetterView};
+use crate::cli::view::{DeadLetterView, JobView};
+
+use super::audit::{FileForm, Lines};
+use super::jobs;
+
+/// Headers that only the broker writes.
+const RESERVED_HEADER_PREFIX: &str = "escrow-";
+/// Dead letters listed at a time; their bodies are fetched one by one.
+const EXPORT_PAGE: u32 = 250;
 
 /// What can be done with dead letters.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -54,8 +62,45 @@ pub(crate) enum DlqVerb {
         /// Why, for the records.
         #[arg(long)]
         reason: Option<String>,
+        /// Start the job and do not wait for it; `escrow jobs show` looks at it.
+        #[arg(long)]
+        detach: bool,
         #[command(flatten)]
         caution: Caution,
+    },
+    /// Send a dead letter again as a new message with another body, headers or topic. It names the old one in its header
+    /// escrow-redriven-from.
+    #[command(after_help = "Examples:
+  escrow dlq edit billing 3 --body-file fixed.json --reason 'the amount was text'
+  escrow dlq edit billing 3 --header currency=EUR --to-topic order-paid-v2 --reason 'ticket 7' --dry-run")]
+    Edit {
+        /// The group.
+        group: String,
+        /// Its offset in the group's dead letters.
+        offset: u64,
+        #[command(flatten)]
+        changes: Changes,
+        /// Why, for the records.
+        #[arg(long, required_unless_present = "dry_run")]
+        reason: Option<String>,
+        #[command(flatten)]
+        caution: Caution,
+    },
+    /// Write all dead letters that match into a file, with bodies and attempts, oldest first.
+    #[command(after_help = "Examples:
+  escrow dlq export billing --to dead.jsonl
+  escrow dlq export billing --format csv --cause REJECTED --to - > dead.csv")]
+    Export {
+        /// The group.
+        group: String,
+        #[command(flatten)]
+        matching: Matching,
+        /// An object per line, or a table for a spreadsheet.
+        #[arg(long, value_enum, default_value_t = FileForm::Jsonl)]
+        format: FileForm,
+        /// The file; must not exist. `-`: stdout.
+        #[arg(long = "to", value_name = "FILE", default_value = "-")]
+        file: PathBuf,
     },
     /// Remove dead letters for good.
     #[command(after_help = "Examples:
@@ -67,6 +112,9 @@ pub(crate) enum DlqVerb {
         /// Why, for the records.
         #[arg(long, required_unless_present = "dry_run")]
         reason: Option<String>,
+        /// Start the job and do not wait for it; `escrow jobs show` looks at it.
+        #[arg(long)]
+        detach: bool,
         #[command(flatten)]
         caution: Caution,
     },
@@ -93,6 +141,59 @@ pub(crate) struct Matching {
     /// A part of their last error.
     #[arg(long, value_name = "TEXT")]
     error: Option<String>,
+}
+
+/// What the new message has otherwise.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Changes {
+    /// Its body. `-`: stdin.
+    #[arg(long, value_name = "FILE")]
+    body_file: Option<PathBuf>,
+    /// Its body, in words.
+    #[arg(long, conflicts_with = "body_file")]
+    body: Option<String>,
+    /// A header that is added, or replaced.
+    #[arg(long = "header", value_parser = header, value_name = "NAME=VALUE")]
+    headers: Vec<(String, String)>,
+    /// A header that is left out.
+    #[arg(long = "without-header", value_name = "NAME")]
+    without: Vec<String>,
+    /// The topic. Default: the one it came from.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TOPIC")]
+    to_topic: String,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = pair.ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl Changes {
+    fn read_body(&self) -> Result<Option<Vec<u8>>, CliError> {
+        let Some(file) = &self.body_file else { return Ok(self.body.clone().map(String::into_bytes)) };
+        let mut body = Vec::new();
+        if file == Path::new("-") {
+            std::io::stdin().read_to_end(&mut body)?;
+        } else {
+            let read = std::fs::read(file);
+            body = read.map_err(|error| CliError::failed(format!("{}: {error}", file.display())))?;
+        }
+        Ok(Some(body))
+    }
+
+    /// Those of the dead letter with these changes. The broker's own are written by the broker.
+    fn headers(&self, before: Vec<v1::Header>) -> Vec<v1::Header> {
+        let replaced = |name: &str| {
+            self.headers.iter().any(|(other, _)| other == name)
+                || self.without.iter().any(|other| other == name)
+        };
+        let kept = before
+            .into_iter()
+            .filter(|header| !replaced(&header.name) && !header.name.starts_with(RESERVED_HEADER_PREFIX));
+        let new = self.headers.iter().cloned().map(|(name, value)| v1::Header { name, value });
+        kept.chain(new).collect()
+    }
 }
 
 /// Which dead letters a verb is about: some offsets, or all that match.
@@ -142,11 +243,19 @@ pub(crate) async fn run(verb: DlqVerb, global: &Global) -> Result<(), CliError> 
             let dead = global.admin().await?.get_dead_letter(request).await?.into_inner();
             Ok(global.printer().one(&DeadLetterView::from(dead))?)
         }
-        DlqVerb::Redrive { which, to_topic, rate, reason, caution } => {
-            let how = How { to_topic, rate, reason };
+        DlqVerb::Redrive { which, to_topic, rate, reason, detach, caution } => {
+            let how = How { to_topic, rate, reason, detach };
             redrive(which.filter(), how, caution, global).await
         }
-        DlqVerb::Discard { which, reason, caution } => discard(which.filter(), reason, caution, global).await,
+        DlqVerb::Edit { group, offset, changes, reason, caution } => {
+            edit((group, offset), &changes, reason, caution, global).await
+        }
+        DlqVerb::Export { group, matching, format, file } => {
+            export(matching.filter(group, Vec::new()), format, &file, global).await
+        }
+        DlqVerb::Discard { which, reason, detach, caution } => {
+            discard(which.filter(), (reason, detach), caution, global).await
+        }
     }
 }
 
@@ -161,11 +270,74 @@ async fn ls(filter: v1::DeadLetterFilter, paging: Paging, global: &Global) -> Re
     paging.print(&mut global.printer(), &empty, fetch).await
 }
 
+async fn edit(
+    (group, offset): (String, u64),
+    changes: &Changes,
+    reason: Option<String>,
+    caution: Caution,
+    global: &Global,
+) -> Result<(), CliError> {
+    let mut admin = global.admin().await?;
+    let request = v1::GetDeadLetterRequest { group: group.clone(), offset };
+    let dead = admin.get_dead_letter(request).await?.into_inner();
+    let headers = changes.headers(dead.message.unwrap_or_default().headers);
+    let body = changes.read_body()?.map(Into::into);
+    let origin = dead.origin.unwrap_or_default().topic;
+    let topic = if changes.to_topic.is_empty() { &origin } else { &changes.to_topic };
+    let what = format!(
+        "send dead letter {offset} of group {group} as a new message to topic {topic}, for all its groups"
+    );
+    let resolve = caution.resolve(&what)?;
+    let request = v1::EditDeadLetterRequest {
+        group,
+        offset,
+        to_topic: changes.to_topic.clone(),
+        body,
+        replace_headers: true,
+        headers,
+        dry_run: resolve == Resolve::Rehearse,
+        operator: global.operator(reason.as_deref()),
+    };
+    let edited = admin.edit_dead_letter(request).await?.into_inner();
+    if resolve == Resolve::Rehearse {
+        return Ok(global.printer().done(&format!("this would {what}"))?);
+    }
+    let id = MessageId::from_slice(&edited.message_id).map(|id| id.to_string()).unwrap_or_default();
+    Ok(global.printer().done(&format!("sent as message {id} to topic {}", edited.topic))?)
+}
+
+async fn export(
+    filter: v1::DeadLetterFilter,
+    format: FileForm,
+    file: &Path,
+    global: &Global,
+) -> Result<(), CliError> {
+    let mut admin = global.admin().await?;
+    let mut lines = Lines::begin::<DeadLetterView>(format, file)?;
+    let mut cursor = String::new();
+    loop {
+        let page = Some(v1::Page { limit: EXPORT_PAGE, cursor });
+        let request = v1::ListDeadLettersRequest { page, filter: Some(filter.clone()) };
+        let answer = admin.list_dead_letters(request).await?.into_inner();
+        for listed in answer.dead_letters {
+            let request = v1::GetDeadLetterRequest { group: listed.group.clone(), offset: listed.offset };
+            // Resolved meanwhile, it stands here without its body.
+            let whole = admin.get_dead_letter(request).await.map_or(listed, tonic::Response::into_inner);
+            lines.write(&DeadLetterView::from(whole))?;
+        }
+        cursor = answer.next_cursor;
+        if cursor.is_empty() {
+            return lines.end();
+        }
+    }
+}
+
 /// How to send them again.
 struct How {
     to_topic: String,
     rate: u32,
     reason: Option<String>,
+    detach: bool,
 }
 
 async fn redrive(
@@ -187,14 +359,13 @@ async fn redrive(
         dry_run: resolve == Resolve::Rehearse,
         operator: global.operator(how.reason.as_deref()),
     };
-    let results = global.admin().await?.redrive_dead_letters(request).await?.into_inner();
-    let done = if resolve == Resolve::Rehearse { "would be redriven" } else { "redriven" };
-    print_results(results, done, &mut global.printer()).await
+    let job = global.admin().await?.redrive_dead_letters(request).await?.into_inner();
+    watch(job, how.detach, global).await
 }
 
 async fn discard(
     filter: v1::DeadLetterFilter,
-    reason: Option<String>,
+    (reason, detach): (Option<String>, bool),
     caution: Caution,
     global: &Global,
 ) -> Result<(), CliError> {
@@ -205,42 +376,20 @@ async fn discard(
         dry_run: resolve == Resolve::Rehearse,
         operator: global.operator(reason.as_deref()),
     };
-    let results = global.admin().await?.discard_dead_letters(request).await?.into_inner();
-    let done = if resolve == Resolve::Rehearse { "would be discarded" } else { "discarded" };
-    print_results(results, done, &mut global.printer()).await
+    let job = global.admin().await?.discard_dead_letters(request).await?.into_inner();
+    watch(job, detach, global).await
+}
+
+async fn watch(job: v1::Job, detach: bool, global: &Global) -> Result<(), CliError> {
+    if detach {
+        return Ok(global.printer().one(&JobView::from(job))?);
+    }
+    jobs::follow(job, global).await
 }
 
 fn extent(filter: &v1::DeadLetterFilter) -> String {
     match filter.offsets.len() {
         0 => "all matching dead letters".to_owned(),
         count => counted(count as u64, "dead letter"),
-    }
-}
-
-/// One line for each, as it comes; at the end how many were done, on stderr.
-async fn print_results(
-    mut results: Streaming<v1::DeadLetterResult>,
-    done: &str,
-    printer: &mut Printer,
-) -> Result<(), CliError> {
-    let progress = Progress::counting("dead letters");
-    let (mut good, mut refused) = (0_u64, 0_u64);
-    while let Some(result) = results.next().await {
-        let result = result?;
-        if result.fault.is_some() {
-            refused += 1;
-        } else {
-            good += 1;
-        }
-        printer.line(&DeadLetterResultView::new(result, done))?;
-        progress.advance(1);
-    }
-    progress.finish();
-    eprintln!("{good} {done}, {refused} refused");
-    match refused {
-        0 => Ok(()),
-        _ => {
-            Err(CliError::failed(format!("{} refused; see above for each", counted(refused, "dead letter"))))
-        }
     }
 }

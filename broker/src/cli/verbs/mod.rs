@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod completions;
 pub(crate) mod dlq;
 pub(crate) mod group;
+pub(crate) mod jobs;
 pub(crate) mod msg;
 pub(crate) mod publish;
 pub(crate) mod retry;

@@ -1,4 +1,4 @@
-//! A dead letter, and what became of it when it was redriven or discarded.
+//! A dead letter.
 
 use escrow_protocol::v1;
 
@@ -39,18 +39,6 @@ view! {
     }
 }
 
-view! {
-    /// What became of one dead letter.
-    DeadLetterResultView {
-        /// Its place in the group's dead letters.
-        offset: u64 = "OFFSET",
-        /// Its id.
-        message_id: String = "MESSAGE",
-        /// Done, or why not.
-        outcome: String = "OUTCOME",
-    }
-}
-
 impl From<v1::DeadLetter> for DeadLetterView {
     fn from(dead: v1::DeadLetter) -> Self {
         let origin = dead.origin.unwrap_or_default();
@@ -69,20 +57,6 @@ impl From<v1::DeadLetter> for DeadLetterView {
             redrives: dead.redrives,
             message: message.map(MessageView::from),
             attempts: dead.attempts.into_iter().map(AttemptView::from).collect(),
-        }
-    }
-}
-
-impl DeadLetterResultView {
-    /// What became of it; `done` is the word for success ("redriven", "would be discarded").
-    pub(crate) fn new(result: v1::DeadLetterResult, done: &str) -> Self {
-        Self {
-            offset: result.offset,
-            message_id: message_id(&result.message_id),
-            outcome: match result.fault {
-                None => done.to_owned(),
-                Some(fault) => format!("refused: {} ({})", fault.message, fault.reason),
-            },
         }
     }
 }

@@ -4,6 +4,7 @@ mod audit;
 mod client;
 mod dead_letter;
 mod group;
+mod job;
 mod message;
 mod retry;
 mod status;
@@ -13,8 +14,9 @@ mod transaction;
 
 pub(crate) use audit::AuditView;
 pub(crate) use client::ClientView;
-pub(crate) use dead_letter::{DeadLetterResultView, DeadLetterView};
+pub(crate) use dead_letter::DeadLetterView;
 pub(crate) use group::{GroupView, SeekView};
+pub(crate) use job::{JobDetailView, JobView};
 pub(crate) use message::{DeliveryView, PublishedView, ScheduledView, StoredMessageView, TraceView};
 pub(crate) use retry::RetryView;
 pub(crate) use status::StatusView;

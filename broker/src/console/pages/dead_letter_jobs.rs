@@ -1,21 +1,19 @@
 //! Redriving and discarding dead letters: what would happen, the job that does it, its progress and its results.
 
-use axum::http::StatusCode;
-use escrow_protocol::{GroupName, TopicName};
+use escrow_protocol::{GroupName, Offset, TopicName};
 use maud::{Markup, html};
 
 use super::super::confirm::{Confirm, carried};
-use super::super::jobs::{Job, Order, Plan, RESULTS_MAX, SHOWN_MAX, Standing};
-use super::super::parts::{Column, facts, field, section, table, table_or};
+use super::super::parts::{Column, facts, field, pager, section, table_or};
 use super::super::shell::{Place, Sheet};
 use super::super::show::{age, count, dead_reason, exact, key, message, or_none};
 use super::super::visit::{Visit, encoded};
 use super::super::words::{Words, fill};
 use super::super::{Answer, Desk, Outcome};
 use super::dead_letters::{FILTERS, filter_of};
-use crate::engine::Refusal;
-use crate::service::{DeadLetterFilter, DeadLetterView, Page, Resolving};
-use escrow_protocol::Reason;
+use crate::engine::{JobOrder, JobView, Refusal};
+use crate::records::{JobFailure, JobKind, JobState};
+use crate::service::{DeadLetterFilter, DeadLetterView, Operator, Page};
 
 /// Matches that the page before a job shows.
 const MATCHES_SHOWN: usize = 20;
@@ -35,7 +33,7 @@ struct Scope {
 async fn scope(desk: &Desk, visit: &Visit) -> Result<Scope, Refusal> {
     let group: GroupName = visit.part("group")?;
     let filter = filter_of(visit, Some(group.clone()))?;
-    if visit.said("selected").is_some() && filter.offsets.is_empty() {
+    if visit.said("selected").is_some() && filter.letters.offsets.is_empty() {
         return Err(Refusal::invalid("offset", visit.words().nothing_selected));
     }
     let of = desk.service.group(group.clone()).await?.dead_letters;
@@ -54,7 +52,7 @@ pub(in super::super) async fn redrive(desk: Desk, visit: Visit) -> Outcome {
     let to: Option<TopicName> = visit.optional("to_topic")?;
     let rate: u32 = visit.optional("rate")?.unwrap_or(0);
     let confirm = redriving(&visit, &scope);
-    start(&desk, &visit, scope, confirm, Resolving::Redrive(to), rate).await
+    start(&desk, &visit, scope, confirm, to.map_or(JobKind::Redrive, JobKind::RedriveTo), rate).await
 }
 
 pub(in super::super) async fn ask_discard(desk: Desk, visit: Visit) -> Outcome {
@@ -65,7 +63,7 @@ pub(in super::super) async fn ask_discard(desk: Desk, visit: Visit) -> Outcome {
 pub(in super::super) async fn discard(desk: Desk, visit: Visit) -> Outcome {
     let scope = scope(&desk, &visit).await?;
     let confirm = discarding(&visit, &scope);
-    start(&desk, &visit, scope, confirm, Resolving::Discard, 0).await
+    start(&desk, &visit, scope, confirm, JobKind::Discard, 0).await
 }
 
 async fn start(
@@ -73,17 +71,14 @@ async fn start(
     visit: &Visit,
     scope: Scope,
     confirm: Confirm,
-    resolving: Resolving,
+    kind: JobKind,
     rate: u32,
 ) -> Outcome {
     let dry_run = visit.field("dry_run").is_some();
     let Scope { group, filter, .. } = scope;
     let act = async |operator| {
-        let plan = Plan { group, filter, resolving, rate, dry_run, operator };
-        match desk.jobs.start(&desk.service, plan, visit.now_ms()).await? {
-            Some(id) => Ok(Some(format!("/dead-letters/jobs/{id}"))),
-            None => Err(Refusal::new(Reason::LimitReached, visit.words().job_full)),
-        }
+        let job = desk.service.start_job((group, kind, filter.letters), rate, dry_run, operator).await?;
+        Ok(Some(format!("/dead-letters/jobs/{}", job.number)))
     };
     confirm.carry_out(visit, act).await
 }
@@ -130,7 +125,7 @@ fn back(scope: &Scope) -> String {
 }
 
 fn touched(words: &'static Words, scope: &Scope) -> String {
-    match scope.filter.offsets.as_slice() {
+    match scope.filter.letters.offsets.as_slice() {
         [] => fill(words.dead_scope_all, &[("group", &scope.group), ("n", &count(scope.of))]),
         [one] => fill(words.dead_scope_one, &[("offset", &one.0)]),
         several => fill(words.dead_scope_selected, &[("n", &several.len())]),
@@ -186,6 +181,7 @@ fn matches(visit: &Visit, scope: &Scope) -> Markup {
 
 pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
+    let page = desk.service.jobs(visit.page()).await?;
     let columns = [
         Column::Number(words.jobs),
         Column::Text(words.actions),
@@ -193,121 +189,137 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
         Column::Text(words.state),
         Column::Number(words.job_ok),
         Column::Number(words.job_refused),
+        Column::Number(words.job_left),
         Column::Text(words.by_whom),
         Column::Text(words.reason),
         Column::Number(words.age),
     ];
-    let rows: Vec<_> = desk.jobs.all().iter().map(|job| job_row(&visit, job)).collect();
+    let rows: Vec<_> = page.items.iter().map(|job| job_row(&visit, job)).collect();
     let content = html! {
-        p.lead { (fill(words.jobs_help, &[("n", &SHOWN_MAX)])) }
+        p.lead { (words.jobs_help) }
         (table_or(words.jobs_empty, words.jobs, &columns, &rows))
+        (pager(&visit, page.next.as_deref()))
         p { a href="/dead-letters" { (words.dead_letters) } }
     };
     Ok(Sheet::new(Place::DeadLetters, words.jobs, content).live().into())
 }
 
-fn job_row(visit: &Visit, job: &Job) -> Vec<Markup> {
+fn job_row(visit: &Visit, job: &JobView) -> Vec<Markup> {
     let words = visit.words();
-    let progress = job.progress();
+    let (plan, progress) = (&job.plan, &job.progress);
     vec![
-        html! { a href={ "/dead-letters/jobs/" (job.id) } { (job.id) } },
+        html! { a href={ "/dead-letters/jobs/" (job.number) } { (job.number) } },
         html! { (what(words, job)) },
-        super::super::show::group(job.plan.group.as_str()),
-        standing(words, &progress.standing),
+        super::super::show::group(plan.group_name.as_str()),
+        standing(words, job),
         html! { (count(progress.done)) },
-        html! { (count(progress.refused)) },
-        html! { (job.plan.operator.name) },
-        html! { (job.plan.operator.reason) },
-        age(visit, job.started_at_ms),
+        html! { (count(progress.failed)) },
+        html! { (count(job.left())) },
+        html! { (plan.name) },
+        or_none(&plan.reason),
+        age(visit, plan.at_ms),
     ]
 }
 
-fn what(words: &'static Words, job: &Job) -> String {
-    let what = match &job.plan.resolving {
-        Resolving::Redrive(None) => words.job_redrive.to_owned(),
-        Resolving::Redrive(Some(topic)) => format!("{} → {topic}", words.job_redrive),
-        Resolving::Discard => words.job_discard.to_owned(),
+fn what(words: &'static Words, job: &JobView) -> String {
+    let what = match &job.plan.kind {
+        JobKind::Redrive => words.job_redrive.to_owned(),
+        JobKind::RedriveTo(topic) => format!("{} → {topic}", words.job_redrive),
+        JobKind::Discard => words.job_discard.to_owned(),
     };
     if job.plan.dry_run { format!("{what} ({})", words.job_dry) } else { what }
 }
 
-fn standing(words: &'static Words, standing: &Standing) -> Markup {
+fn standing(words: &'static Words, job: &JobView) -> Markup {
     html! {
-        @match standing {
-            Standing::Running => { span.state { (words.job_running) } },
-            Standing::Paused => { span.state.warn { (words.job_paused) } },
-            Standing::Done => { span.state.good { (words.job_done) } },
-            Standing::Stopped => { span.state.warn { (words.job_stopped) } },
-            Standing::Failed(error) => { span.state.bad { (fill(words.job_failed, &[("error", error)])) } },
+        @match job.progress.state {
+            JobState::Running => { span.state { (words.job_running) } },
+            JobState::Paused => { span.state.warn { (words.job_paused) } },
+            JobState::Done => { span.state.good { (words.job_done) } },
+            JobState::Cancelled => { span.state.warn { (words.job_stopped) } },
+            JobState::Failed => {
+                span.state.bad { (fill(words.job_failed, &[("error", &job.progress.fault)])) }
+            },
         }
     }
 }
 
 pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
-    let id: u64 = visit.part("id")?;
-    let title = fill(words.job, &[("id", &id)]);
-    let Some(job) = desk.jobs.find(id) else {
-        let content = html! { p { (words.jobs_empty) } p { a href="/dead-letters/jobs" { (words.jobs) } } };
-        return Ok(Sheet::new(Place::DeadLetters, title, content).with_status(StatusCode::NOT_FOUND).into());
+    let number: u64 = visit.part("id")?;
+    let job = desk.service.job(number).await?;
+    let failures = desk.service.job_failures(number, visit.page()).await?;
+    let rows: Vec<_> = failures.items.iter().map(failure_row).collect();
+    let columns =
+        [Column::Number(words.offset), Column::Text(words.message_id), Column::Text(words.job_refused)];
+    let of_group = format!("/dead-letters?group={}", encoded(job.plan.group_name.as_str()));
+    let content = html! {
+        p { (standing(words, &job)) }
+        (progress_bar(words, &job))
+        (brakes(&visit, &job))
+        (facts(&about(words, &job)))
+        (section(words.job_results, &html! {
+            (table_or(words.job_no_failures, words.job_results, &columns, &rows))
+            (pager(&visit, failures.next.as_deref()))
+        }))
+        p { a href="/dead-letters/jobs" { (words.jobs) } " · " a href=(of_group) { (words.dead_letters) } }
     };
-    let progress = job.progress();
-    let rate = match job.plan.rate {
+    let sheet = Sheet::new(Place::DeadLetters, fill(words.job, &[("id", &number)]), content);
+    Ok(if job.progress.state.is_ended() { sheet } else { sheet.live() }.into())
+}
+
+fn progress_bar(words: &'static Words, job: &JobView) -> Markup {
+    let total = job.plan.total;
+    let looked_at =
+        if job.progress.state == JobState::Done { total } else { job.progress.examined.min(total) };
+    html! {
+        @if total > 0 {
+            p {
+                label for="job-progress" { (words.job_progress) " " }
+                progress #job-progress max=(total) value=(looked_at) {}
+                " " (count(looked_at)) "/" (count(total))
+            }
+        }
+    }
+}
+
+fn about(words: &'static Words, job: &JobView) -> Vec<(&'static str, Markup)> {
+    let (plan, progress) = (&job.plan, &job.progress);
+    let rate = match plan.rate {
         0 => words.job_unlimited.to_owned(),
         rate => fill(words.per_second, &[("n", &rate)]),
     };
-    let about = [
-        (words.actions, html! { (what(words, &job)) }),
-        (words.group, super::super::show::group(job.plan.group.as_str())),
-        (words.job_total, html! { (count(progress.done + progress.refused)) }),
+    vec![
+        (words.actions, html! { (what(words, job)) }),
+        (words.group, super::super::show::group(plan.group_name.as_str())),
+        (words.job_total, html! { (count(progress.done + progress.failed)) }),
         (words.job_ok, html! { (count(progress.done)) }),
-        (words.job_refused, html! { (count(progress.refused)) }),
+        (words.job_refused, html! { (count(progress.failed)) }),
+        (words.job_left, html! { (count(job.left())) }),
         (words.job_rate, html! { (rate) }),
-        (words.by_whom, html! { (job.plan.operator.name) }),
-        (words.reason, html! { (job.plan.operator.reason) }),
-        (words.at, exact(job.started_at_ms)),
-    ];
-    let lines = progress.refusals.iter().chain(&progress.successes);
-    let rows: Vec<_> = lines
-        .map(|line| {
-            vec![
-                html! { (line.offset.0) },
-                html! { @match line.message { Some(id) => { (message(id)) }, None => { span.faint { "–" } } } },
-                html! {
-                    @match &line.refusal {
-                        Some(refusal) => { span.state.bad { (words.job_refused) } " " (refusal) },
-                        None => { span.state.good { (words.job_ok) } },
-                    }
-                },
-            ]
-        })
-        .collect();
-    let columns = [Column::Number(words.offset), Column::Text(words.message_id), Column::Text(words.state)];
-    let content = html! {
-        p { (standing(words, &progress.standing)) }
-        (brakes(&visit, &job, &progress.standing))
-        (facts(&about))
-        (section(words.job_results, &html! {
-            @if rows.is_empty() { p.empty { (words.nothing_here) } } @else {
-                (table(words.job_results, &columns, &rows))
-                p.help { (fill(words.job_results_kept, &[("n", &RESULTS_MAX)])) }
-            }
-        }))
-        p { a href="/dead-letters/jobs" { (words.jobs) } " · " a href={ "/dead-letters?group=" (encoded(job.plan.group.as_str())) } { (words.dead_letters) } }
-    };
-    let sheet = Sheet::new(Place::DeadLetters, title, content);
-    Ok(if job.is_under_way() { sheet.live() } else { sheet }.into())
+        (words.by_whom, html! { (plan.name) }),
+        (words.reason, or_none(&plan.reason)),
+        (words.at, exact(plan.at_ms)),
+    ]
 }
 
-fn brakes(visit: &Visit, job: &Job, standing: &Standing) -> Markup {
+fn failure_row((offset, failure): &(Offset, JobFailure)) -> Vec<Markup> {
+    vec![
+        html! { (offset.0) },
+        html! { @match failure.message { Some(id) => { (message(id)) }, None => { span.faint { "–" } } } },
+        html! { code { (failure.reason) } " " (failure.text) },
+    ]
+}
+
+fn brakes(visit: &Visit, job: &JobView) -> Markup {
     let words = visit.words();
-    let (toggle, order) = match standing {
-        Standing::Running => (words.job_pause, "pause"),
-        Standing::Paused => (words.job_go_on, "run"),
+    let (toggle, order) = match job.progress.state {
+        JobState::Running => (words.job_pause, "pause"),
+        JobState::Paused => (words.job_go_on, "run"),
         _ => return html! {},
     };
     html! {
-        form.buttons method="post" action={ "/dead-letters/jobs/" (job.id) } {
+        form.buttons method="post" action={ "/dead-letters/jobs/" (job.number) } {
             input type="hidden" name="token" value=(visit.token());
             button.quiet type="submit" name="order" value=(order) { (toggle) }
             button.grave type="submit" name="order" value="stop" { (words.job_stop) }
@@ -315,18 +327,17 @@ fn brakes(visit: &Visit, job: &Job, standing: &Standing) -> Markup {
     }
 }
 
-/// Pausing and stopping need no reason: they undo nothing and can be done over.
+/// Pausing and stopping need no reason: they undo nothing and can be done over. Who did it is known from before.
 pub(in super::super) async fn order(desk: Desk, visit: Visit) -> Outcome {
-    let id: u64 = visit.part("id")?;
+    let number: u64 = visit.part("id")?;
     let order = match visit.field("order") {
-        Some("pause") => Order::Pause,
-        Some("run") => Order::Run,
-        Some("stop") => Order::Stop,
+        Some("pause") => JobOrder::Pause,
+        Some("run") => JobOrder::Resume,
+        Some("stop") => JobOrder::Cancel,
         _ => return Err(Refusal::invalid("order", "it is not pause, run or stop; use a button of the page")),
     };
-    if let Some(job) = desk.jobs.find(id) {
-        tracing::info!(job = id, ?order, "job of the console told by hand");
-        job.order(order);
-    }
-    Ok(Answer::Done { to: format!("/dead-letters/jobs/{id}"), by: visit.operator_name().to_owned() })
+    let by = visit.operator_name().to_owned();
+    let name = if by.is_empty() { "operator".to_owned() } else { by.clone() };
+    desk.service.order_job(number, order, Operator { name, reason: String::new() }).await?;
+    Ok(Answer::Done { to: format!("/dead-letters/jobs/{number}"), by })
 }

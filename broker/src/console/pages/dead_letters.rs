@@ -14,7 +14,7 @@ use super::super::words::{Words, fill};
 use super::super::{Answer, Desk, Outcome};
 use super::messages::{content_of, headers_of};
 use crate::engine::Refusal;
-use crate::records::{Attempt, DeadReason};
+use crate::records::{Attempt, DeadReason, LetterFilter};
 use crate::service::{DeadLetterFilter, DeadLetterView, Page};
 
 /// Groups with dead letters that a page links to: those of one page of groups.
@@ -31,19 +31,25 @@ pub(super) fn filter_of(visit: &Visit, group: Option<GroupName>) -> Result<DeadL
                 .map_err(|_| Refusal::invalid("offset", format!("{text:?} is not a number")))
         })
         .collect();
-    Ok(DeadLetterFilter {
-        group: match group {
-            Some(group) => Some(group),
-            None => visit.optional("group")?,
-        },
+    let reason = visit.said("reason_is").map(|word| {
+        let unknown =
+            || Refusal::invalid("reason_is", format!("{word:?} is no reason; choose one of the list"));
+        DeadReason::of_word(word).ok_or_else(unknown)
+    });
+    let letters = LetterFilter {
         offsets: offsets?,
-        reason: visit.said("reason_is").map(str::to_owned),
+        reason: reason.transpose()?,
         key: visit.said("key").map(str::to_owned),
         topic: visit.optional("topic")?,
         from_ms: time(visit, "from")?,
         until_ms: time(visit, "until")?,
         error_contains: visit.said("error").map(str::to_owned),
-    })
+    };
+    let group = match group {
+        Some(group) => Some(group),
+        None => visit.optional("group")?,
+    };
+    Ok(DeadLetterFilter { group, letters })
 }
 
 /// A time as RFC 3339, or as people leave parts of it out: a date, a date with hours and minutes. UTC.
@@ -198,6 +204,7 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
         p { span.state.bad { (dead_reason(words, dead.record.reason)) } " " (dead.record.error) }
         (actions(words.actions, &[
             (words.do_redrive, act("redrive"), false),
+            (words.do_edit, format!("/dead-letters/of/{}/{offset}/edit", encoded(name.as_str())), false),
             (words.do_discard, act("discard"), true),
         ]))
         (facts(&about(&dead, words)))

@@ -2,6 +2,7 @@
 
 mod audit;
 mod clients;
+mod dead_letter_edit;
 mod dead_letter_jobs;
 mod dead_letters;
 mod groups;
@@ -47,6 +48,10 @@ pub(super) fn routes() -> Router<Console> {
             show(dead_letter_jobs::ask_discard).merge(act(dead_letter_jobs::discard)),
         )
         .route("/dead-letters/of/{group}/{offset}", show(dead_letters::one))
+        .route(
+            "/dead-letters/of/{group}/{offset}/edit",
+            show(dead_letter_edit::ask).merge(act(dead_letter_edit::carry_out)),
+        )
         .route("/messages", show(messages::find))
         .route("/messages/{id}", show(messages::one))
         .route("/messages/{id}/body", show(messages::body))

@@ -88,7 +88,7 @@ words! {
     ms s min h d ago in_future per_second
 
     // Lists.
-    next_page first_page apply clear any filter all_groups nothing_here
+    next_page first_page apply clear any filter all_groups
 
     // Nouns of tables.
     group topic key message message_id offset age state reason error attempts attempt next_attempt due last_error
@@ -135,9 +135,12 @@ words! {
     redrive_title redrive_happens redrive_to_group redrive_to_topic redrive_rate redrive_rate_help discard_title
     discard_happens dead_scope_selected dead_scope_one dead_scope_all dead_first_matches dead_dry_run dead_dry_run_help
     attempts_of no_attempts jobs jobs_help jobs_empty job job_running job_paused job_done
-    job_stopped job_failed job_total job_ok job_refused job_results job_pause job_go_on job_stop job_results_kept
-    job_dry job_redrive job_discard job_rate job_unlimited job_full reason_attempts_exhausted reason_rejected
+    job_stopped job_failed job_total job_ok job_refused job_results job_pause job_go_on job_stop job_left job_progress job_no_failures
+    job_dry job_redrive job_discard job_rate job_unlimited reason_attempts_exhausted reason_rejected
     reason_expired reason_ordering_key_failed reason_damaged by_whom
+
+    // Dead letters sent again as something else.
+    do_edit edit_title edit_happens edit_for_all edit_headers_help edit_no_text
 
     // Messages.
     find_title find_label find_help find_button find_none find_ask life_story where_it_is is_undecided is_scheduled

@@ -26,7 +26,8 @@ fn a_nack_is_retried_in_time_and_ends_in_the_dead_letters_also_over_restarts() {
     assert_eq!((view.retrying, view.dead_letters, view.positions[0].lag), (0, 1, 0));
 
     // Sent again, to this group only, with all its attempts.
-    let redrive = Command::Redrive { group: name("billing"), offset: Offset(0), to: None, dry_run: false };
+    let redrive =
+        Command::Redrive { group: name("billing"), offset: Offset(0), to: None, edit: None, dry_run: false };
     let (outcomes, mut effects) = bench.turn(vec![by_hand(redrive.clone())]);
     assert_eq!(outcomes, vec![Ok(Reply::Resolved(message.id))]);
     effects.extend(bench.later(0));

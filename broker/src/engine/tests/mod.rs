@@ -14,6 +14,7 @@ mod audit;
 mod damage;
 mod decisions;
 mod deliveries;
+mod jobs;
 mod messages;
 mod transactions;
 

@@ -1,18 +1,18 @@
 //! What the admin service says: pages, operators and filters from the wire, checked; everything else to the wire.
 
 use escrow_protocol::limits::{KEY_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX};
-use escrow_protocol::{Offset, v1};
+use escrow_protocol::{GroupName, Offset, Reason, v1};
 
 use super::consumer::{group_name, origin_to_wire};
 use super::fields::{Checked, key, ms, name_option, reason, time};
 use super::message::{id_to_wire, message_to_wire, stored_to_wire};
 use super::transaction::transaction_to_wire;
-use crate::engine::{Cancelled, ClientView, Refusal, SeekTo};
+use crate::engine::{Cancelled, ClientView, JobView, Refusal, SeekTo};
 use crate::grpc::status::fault_of;
-use crate::records::{Attempt, AuditVerb};
+use crate::records::{Attempt, AuditVerb, DeadReason, JobFailure, JobKind, JobState, LetterFilter};
 use crate::service::{
-    AuditFilter, AuditView, DeadLetterFilter, DeadLetterView, Operator, Page, Resolved, RetryView,
-    ScheduledView, Status, StoreNumbers, Trace,
+    AuditFilter, AuditView, DeadLetterFilter, DeadLetterView, Operator, Page, RetryView, ScheduledView,
+    Status, StoreNumbers, Trace,
 };
 
 /// Which page.
@@ -86,10 +86,15 @@ pub(crate) fn dead_letter_filter(filter: Option<v1::DeadLetterFilter>) -> Checke
             "it is missing; offsets belong to the dead letters of a group",
         ));
     }
-    Ok(DeadLetterFilter {
-        group,
+    let letters = LetterFilter {
         offsets: filter.offsets.into_iter().map(Offset).collect(),
-        reason: Some(filter.reason).filter(|reason| !reason.is_empty()),
+        reason: match filter.reason.as_str() {
+            "" => None,
+            word => Some(DeadReason::of_word(word).ok_or_else(|| {
+                let known: Vec<_> = DeadReason::ALL.iter().map(|reason| reason.as_str()).collect();
+                Refusal::invalid("filter.reason", format!("{word:?} is not one of {}", known.join(", ")))
+            })?),
+        },
         key: key("filter.key", filter.key)?,
         topic: name_option("filter.topic", &filter.topic)?,
         from_ms: time("filter.from_ms", filter.from_ms)?,
@@ -102,7 +107,66 @@ pub(crate) fn dead_letter_filter(filter: Option<v1::DeadLetterFilter>) -> Checke
             }
             _ => Some(filter.error_contains),
         },
-    })
+    };
+    Ok(DeadLetterFilter { group, letters })
+}
+
+fn filter_to_wire(group: &GroupName, filter: &LetterFilter) -> v1::DeadLetterFilter {
+    v1::DeadLetterFilter {
+        group: group.to_string(),
+        offsets: filter.offsets.iter().map(|offset| offset.0).collect(),
+        reason: filter.reason.map_or(String::new(), |reason| reason.as_str().to_owned()),
+        key: filter.key.clone().unwrap_or_default(),
+        topic: filter.topic.as_ref().map_or(String::new(), ToString::to_string),
+        from_ms: ms(filter.from_ms),
+        until_ms: ms(filter.until_ms),
+        error_contains: filter.error_contains.clone().unwrap_or_default(),
+    }
+}
+
+/// A job as the wire has it.
+pub(crate) fn job_to_wire(job: JobView) -> v1::Job {
+    let (plan, progress) = (&job.plan, &job.progress);
+    let (kind, to_topic) = match &plan.kind {
+        JobKind::Redrive => (v1::JobKind::Redrive, String::new()),
+        JobKind::RedriveTo(topic) => (v1::JobKind::Redrive, topic.to_string()),
+        JobKind::Discard => (v1::JobKind::Discard, String::new()),
+    };
+    let state = match progress.state {
+        JobState::Running => v1::JobState::Running,
+        JobState::Paused => v1::JobState::Paused,
+        JobState::Done => v1::JobState::Done,
+        JobState::Cancelled => v1::JobState::Cancelled,
+        JobState::Failed => v1::JobState::Failed,
+    };
+    v1::Job {
+        job_id: job.number,
+        kind: kind.into(),
+        filter: Some(filter_to_wire(&plan.group_name, &plan.filter)),
+        to_topic,
+        rate: plan.rate,
+        dry_run: plan.dry_run,
+        operator: Some(v1::Operator { name: plan.name.clone(), reason: plan.reason.clone() }),
+        created_at_ms: ms(plan.at_ms),
+        state: state.into(),
+        total: plan.total,
+        examined: progress.examined,
+        done: progress.done,
+        failed: progress.failed,
+        left: job.left(),
+        ended_at_ms: ms(progress.ended_at_ms),
+        fault: progress.fault.clone(),
+    }
+}
+
+/// What a job could not do, as the wire has it.
+pub(crate) fn failure_to_wire((offset, failure): (Offset, JobFailure)) -> v1::JobFailure {
+    let reason: Reason = failure.reason.parse().unwrap_or(Reason::Internal);
+    v1::JobFailure {
+        offset: offset.0,
+        message_id: failure.message.map(id_to_wire).unwrap_or_default(),
+        fault: Some(fault_of(Refusal::new(reason, failure.text))),
+    }
 }
 
 /// Which operations by hand.
@@ -243,15 +307,6 @@ pub(crate) fn dead_letter_to_wire(dead: DeadLetterView) -> v1::DeadLetter {
         redrives: dead.record.redrives,
         attempts_made: dead.record.attempts_made,
         attempts: dead.record.attempts.into_iter().map(attempt_to_wire).collect(),
-    }
-}
-
-/// What a job did with one dead letter, as the wire has it.
-pub(crate) fn resolved_to_wire(resolved: Resolved) -> v1::DeadLetterResult {
-    v1::DeadLetterResult {
-        offset: resolved.offset.0,
-        message_id: resolved.message.map(id_to_wire).unwrap_or_default(),
-        fault: resolved.refusal.map(fault_of),
     }
 }
 

@@ -9,7 +9,7 @@ use escrow_protocol::{MessageId, v1};
 
 use super::fields::{Checked, key, ms, name, name_option, time};
 use crate::clock::{Chance, Clock};
-use crate::engine::{NewMessage, Refusal};
+use crate::engine::{MessageEdit, NewMessage, Refusal};
 use crate::records::{Message, Standing};
 use crate::service::StoredMessage;
 
@@ -68,16 +68,36 @@ impl MessageChecks {
         Ok(checked)
     }
 
-    fn one(&self, message: v1::Message) -> Checked<Message> {
-        let now_ms = self.clock.now().unix_ms;
-        if message.body.len() > self.body_bytes_max {
+    /// What shall be otherwise in a copy of a message.
+    ///
+    /// # Errors
+    /// As [`MessageChecks::message`].
+    pub(crate) fn edit(
+        &self,
+        body: Option<bytes::Bytes>,
+        replaced: Option<Vec<v1::Header>>,
+    ) -> Checked<MessageEdit> {
+        if let Some(body) = &body {
+            self.body("body", body)?;
+        }
+        Ok(MessageEdit { headers: replaced.map(headers).transpose()?, body })
+    }
+
+    fn body(&self, field: &'static str, body: &[u8]) -> Checked<()> {
+        if body.len() > self.body_bytes_max {
             let fault = format!(
                 "it has {} bytes, at most {} are allowed; keep large objects elsewhere and send where they are",
-                message.body.len(),
+                body.len(),
                 self.body_bytes_max
             );
-            return Err(Refusal::invalid("message.body", fault).with("limit", self.body_bytes_max));
+            return Err(Refusal::invalid(field, fault).with("limit", self.body_bytes_max));
         }
+        Ok(())
+    }
+
+    fn one(&self, message: v1::Message) -> Checked<Message> {
+        let now_ms = self.clock.now().unix_ms;
+        self.body("message.body", &message.body)?;
         let id = match message.id.is_empty() {
             true => self.chance.message_id(now_ms),
             false => message_id("message.id", &message.id)?,

@@ -85,6 +85,7 @@ pub(crate) fn status_of(reason: Reason) -> StatusCode {
         | Reason::UnknownTransaction
         | Reason::UnknownMessage
         | Reason::UnknownDeadLetter
+        | Reason::UnknownJob
         | Reason::UnknownSubscription => StatusCode::NOT_FOUND,
         Reason::TopicExists
         | Reason::GroupExists
@@ -96,6 +97,7 @@ pub(crate) fn status_of(reason: Reason) -> StatusCode {
         | Reason::ReservedTopic
         | Reason::InUse
         | Reason::NotParked
+        | Reason::JobEnded
         | Reason::NotUndecided => StatusCode::CONFLICT,
         Reason::WrongGroup => StatusCode::FORBIDDEN,
         Reason::OffsetOutOfRange => StatusCode::UNPROCESSABLE_ENTITY,

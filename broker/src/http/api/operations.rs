@@ -87,8 +87,15 @@ operations! {
 
         Get "/dead-letters" "ListDeadLetters" "Dead letters, oldest first, without bodies";
         Get "/dead-letters/{group}/{offset}" "GetDeadLetter" "A dead letter with its attempts and its body";
-        Post "/dead-letters/redrive" "RedriveDeadLetters" "Sends them again; one line of JSON for each, end the request to stop";
-        Post "/dead-letters/discard" "DiscardDeadLetters" "Removes them for good; one line of JSON for each";
+        Post "/dead-letters/{group}/{offset}/edit" "EditDeadLetter" "Sends one again as a new message with another body, headers or topic";
+        Post "/dead-letters/redrive" "RedriveDeadLetters" "Starts a job that sends them again, at a rate";
+        Post "/dead-letters/discard" "DiscardDeadLetters" "Starts a job that removes them for good";
+
+        Get "/jobs" "ListJobs" "Redrives and discards of many dead letters, newest first";
+        Get "/jobs/{job_id}" "GetJob" "A job: how far it is, and what it could not do";
+        Post "/jobs/{job_id}/pause" "PauseJob" "The job waits";
+        Post "/jobs/{job_id}/resume" "ResumeJob" "The job goes on";
+        Post "/jobs/{job_id}/cancel" "CancelJob" "Ends the job; what it did stays done";
 
         Get "/audit" "ListAudit" "What was done by hand: who, when, what, on what, why, before and after; newest first";
 

@@ -44,11 +44,21 @@ async fn redrive(client: &Client, group: &str, offset: u64) -> Result<Answer, es
         operator: Some(operator),
         ..v1::RedriveDeadLettersRequest::default()
     };
-    let mut results = client.admin().redrive_dead_letters(request).await?.into_inner();
-    match results.message().await? {
-        Some(v1::DeadLetterResult { fault: None, .. }) => Ok(Answer::Ok),
-        Some(v1::DeadLetterResult { fault: Some(fault), .. }) => Err(fault.into()),
-        // Somebody else was faster: nothing matched.
-        None => Ok(Answer::Failed),
+    let job = client.admin().redrive_dead_letters(request).await?.into_inner();
+    Ok(ended(client, job.job_id).await.unwrap_or(Answer::Unknown))
+}
+
+/// What became of the one dead letter of a job. `None`: the broker was gone before it said; the job goes on when it is
+/// back.
+async fn ended(client: &Client, job_id: u64) -> Option<Answer> {
+    loop {
+        let request = v1::GetJobRequest { job_id, page: None };
+        let job = client.admin().get_job(request).await.ok()?.into_inner().job?;
+        match job.state() {
+            v1::JobState::Running | v1::JobState::Paused => {}
+            _ if job.done == 1 => return Some(Answer::Ok),
+            // Somebody else was faster.
+            _ => return Some(Answer::Failed),
+        }
     }
 }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use escrow_broker::records::keys::{self, space};
 use escrow_broker::records::{
-    DeadLetter, DeadPlace, Group, GroupNumber, Place, Progress, QueueEntry, Record, Retry, Stub, Tail, Topic,
-    TopicNumber, Transaction,
+    DeadLetter, DeadPlace, Group, GroupNumber, JobPlan, JobProgress, Place, Progress, QueueEntry, Record,
+    Retry, Stub, Tail, Topic, TopicNumber, Transaction,
 };
 use escrow_protocol::{MessageId, Offset};
 use escrow_storage::{Batch, Edit};
@@ -31,6 +31,8 @@ pub(crate) struct Changes {
     pub(crate) dead_places: List<Held, DeadPlace>,
     pub(crate) dead_letters: List<(TopicNumber, Offset), DeadLetter>,
     pub(crate) scheduled: List<(u64, MessageId), Stub>,
+    pub(crate) jobs: List<u64, JobPlan>,
+    pub(crate) job_progress: List<u64, JobProgress>,
 }
 
 impl Changes {
@@ -58,6 +60,8 @@ impl Changes {
             space::DEAD_PLACE => self.dead_places.push((id(keys::held_of(key))?, record(edit)?)),
             space::DEAD_LETTER => self.dead_letters.push((id(keys::dead_letter_of(key))?, record(edit)?)),
             space::SCHEDULED => self.scheduled.push((id(keys::scheduled_of(key))?, record(edit)?)),
+            space::JOB => self.jobs.push((id(keys::job_of(key))?, record(edit)?)),
+            space::JOB_PROGRESS => self.job_progress.push((id(keys::job_of(key))?, record(edit)?)),
             _ => {}
         }
         Ok(())

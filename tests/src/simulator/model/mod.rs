@@ -11,6 +11,7 @@ mod checking;
 mod config;
 mod deciding;
 mod delivering;
+mod jobs;
 mod progress;
 mod refusing;
 mod removing;
@@ -22,7 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use escrow_broker::engine::{Effect, Input, Now, Outcome, SessionId, Settings};
 use escrow_broker::records::{
-    GroupNumber, GroupSettings, OrderingPolicy, Progress, Resolution, Stub, TopicNumber, TopicSettings,
+    GroupNumber, GroupSettings, JobPlan, JobProgress, OrderingPolicy, Progress, Resolution, Stub,
+    TopicNumber, TopicSettings,
 };
 use escrow_protocol::{
     ClientId, GroupName, Kind, LeaseToken, MessageId, Offset, Tag, TopicName, TransactionId,
@@ -161,6 +163,7 @@ pub(crate) struct Model {
     latest_unix_ms: u64,
     /// When timers were handled last.
     fired_unix_ms: u64,
+    pub(crate) jobs: BTreeMap<u64, (JobPlan, JobProgress)>,
     /// The number of the last audit entry.
     audited: u64,
     pub(crate) tally: Tally,
@@ -182,6 +185,7 @@ pub struct Tally {
     pub failed_attempts: u64,
     pub dead: u64,
     pub redriven: u64,
+    pub by_jobs: u64,
     pub expired: u64,
     pub scheduled: u64,
     pub restarts: u64,
@@ -218,6 +222,7 @@ impl Model {
             questions: BTreeMap::new(),
             latest_unix_ms: 0,
             fired_unix_ms: 0,
+            jobs: BTreeMap::new(),
             audited: 0,
             tally: Tally::default(),
         }
@@ -241,6 +246,7 @@ impl Model {
             self.answered(now, input, outcome, &mut expected)
                 .map_err(|fault| format!("{fault}\n    asked: {input:?}\n    answered: {outcome:?}"))?;
         }
+        self.take_jobs(now, &changes, &mut expected)?;
         self.questions_timed_out(now, &changes)?;
         self.policy_decided(now, &changes)?;
         self.take_new_places(now, &changes, &mut expected)?;

@@ -66,6 +66,7 @@ impl Model {
             Command::Discard { group, offset, .. } => {
                 self.resolved(now, (group, *offset), Resolution::Discarded, None, outcome, expected)
             }
+            Command::StartJob { .. } | Command::OrderJob(..) => ordered_a_job(outcome),
             other => self.ordered(other, outcome),
         }
     }
@@ -127,4 +128,18 @@ impl Model {
         }
         Ok(())
     }
+}
+
+fn ordered_a_job(outcome: &Outcome) -> Verdict {
+    let Err(refusal) = outcome else { return Ok(()) };
+    let reasons = [
+        Reason::UnknownGroup,
+        Reason::UnknownTopic,
+        Reason::ReservedTopic,
+        Reason::LimitReached,
+        Reason::UnknownJob,
+        Reason::JobEnded,
+    ];
+    require!(reasons.contains(&refusal.reason), "a job was refused for no good reason");
+    Ok(())
 }

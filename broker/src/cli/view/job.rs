@@ -1,0 +1,165 @@
+//! A job over many dead letters.
+
+use escrow_protocol::v1;
+
+use super::message_id;
+use crate::cli::output::{Time, view};
+
+view! {
+    /// A job over many dead letters.
+    JobView {
+        /// Its number.
+        job_id: u64 = "JOB",
+        /// What it does.
+        kind: String = "KIND",
+        /// Whose dead letters.
+        group: String = "GROUP",
+        /// Where it stands.
+        state: String = "STATE",
+        /// Dead letters there were to look at.
+        total: u64 = "TOTAL",
+        /// Done, or in a dry run would be.
+        done: u64 = "DONE",
+        /// Refused.
+        failed: u64 = "FAILED",
+        /// Still to be looked at.
+        left: u64 = "LEFT",
+        /// A second; 0: no limit.
+        rate: u32 = "RATE",
+        /// Only says what would happen.
+        dry_run: bool = "DRY RUN",
+        /// Where they go; empty: to the failing group.
+        to_topic: String = _,
+        /// Who ordered it.
+        name: String = "WHO",
+        /// Why.
+        reason: String = _,
+        /// When.
+        created_at: Time = "CREATED AT",
+        /// When it ended.
+        ended_at: Time = _,
+        /// Why it could not go on.
+        fault: String = _,
+    }
+}
+
+view! {
+    /// A dead letter that a job could not do.
+    JobFailureView {
+        /// Its place.
+        offset: u64 = "OFFSET",
+        /// Its message.
+        message_id: String = "MESSAGE",
+        /// Why, for programs.
+        reason: String = "REASON",
+        /// Why, for people.
+        text: String = "TEXT",
+    }
+}
+
+view! {
+    /// A job, and what it could not do.
+    JobDetailView {
+        /// The job.
+        job_id: u64 = _,
+        /// What it does.
+        kind: String = _,
+        /// Whose dead letters.
+        group: String = _,
+        /// Where it stands.
+        state: String = _,
+        /// Dead letters there were to look at.
+        total: u64 = _,
+        /// Looked at.
+        examined: u64 = _,
+        /// Done, or in a dry run would be.
+        done: u64 = _,
+        /// Refused.
+        failed: u64 = _,
+        /// Still to be looked at.
+        left: u64 = _,
+        /// A second; 0: no limit.
+        rate: u32 = _,
+        /// Only says what would happen.
+        dry_run: bool = _,
+        /// Where they go; empty: to the failing group.
+        to_topic: String = _,
+        /// Who ordered it.
+        name: String = _,
+        /// Why.
+        reason: String = _,
+        /// When.
+        created_at: Time = _,
+        /// When it ended.
+        ended_at: Time = _,
+        /// Why it could not go on.
+        fault: String = _,
+        /// What was refused.
+        failures: Vec<JobFailureView> = _,
+    }
+}
+
+impl From<v1::Job> for JobView {
+    fn from(job: v1::Job) -> Self {
+        let (kind, state) = (job.kind().as_str_name().to_owned(), job.state().as_str_name().to_owned());
+        let operator = job.operator.unwrap_or_default();
+        Self {
+            job_id: job.job_id,
+            kind,
+            group: job.filter.map_or(String::new(), |filter| filter.group),
+            state,
+            total: job.total,
+            done: job.done,
+            failed: job.failed,
+            left: job.left,
+            rate: job.rate,
+            dry_run: job.dry_run,
+            to_topic: job.to_topic,
+            name: operator.name,
+            reason: operator.reason,
+            created_at: Time(job.created_at_ms),
+            ended_at: Time(job.ended_at_ms),
+            fault: job.fault,
+        }
+    }
+}
+
+impl From<v1::JobFailure> for JobFailureView {
+    fn from(failure: v1::JobFailure) -> Self {
+        let fault = failure.fault.unwrap_or_default();
+        Self {
+            offset: failure.offset,
+            message_id: message_id(&failure.message_id),
+            reason: fault.reason,
+            text: fault.message,
+        }
+    }
+}
+
+impl JobDetailView {
+    /// A job with these failures.
+    pub(crate) fn new(job: v1::Job, failures: Vec<v1::JobFailure>) -> Self {
+        let examined = job.examined;
+        let job = JobView::from(job);
+        Self {
+            job_id: job.job_id,
+            kind: job.kind,
+            group: job.group,
+            state: job.state,
+            total: job.total,
+            examined,
+            done: job.done,
+            failed: job.failed,
+            left: job.left,
+            rate: job.rate,
+            dry_run: job.dry_run,
+            to_topic: job.to_topic,
+            name: job.name,
+            reason: job.reason,
+            created_at: job.created_at,
+            ended_at: job.ended_at,
+            fault: job.fault,
+            failures: failures.into_iter().map(JobFailureView::from).collect(),
+        }
+    }
+}

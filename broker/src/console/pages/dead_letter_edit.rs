@@ -1,0 +1,107 @@
+//! A dead letter sent again as a new message: with another body, other headers, or to another topic.
+
+use bytes::Bytes;
+use escrow_protocol::{GroupName, Offset, Reason, v1};
+use maud::html;
+
+use super::super::confirm::Confirm;
+use super::super::parts::field;
+use super::super::shell::Place;
+use super::super::visit::{Visit, encoded};
+use super::super::words::fill;
+use super::super::{Desk, Outcome};
+use crate::engine::Refusal;
+use crate::http::api::call_json;
+use crate::service::DeadLetterView;
+
+/// Headers that only the broker writes.
+const RESERVED_HEADER_PREFIX: &str = "escrow-";
+/// The call that does it, which also checks what the form says.
+const CALL: &str = "/escrow.v1.AdminService/EditDeadLetter";
+
+/// The dead letter that the address names, as a form has it.
+struct Draft {
+    group: GroupName,
+    dead: DeadLetterView,
+    /// `None`: it is no text, and stays as it is.
+    body: Option<String>,
+    headers: String,
+}
+
+async fn draft(desk: &Desk, visit: &Visit) -> Result<Draft, Refusal> {
+    let (group, offset): (GroupName, u64) = (visit.part("group")?, visit.part("offset")?);
+    let dead = desk.service.dead_letter(group.clone(), Offset(offset)).await?;
+    let message = dead.message.as_ref().ok_or_else(|| {
+        Refusal::new(Reason::Damaged, format!("the message of dead letter {offset} cannot be read"))
+    })?;
+    let body = std::str::from_utf8(&message.body).ok().map(str::to_owned);
+    let kept = message.headers.iter().filter(|(name, _)| !name.starts_with(RESERVED_HEADER_PREFIX));
+    let headers = kept.map(|(name, value)| format!("{name}: {value}\n")).collect();
+    Ok(Draft { group, body, headers, dead })
+}
+
+fn editing(visit: &Visit, draft: &Draft) -> Confirm {
+    let words = visit.words();
+    let offset = draft.dead.offset.0;
+    let body = visit.field("body").or(draft.body.as_deref()).unwrap_or_default();
+    let headers = visit.field("headers").unwrap_or(&draft.headers);
+    let topic = visit.field("to_topic").unwrap_or(draft.dead.record.topic_name.as_str());
+    let body = html! { textarea #body name="body" rows="12" spellcheck="false" { "\n" (body) } };
+    let headers = html! { textarea #headers name="headers" rows="4" spellcheck="false" aria-describedby="headers-help" { "\n" (headers) } };
+    let topic = html! { input #to_topic name="to_topic" type="text" required autocomplete="off" maxlength="127" value=(topic); };
+    let choices = html! {
+        @if draft.body.is_some() { (field("body", words.body, "", &body)) } @else { p.help { (words.edit_no_text) } }
+        (field("headers", words.headers, words.edit_headers_help, &headers))
+        (field("to_topic", words.topic, "", &topic))
+    };
+    let title = fill(words.edit_title, &[("group", &draft.group), ("offset", &offset)]);
+    let back = format!("/dead-letters/of/{}/{offset}", encoded(draft.group.as_str()));
+    let happens = vec![words.edit_happens.to_owned(), words.edit_for_all.to_owned()];
+    Confirm { happens, choices, ..Confirm::new(Place::DeadLetters, title, words.do_edit, back) }
+}
+
+pub(in super::super) async fn ask(desk: Desk, visit: Visit) -> Outcome {
+    let draft = draft(&desk, &visit).await?;
+    Ok(editing(&visit, &draft).ask(&visit).into())
+}
+
+pub(in super::super) async fn carry_out(desk: Desk, visit: Visit) -> Outcome {
+    let draft = draft(&desk, &visit).await?;
+    let confirm = editing(&visit, &draft);
+    let act = async |operator: crate::service::Operator| {
+        let request = v1::EditDeadLetterRequest {
+            group: draft.group.to_string(),
+            offset: draft.dead.offset.0,
+            to_topic: visit.field("to_topic").unwrap_or_default().to_owned(),
+            body: body_of(&visit, &draft),
+            replace_headers: true,
+            headers: headers_of(visit.field("headers").unwrap_or_default())?,
+            dry_run: false,
+            operator: Some(v1::Operator { name: operator.name, reason: operator.reason }),
+        };
+        let edited = call_json(&desk.calls, CALL, &request, desk.from)
+            .await
+            .map_err(|fault| Refusal::new(fault.reason.parse().unwrap_or(Reason::Internal), fault.message))?;
+        let id = edited["message_id"].as_str().unwrap_or_default();
+        Ok(Some(format!("/messages/{id}?done=1")))
+    };
+    confirm.carry_out(&visit, act).await
+}
+
+/// A browser ends lines with two characters: what is the same but for that was not changed.
+fn body_of(visit: &Visit, draft: &Draft) -> Option<Bytes> {
+    let before = draft.body.as_ref()?;
+    let typed = visit.field("body").unwrap_or_default().replace("\r\n", "\n");
+    (typed != before.trim().replace("\r\n", "\n")).then(|| typed.into())
+}
+
+fn headers_of(text: &str) -> Result<Vec<v1::Header>, Refusal> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let header = |line: &str| {
+        let pair = line.split_once(':').filter(|(name, _)| !name.trim().is_empty());
+        let unreadable = || Refusal::invalid("headers", format!("{line:?} is not name: value"));
+        let (name, value) = pair.ok_or_else(unreadable)?;
+        Ok(v1::Header { name: name.trim().to_owned(), value: value.trim().to_owned() })
+    };
+    lines.map(header).collect()
+}
