@@ -253,9 +253,15 @@ impl From<Status> for Error {
     /// A failed call, with `google.rpc.ErrorInfo` and `RetryInfo` where the broker sent them. Without an `ErrorInfo`
     /// nobody judged the call, so it may have taken effect.
     fn from(status: Status) -> Self {
-        let kind = ErrorKind::of(status.code());
         let info = status.get_details_error_info();
         let judged = info.is_some();
+        let kind = match ErrorKind::of(status.code()) {
+            // The transport's own error, for which there is no code: the connection broke.
+            ErrorKind::Internal if !judged && status.code() == Code::Unknown && status.source().is_some() => {
+                ErrorKind::Unavailable
+            }
+            kind => kind,
+        };
         let reason = info.as_ref().and_then(|info| info.reason.parse().ok());
         let lost = matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Internal);
         Self(Box::new(Inner {
@@ -358,6 +364,16 @@ mod tests {
         let error = Error::from(Status::unavailable("connection reset"));
         assert!(error.outcome_unknown() && error.is_retryable());
         assert!(error.to_string().contains("may have taken effect"));
+    }
+
+    #[test]
+    fn a_connection_that_breaks_in_the_middle_is_worth_another_try() {
+        let broken =
+            std::io::Error::new(std::io::ErrorKind::BrokenPipe, "stream closed because of a broken pipe");
+        let error = Error::from(Status::from_error(Box::new(broken)));
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.outcome_unknown() && error.is_retryable() && error.may_reconnect());
+        assert_eq!(Error::from(Status::unknown("a bug")).kind(), ErrorKind::Internal);
     }
 
     #[test]
