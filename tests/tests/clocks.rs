@@ -53,6 +53,7 @@ async fn nothing_is_lost_and_no_storm_breaks_loose_when_clocks_lie() {
         }
         happened.standstills += run.standstills;
         happened.jumps += run.jumps;
+        println!("clocks: {trial} of {}, {} failures", trials.count, failures.len());
     }
     if failures.is_empty() && (seen.promised == 0 || happened.standstills == 0 || happened.jumps == 0) {
         failures.push(format!("nothing was tried: {happened:?}, {}", seen.seen()));

@@ -20,8 +20,12 @@ pub(super) async fn consume(
     shared: Arc<Shared>,
     mut rng: fastrand::Rng,
 ) {
-    let mut deliveries =
-        client.subscribe(group).topic(TOPIC).prefetch(PREFETCH).open().await.expect("a consumer joins");
+    let mut deliveries = loop {
+        match client.subscribe(group).topic(TOPIC).prefetch(PREFETCH).open().await {
+            Ok(deliveries) => break deliveries,
+            Err(error) => assert!(error.is_retryable(), "{group}: a consumer joins: {error:?}"),
+        }
+    };
     loop {
         let stopped = shared.stopped.notified();
         if shared.stop_consuming.load(Ordering::SeqCst) {

@@ -64,9 +64,14 @@ fn decided(told: &Decided) -> Answer {
 }
 
 pub(super) async fn produce(client: Client, shared: Arc<Shared>, mut rng: fastrand::Rng) {
-    let checker = TruthfulChecker::new(&shared);
-    let producer =
-        client.producer(PRODUCER_GROUP).checker(checker).build().await.expect("a producer connects");
+    let producer = loop {
+        let checker = TruthfulChecker::new(&shared);
+        match client.producer(PRODUCER_GROUP).checker(checker).build().await {
+            Ok(producer) => break producer,
+            // The first connection is not kept trying by itself: the network may be bad already.
+            Err(error) => assert!(error.is_retryable(), "a producer connects: {error:?}"),
+        }
+    };
     while shared.is_producing() {
         match rng.u8(0..10) {
             0 => decide_something_past(&producer, &shared, &mut rng).await,
