@@ -269,6 +269,18 @@ fn without_a_new_journal_file_the_old_one_goes_on() {
     assert_equals(&store.reader(), &model);
 }
 
+#[test]
+fn a_new_journal_file_that_fails_is_the_end() {
+    let faults = Faults::planned();
+    let dir = tempfile::tempdir().unwrap();
+    let small_files = Options { journal_file_bytes_max: 4096, ..journal_only() };
+    let (mut store, _) = open(dir.path(), with(&faults, small_files));
+    faults.fail(Operation::Create, 1, 1, Fault::Broken);
+    let acknowledged = run_until_failed(&mut store);
+    drop(store);
+    assert_eq!(open(dir.path(), journal_only()).1.last_sequence, Sequence(acknowledged));
+}
+
 #[derive(Default)]
 struct Seen {
     commits: Mutex<Vec<Duration>>,

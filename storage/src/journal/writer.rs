@@ -162,8 +162,7 @@ impl Journal {
 
     /// Takes back the part of a frame that was written before the disk was full.
     fn cut_back(&mut self, error: io::Error) -> AppendError {
-        let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        if !is_full {
+        if !is_full(&error) {
             return self.fail(format!("writing {} failed: {error}", self.file.path().display()));
         }
         if let Err(error) = self.file.cut(self.offset) {
@@ -191,7 +190,11 @@ impl Journal {
                 return Err(self.fail(format!("syncing {} failed: {error}", self.dir.display())));
             }
             // Nothing has changed: the frames go on into the old file.
-            Err(CreateError::Unnamed(error)) => return Err(AppendError::NoSpace(error)),
+            Err(CreateError::Unnamed(error)) if is_full(&error) => return Err(AppendError::NoSpace(error)),
+            // A device that fails is not to be trusted with the old one either.
+            Err(CreateError::Unnamed(error)) => {
+                return Err(self.fail(format!("beginning a journal file failed: {error}")));
+            }
         };
         // The zeros ahead are not needed any more; a crash before this is durable leaves zeros, which are accepted.
         self.file.give_back(self.offset);
@@ -210,6 +213,10 @@ impl Journal {
             self.poison = Some("the journal is closed".into());
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Why a file was not created.
