@@ -270,6 +270,20 @@ fn without_a_new_journal_file_the_old_one_goes_on() {
 }
 
 #[test]
+fn a_creation_that_was_cut_short_in_the_settings_of_the_table_begins_anew() {
+    for settings in ["", "segment_si"] {
+        let dir = tempfile::tempdir().unwrap();
+        let table = dir.path().join("table");
+        std::fs::create_dir_all(table.join("blobs")).unwrap();
+        std::fs::write(table.join("conf"), settings).unwrap();
+        std::fs::write(table.join("db"), "").unwrap();
+        let (mut store, opened) = open(dir.path(), tiny());
+        assert!(opened.was_created);
+        store.commit(put("key-01", "1")).unwrap();
+    }
+}
+
+#[test]
 fn a_new_journal_file_that_fails_is_the_end() {
     let faults = Faults::planned();
     let dir = tempfile::tempdir().unwrap();

@@ -125,9 +125,20 @@ fn create(layout: &Layout, options: &Options) -> Result<Table, OpenError> {
     if interrupted {
         return Err(without_format(layout));
     }
+    remove_unbegun_table(layout)?;
     let table = Builder::begin(layout, options)?.finish(0, Epoch(0), options)?;
     directory::write_format(layout)?;
     Ok(table)
+}
+
+/// sled writes its settings before anything else. Cut short by a full disk or a power cut they would keep it from opening
+/// for good, so a table whose file is still empty is begun anew.
+fn remove_unbegun_table(layout: &Layout) -> Result<(), OpenError> {
+    let dir = layout.table();
+    if !dir.exists() || table::has_bytes(&dir) {
+        return Ok(());
+    }
+    std::fs::remove_dir_all(&dir).map_err(|source| io_error(&dir, source))
 }
 
 fn open_table(layout: &Layout, options: &Options) -> Result<Table, OpenError> {

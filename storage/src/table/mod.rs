@@ -185,6 +185,11 @@ fn value_of(db: &sled::Db, key: &[u8], stored: &[u8]) -> Result<Bytes, ReadError
     head.value(key, &parts).map_err(corrupt)
 }
 
+/// Whether anything was ever written to the table of a directory.
+pub(crate) fn has_bytes(dir: &Path) -> bool {
+    dir.join(open::DATABASE_FILE).metadata().is_ok_and(|metadata| metadata.len() > 0)
+}
+
 /// Whether a directory holds a table.
 pub(crate) fn exists(dir: &Path) -> bool {
     dir.join(open::DATABASE_FILE).exists()
