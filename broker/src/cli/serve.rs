@@ -14,13 +14,19 @@ const FAIL_POINT: &str = "ESCROW_FAILPOINT";
 /// Serves until it is told to stop, or has to.
 pub(crate) async fn serve(config: Config) -> Result<(), CliError> {
     start_logs(&config.log)?;
-    let mut broker = start(&config).await?;
+    // Asked first, so that a signal is heard from here on: one that comes during the start ends it as well.
+    let mut stop = std::pin::pin!(interrupted());
+    let mut broker = tokio::select! {
+        biased;
+        () = &mut stop => return Ok(()),
+        started = start(&config) => started?,
+    };
     if !config.grpc.advertised.is_empty() {
         tracing::info!(advertised = config.grpc.advertised, "clients connect to");
     }
     tokio::select! {
         error = broker.wait() => return Err(CliError::failed(with_causes(&error))),
-        () = interrupted() => {}
+        () = stop => {}
     }
     broker.shutdown().await.map_err(|error| CliError::failed(with_causes(&error)))
 }
