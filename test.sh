@@ -25,6 +25,9 @@ timers     1000000  timers
 timers_soak 200000  messages
 overload      3600  seconds
 corpus     5000000  inputs
+power         1000  cuts
+full_disk      200  cycles
+io_faults    20000  operations that fail
 "
 
 # What tests/src/fuzz tries, and what cargo-fuzz is built from when the machine has none.

@@ -83,7 +83,7 @@ async fn run_once(
         environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let (dir, ports) = (scratch.path().join("data"), Ports::free());
     let mut broker = BrokerProcess::start_in(&dir, ports, &SETTINGS, &environment)?;
-    let plan = Plan { seed: rng.u64(..), producers: 8, consumers: CONSUMERS };
+    let plan = Plan { seed: rng.u64(..), producers: 8, consumers: CONSUMERS, keeps_finished: true };
     let load = Load::start(&ports.url(), plan).await;
     for _ in 0..rng.u8(4..7) {
         load.progress(rng.u64(50..300)).await;

@@ -68,7 +68,11 @@ impl Rig {
         let dir = scratch.path().join("data");
         let ports = Ports::free();
         let mut broker = BrokerProcess::start(&dir, ports, &SETTINGS, None)?;
-        let load = Load::start(&ports.url(), Plan { seed: rng.u64(..), producers: 8, consumers: 2 }).await;
+        let load = Load::start(
+            &ports.url(),
+            Plan { seed: rng.u64(..), producers: 8, consumers: 2, keeps_finished: true },
+        )
+        .await;
         for _ in 0..kills.div_ceil(2) {
             // At any moment of the load, not at any moment of the clock: a slow machine is killed as cleverly as a fast
             // one.

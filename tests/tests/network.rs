@@ -82,7 +82,11 @@ impl Rig {
             operation_timeout: OPERATION_TIMEOUT,
             keep_alive: KEEP_ALIVE,
         };
-        let load = Load::start_through(reach, Plan { seed: rng.u64(..), producers: 8, consumers: 2 }).await;
+        let load = Load::start_through(
+            reach,
+            Plan { seed: rng.u64(..), producers: 8, consumers: 2, keeps_finished: true },
+        )
+        .await;
         for _ in 0..runs {
             for _ in 0..rng.u8(2..5) {
                 load.progress(rng.u64(1..60)).await;

@@ -205,6 +205,20 @@ pub fn restore(backup: &[u8], scratch: &Path) -> Result<PathBuf, String> {
     }
 }
 
+/// `escrow store verify` of a directory that no broker has open.
+///
+/// # Errors
+/// What it found.
+pub fn verify(dir: &Path) -> Result<(), String> {
+    let output = Command::new(binary()).args(["store", "verify", "--data-dir"]).arg(dir).output();
+    let output = output.map_err(|error| format!("{} does not start: {error}", binary().display()))?;
+    let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("verify: {}\n{}", words(&output.stdout), words(&output.stderr))),
+    }
+}
+
 /// Copies what the broker logs to `log`, and says when it serves.
 fn follow(stderr: ChildStderr, log: PathBuf) -> mpsc::Receiver<()> {
     let (sender, ready) = mpsc::sync_channel(1);

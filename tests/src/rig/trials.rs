@@ -84,6 +84,13 @@ impl Trials {
         );
     }
 
+    /// Says loudly that nothing was tried, because this machine lacks what the rig needs. Nothing is counted.
+    pub fn not_run(self, reason: &str) {
+        // Not by println!, which a test that passes keeps to itself.
+        let line = format!("\n!!! {}: NOT RUN, nothing counted: {reason}\n", self.rig);
+        let _ = std::io::stdout().lock().write_all(line.as_bytes());
+    }
+
     /// How long it has been running: for runs that are bounded by time as well.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()

@@ -420,3 +420,19 @@ fn verdicts_add_up() {
     assert_eq!((sum.promised, sum.deliveries), (2, 4));
     assert!(sum.seen().starts_with("2 promised"));
 }
+
+#[test]
+fn what_was_answered_while_the_power_went_is_open_and_what_came_later_never_was() {
+    let history = History::default();
+    history.note(Event::Made { message: 1, choice: Choice::Publish, ordering_key: None, delay_ms: 0 });
+    let sent = history.invoke(Operation::Publish(1));
+    let certain = history.len();
+    history.answer(sent, Answer::Queued(0));
+    let possible = history.len();
+    history.note(Event::Made { message: 2, choice: Choice::Publish, ordering_key: None, delay_ms: 0 });
+    let verdicts = history.cut(certain, possible).judge(&GROUPS);
+    assert_eq!((verdicts.promised, verdicts.unknown, verdicts.hidden), (0, 1, 0), "{verdicts:?}");
+    // Answered before the cut, it is promised: a disk without it has lost it.
+    let verdicts = history.cut(possible, possible).judge(&GROUPS);
+    assert_eq!((verdicts.promised, verdicts.faults.is_empty()), (1, false), "{verdicts:?}");
+}

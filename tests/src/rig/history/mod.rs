@@ -249,6 +249,22 @@ impl History {
         self.len() == 0
     }
 
+    /// What is known of a disk whose power was cut when `certain` events had been noted, and was off by the time of
+    /// `possible`: what was answered before must be there, what was asked for meanwhile may be, nothing else ever was.
+    #[must_use]
+    pub fn cut(&self, certain: usize, possible: usize) -> Self {
+        let events = self.events.lock().expect("nobody panics holding it");
+        let is_left = |nth: usize, event: &Event| {
+            nth < certain || matches!(event, Event::Made { .. } | Event::Invoked(..))
+        };
+        let left = events.iter().take(possible).enumerate().filter(|(nth, (_, event))| is_left(*nth, event));
+        Self {
+            began: self.began,
+            events: Mutex::new(left.map(|(_, noted)| *noted).collect()),
+            next_operation: AtomicU64::new(self.next_operation.load(Ordering::Relaxed)),
+        }
+    }
+
     /// Judges it: `groups` are all that listened from the start to the end, when everything had come to rest. Each
     /// keeps the order of its ordering keys (policy `block`).
     pub fn judge(&self, groups: &[&'static str]) -> Verdicts {

@@ -43,6 +43,8 @@ pub struct Plan {
     pub producers: u64,
     /// Consumers for each group.
     pub consumers: u64,
+    /// Whether the topic keeps what is finished, so that everything can be replayed in the end. Otherwise it is removed.
+    pub keeps_finished: bool,
 }
 
 /// How the clients of a load reach the broker.
@@ -100,6 +102,7 @@ pub struct Load {
 
 struct Shared {
     history: History,
+    keeps_finished: bool,
     stop_producing: AtomicBool,
     stop_consuming: AtomicBool,
     stopped: Notify,
@@ -111,9 +114,10 @@ struct Shared {
 }
 
 impl Shared {
-    fn new() -> Self {
+    fn new(history: History, keeps_finished: bool) -> Self {
         Self {
-            history: History::default(),
+            history,
+            keeps_finished,
             stop_producing: AtomicBool::new(false),
             stop_consuming: AtomicBool::new(false),
             stopped: Notify::new(),
@@ -186,22 +190,15 @@ impl Load {
     /// If the broker refuses what it should not.
     pub async fn start_through(reach: Reach, plan: Plan) -> Self {
         let client = reach.connect_directly("setup").await;
-        let settings = v1::TopicSettings { keep_finished_ms: KEEP_FINISHED_MS, keep_finished_bytes: 0 };
+        let keep_finished_ms = if plan.keeps_finished { KEEP_FINISHED_MS } else { 0 };
+        let settings = v1::TopicSettings { keep_finished_ms, keep_finished_bytes: 0 };
         let topic = v1::CreateTopicRequest { name: TOPIC.into(), settings: Some(settings), operator: None };
         client.admin().create_topic(topic).await.expect("the topic is made");
         // Groups exist before the first message: each must see all.
         for group in GROUPS {
             client.subscribe(group).topic(TOPIC).open().await.expect("the group is made").close().await;
         }
-        let shared = Arc::new(Shared::new());
-        let mut load = Self { reach, shared, producers: JoinSet::new(), consumers: JoinSet::new() };
-        for number in 0..plan.consumers {
-            for group in GROUPS {
-                let client = load.reach.connect(&format!("{group}-{number}")).await;
-                let rng = fastrand::Rng::with_seed(plan.seed ^ (number << 8) ^ group.len() as u64);
-                load.consumers.spawn(consumers::consume(client, group, Arc::clone(&load.shared), rng));
-            }
-        }
+        let mut load = Self::consuming(reach, plan, History::default()).await;
         for number in 0..plan.producers {
             let client = load.reach.connect(&format!("producer-{number}")).await;
             let rng = fastrand::Rng::with_seed(plan.seed ^ (number << 16));
@@ -210,6 +207,27 @@ impl Load {
         let client = load.reach.connect("person").await;
         let rng = fastrand::Rng::with_seed(!plan.seed);
         load.producers.spawn(person::redrive_now_and_then(client, Arc::clone(&load.shared), rng));
+        load
+    }
+
+    /// Goes on consuming, on a broker that holds what `history` tells of. The broker must be up.
+    ///
+    /// # Panics
+    /// If the broker refuses what it should not.
+    pub async fn resume(url: &str, plan: Plan, history: History) -> Self {
+        Self::consuming(Reach::direct(url), plan, history).await
+    }
+
+    async fn consuming(reach: Reach, plan: Plan, history: History) -> Self {
+        let shared = Arc::new(Shared::new(history, plan.keeps_finished));
+        let mut load = Self { reach, shared, producers: JoinSet::new(), consumers: JoinSet::new() };
+        for number in 0..plan.consumers {
+            for group in GROUPS {
+                let client = load.reach.connect(&format!("{group}-{number}")).await;
+                let rng = fastrand::Rng::with_seed(plan.seed ^ (number << 8) ^ group.len() as u64);
+                load.consumers.spawn(consumers::consume(client, group, Arc::clone(&load.shared), rng));
+            }
+        }
         load
     }
 
@@ -262,9 +280,12 @@ impl Load {
         self.shared.stop_consuming.store(true, Ordering::SeqCst);
         self.shared.stopped.notify_waiters();
         tokio::time::timeout(PATIENCE, drain(&mut self.consumers)).await.expect("consumers stop");
-        tokio::time::timeout(PATIENCE, readers::read_everything(&client, &self.shared.history))
-            .await
-            .expect("readers come to an end");
+        tokio::time::timeout(
+            PATIENCE,
+            readers::read_everything(&client, &self.shared.history, self.shared.keeps_finished),
+        )
+        .await
+        .expect("readers come to an end");
         producer.close().await;
         let verdicts = self.shared.history.judge(&GROUPS);
         match verdicts.faults.is_empty() {
