@@ -10,7 +10,7 @@ use crate::journal::frame::Header;
 use crate::table::record::Meta;
 use crate::table::{self, Table, TableError};
 use crate::watermark::{Mark, Watermark};
-use crate::{Edit, Epoch, FailPoints, OpenError, Options};
+use crate::{Edit, Epoch, FailPoints, OpenError, Options, remedy};
 
 /// How many bytes of records are collected before they go to the table.
 const PENDING_BYTES_MAX: usize = 1 << 20;
@@ -90,6 +90,6 @@ pub(crate) fn without_format(layout: &Layout) -> OpenError {
     OpenError::Damaged {
         file: layout.format(),
         fault: "it is missing, but there is data; a restore may have been interrupted".into(),
-        remedy: "empty the directory and restore a backup with `escrow store restore`".into(),
+        remedy: remedy::RESTORE.into(),
     }
 }

@@ -7,8 +7,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::OpenError;
 use crate::journal::frame::HEADER_BYTES;
+use crate::{OpenError, remedy};
 
 /// The format number of the whole data directory that this release writes, and the newest that it reads: the one in its
 /// file `FORMAT`.
@@ -187,9 +187,7 @@ fn inspect(layout: &Layout) -> Result<Found, OpenError> {
         return Err(OpenError::Damaged {
             file: layout.format(),
             fault: "it is missing, but there is data".into(),
-            remedy:
-                "put the file back, or restore a backup with `escrow store restore` into an empty directory"
-                    .into(),
+            remedy: format!("{}; or {}", remedy::write_again(&layout.root), remedy::RESTORE),
         });
     }
     Ok(Found::Fresh)
@@ -241,9 +239,7 @@ fn damaged_format(path: &Path) -> OpenError {
     OpenError::Damaged {
         file: path.into(),
         fault: "it is missing, or does not read as a format number with its checksum".into(),
-        remedy:
-            "`escrow store verify` tells whether the rest is whole; `escrow store repair` writes it again"
-                .into(),
+        remedy: remedy::write_again(remedy::root_above(path, 1)),
     }
 }
 

@@ -23,6 +23,7 @@ mod options;
 mod overlay;
 mod power;
 mod read;
+mod remedy;
 mod repair;
 mod restore;
 mod room;

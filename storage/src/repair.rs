@@ -42,9 +42,7 @@ pub struct RepairReport {
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
     /// The table is damaged; no repair in place can bring back what it lost. Remedy: restore a backup, or salvage.
-    #[error(
-        "the table cannot be mended: {0}; use `escrow store restore` or `escrow store repair --salvage-into`"
-    )]
+    #[error("the table cannot be mended in place: {0}")]
     Table(#[source] OpenError),
     /// The directory cannot be opened or written.
     #[error(transparent)]
@@ -110,7 +108,7 @@ fn read_table(layout: &Layout, options: &Options) -> Result<(Meta, Option<Mark>)
         Err(error) => return Err(error.into()),
     };
     if !table::exists(&layout.table()) {
-        return Err(RepairError::Table(table::damaged(&layout.table(), "it is missing".into())));
+        return Err(RepairError::Table(table::lost(&layout.table(), "it is missing".into())));
     }
     let table = Table::open(&layout.table(), options.table_cache_bytes, options.table_open_limit)
         .map_err(RepairError::Table)?;

@@ -48,11 +48,14 @@ pub fn salvage(
     let mut builder = Builder::begin(&to, &options)?;
 
     let scrubbed = table.scrub::<Failure>(&mut |key, value| Ok(builder.add(key, Edit::Put(value))?));
-    let mut lost = match scrubbed {
-        Ok(scrub) => scrub.lost,
-        Err(Failure(error)) => return Err(error),
-    };
+    let scrub = scrubbed.map_err(|Failure(error)| error)?;
     let meta = table.meta().unwrap_or_default();
+    let mut lost = scrub.lost;
+    // sled can lose records without a word: their number is all that is known of them.
+    if scrub.records != meta.records_now {
+        let fault = format!("{} records were found, {} were written", scrub.records, meta.records_now);
+        lost.push(Lost { key: None, fault });
+    }
     for (_, batch) in scan.batches.iter().filter(|(sequence, _)| *sequence > meta.sequence) {
         for (key, edit) in batch.iter() {
             // What the journal wrote again is not lost.

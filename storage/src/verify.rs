@@ -10,7 +10,7 @@ use crate::disk::{self, Shared};
 use crate::journal::{self, Scan};
 use crate::table::{self, Lost, Table};
 use crate::watermark::{Mark, Watermark};
-use crate::{OpenError, Options, ReadError, Sequence, Snapshot, hex};
+use crate::{OpenError, Options, ReadError, Sequence, Snapshot, hex, remedy};
 
 /// So many findings are listed; the rest is counted.
 const FINDINGS_MAX: usize = 1000;
@@ -80,9 +80,8 @@ impl VerifyReport {
             Some(key) => format!("the record at key {}: {}", hex::of(&key), lost.fault),
             None => lost.fault,
         };
-        let remedy = "restore a backup with `escrow store restore`, or save the rest with \
-                      `escrow store repair --salvage-into`";
-        self.add(Finding { file: file.into(), fault, remedy: remedy.into() });
+        let salvage = remedy::salvage(remedy::root_above(file, 2));
+        self.add(Finding { file: file.into(), fault, remedy: format!("{}, or {salvage}", remedy::RESTORE) });
     }
 }
 
@@ -105,7 +104,7 @@ pub fn verify(dir: impl AsRef<Path>, options: &Options) -> Result<VerifyReport, 
     };
     let scan = check_journal(&layout, mark.unwrap_or_default(), &mut report)?;
     if !table::exists(&layout.table()) {
-        report.add_error(table::damaged(&layout.table(), "the table is missing".into()))?;
+        report.add_error(table::lost(&layout.table(), "the table is missing".into()))?;
         return Ok(report);
     }
     match Table::open(&layout.table(), options.table_cache_bytes, options.table_open_limit) {
@@ -144,7 +143,7 @@ fn check_journal(layout: &Layout, mark: Mark, report: &mut VerifyReport) -> Resu
             report.add_error(OpenError::Damaged {
                 file: layout.journal(),
                 fault: "it is missing".into(),
-                remedy: "restore a backup with `escrow store restore`".into(),
+                remedy: remedy::RESTORE.into(),
             })?;
             return Ok(Scan::default());
         }

@@ -8,9 +8,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::OpenError;
 use crate::codec::Cursor;
 use crate::directory::io_error;
+use crate::{OpenError, remedy};
 
 const MAGIC: [u8; 8] = *b"ESCROWWM";
 /// magic, generation u64, sequence u64, records u64, epoch u64, committed u64, crc32 u32.
@@ -118,9 +118,7 @@ fn damaged(path: &Path, fault: &str) -> OpenError {
     OpenError::Damaged {
         file: path.into(),
         fault: fault.into(),
-        remedy:
-            "`escrow store verify` tells whether the rest is whole; `escrow store repair` writes it again"
-                .into(),
+        remedy: remedy::write_again(remedy::root_above(path, 1)),
     }
 }
 

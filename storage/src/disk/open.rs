@@ -16,7 +16,7 @@ use crate::stats::Counters;
 use crate::table::record::Meta;
 use crate::table::{self, Table};
 use crate::watermark::{Mark, Watermark};
-use crate::{Epoch, Faults, OpenError, Options, Sequence};
+use crate::{Epoch, Faults, OpenError, Options, Sequence, remedy};
 
 /// What an open found and mended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +144,7 @@ fn remove_unbegun_table(layout: &Layout) -> Result<(), OpenError> {
 fn open_table(layout: &Layout, options: &Options) -> Result<Table, OpenError> {
     // sled would create an empty one without a word.
     if !table::exists(&layout.table()) {
-        return Err(table::damaged(&layout.table(), "the table is missing".into()));
+        return Err(table::lost(&layout.table(), "the table is missing".into()));
     }
     Table::open(&layout.table(), options.table_cache_bytes, options.table_open_limit)
 }
@@ -201,9 +201,11 @@ pub(crate) fn check_against_journal(
     Err(OpenError::Damaged {
         file: layout.journal(),
         fault,
-        remedy: "restore a backup with `escrow store restore`, or give up what is missing with \
-                 `escrow store repair`"
-            .into(),
+        remedy: format!(
+            "{}, or {}",
+            remedy::RESTORE,
+            remedy::repair(&layout.root, "give up what is missing")
+        ),
     })
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::frame::{FRAME_HEADER_BYTES, Frame, HEADER_BYTES, Header, HeaderFault};
 use super::{SUFFIX, UNFINISHED};
-use crate::{Batch, Epoch, OpenError};
+use crate::{Batch, Epoch, OpenError, remedy};
 
 /// One journal file as far as it is whole.
 #[derive(Debug)]
@@ -51,12 +51,11 @@ pub(crate) struct Damage {
 
 impl Damage {
     pub(crate) fn into_error(self) -> OpenError {
+        let repair = remedy::repair(remedy::root_above(&self.path, 2), "give up what follows the damage");
         OpenError::Damaged {
-            file: self.path,
             fault: format!("at offset {}: {}; whole up to sequence {}", self.offset, self.fault, self.good),
-            remedy: "restore a backup with `escrow store restore`, or give up what follows the damage with \
-                     `escrow store repair`"
-                .into(),
+            remedy: format!("{}, or {repair}", remedy::RESTORE),
+            file: self.path,
         }
     }
 }

@@ -5,6 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{ReadError, hex};
 
+/// The only file that sled reads, as people find it.
+const FILE: &str = "table/db";
+
 /// How a call into the table failed.
 #[derive(Debug)]
 pub(crate) enum TableError {
@@ -24,7 +27,7 @@ impl TableError {
                 ReadError::Corrupt { key: hex::of(key), fault: format!("its page cannot be read: {fault}") }
             }
             Self::Damaged(fault) => ReadError::Corrupt { key: hex::of(key), fault },
-            Self::Io(error) => ReadError::Failed(error.to_string()),
+            Self::Io(error) => ReadError::Failed(format!("{FILE} of the data directory: {error}")),
         }
     }
 }

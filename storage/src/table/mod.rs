@@ -24,7 +24,7 @@ use crate::{KeyRange, ReadError, hex};
 
 pub(crate) use apply::Outcome;
 pub(crate) use guard::TableError;
-pub(crate) use open::damaged;
+pub(crate) use open::{damaged, lost};
 pub(crate) use scrub::Lost;
 
 /// The open table.
@@ -147,7 +147,7 @@ pub(crate) struct Heads<'a> {
     db: Reading<'a>,
     iter: sled::Iter,
     direction: Direction,
-    /// The last key seen, to say near which one a page cannot be read.
+    /// Where the next key is looked for, to say from where on a page cannot be read. The last key seen can be.
     at: Bytes,
 }
 
@@ -161,8 +161,12 @@ impl Heads<'_> {
         let Some((key, head)) = next.map_err(|error| error.into_read_error(&self.at))? else {
             return Ok(None);
         };
-        self.at = Bytes::copy_from_slice(&key[1..]);
-        Ok(Some((self.at.clone(), head)))
+        let key = Bytes::copy_from_slice(&key[1..]);
+        self.at = match self.direction {
+            Direction::Forward => [&key[..], &[0]].concat().into(),
+            Direction::Backward => key.clone(),
+        };
+        Ok(Some((key, head)))
     }
 
     /// The value that belongs to a head of this walk.

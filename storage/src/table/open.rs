@@ -11,7 +11,7 @@ use super::record::{META_KEY, Meta};
 use super::{Table, TableError};
 use crate::directory::{io_error, sync_dir};
 use crate::lock::lock;
-use crate::{OpenError, clock};
+use crate::{OpenError, clock, remedy};
 
 /// Where sled keeps everything.
 pub(super) const DATABASE_FILE: &str = "db";
@@ -37,19 +37,19 @@ impl Table {
                     drop(clock::wait_until(&never.1, lock(&never.0), CLOSING_WAIT, |()| false));
                 }
                 Err(TableError::Io(source)) => return Err(io_error(&dir.join(DATABASE_FILE), source)),
-                Err(error) => return Err(damaged(dir, error.to_string())),
+                Err(error) => return Err(lost(dir, error.to_string())),
                 Ok(db) => break db,
             }
         };
         let path = dir.join(DATABASE_FILE);
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.map_err(|source| io_error(&path, source))?;
-        let stored = guarded(|| db.get(META_KEY)).map_err(|error| damaged(dir, error.to_string()))?;
+        let stored = guarded(|| db.get(META_KEY)).map_err(|error| lost(dir, error.to_string()))?;
         let meta = match stored {
             None => None,
             Some(bytes) => Some(
                 Meta::decode(&bytes)
-                    .ok_or_else(|| damaged(dir, "the record about the table itself is damaged".into()))?,
+                    .ok_or_else(|| lost(dir, "the record about the table itself is damaged".into()))?,
             ),
         };
         Ok(Self { db: RwLock::new(Some(db)), dir: dir.into(), file, meta: Mutex::new(meta) })
@@ -108,13 +108,17 @@ fn is_lock_error(error: &std::io::Error) -> bool {
     error.to_string().contains("could not acquire lock")
 }
 
-/// The error for a table that does not open or is not what it should be.
+/// The error for a table that opens and is not what it should be.
 pub(crate) fn damaged(dir: &Path, fault: String) -> OpenError {
+    let salvage = remedy::salvage(remedy::root_above(dir, 1));
     OpenError::Damaged {
         file: dir.join(DATABASE_FILE),
         fault,
-        remedy: "restore a backup with `escrow store restore`, or save what is readable with \
-                 `escrow store repair --salvage-into`"
-            .into(),
+        remedy: format!("{}, or {salvage}", remedy::RESTORE),
     }
+}
+
+/// The error for a table that does not open: nothing can be read of it, so nothing can be saved.
+pub(crate) fn lost(dir: &Path, fault: String) -> OpenError {
+    OpenError::Damaged { file: dir.join(DATABASE_FILE), fault, remedy: remedy::RESTORE.into() }
 }
