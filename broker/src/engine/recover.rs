@@ -103,8 +103,8 @@ impl Engine {
             return Ok(());
         }
         Err(ReadError::Failed(format!(
-            "what everything else rests on is damaged, nothing was changed: {}; restore the last backup into an empty \
-             directory with `escrow store restore`",
+            "what everything else rests on is damaged, nothing was changed: {}; restore the last backup with \
+             `escrow store restore <backup> --data-dir <empty directory>`",
             self.reports.join("; ")
         )))
     }
@@ -289,11 +289,19 @@ impl Engine {
         mut each: impl FnMut(&mut Self, &[u8], R),
     ) -> Result<(), ReadError> {
         let KeyRange { mut start, end } = keys::all(space);
+        let mut stepped_over = None;
         loop {
             let page = match view.scan(&KeyRange::new(start.clone(), end.clone()), PAGE) {
                 Ok(page) => page,
+                // At the place that was just stepped over to: no damaged record, but a page that cannot be read.
+                Err(ReadError::Corrupt { key, fault })
+                    if stepped_over.as_ref() == Some(&start) && key == hex(&start) =>
+                {
+                    return self.step_over_page(view, start, end, &fault, &mut each);
+                }
                 Err(ReadError::Corrupt { key, fault }) => {
                     start = self.step_over(view, &start, &end, &key, &fault, &mut each)?;
+                    stepped_over = Some(start.clone());
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -335,6 +343,37 @@ impl Engine {
         }
         self.report_damaged(&key, fault);
         Ok(behind(&key))
+    }
+
+    /// From `start` on nothing can be read, up to nobody knows where: what lies behind is found from the other end.
+    fn step_over_page<R: Record>(
+        &mut self,
+        view: &dyn Read,
+        start: bytes::Bytes,
+        end: bytes::Bytes,
+        fault: &str,
+        each: &mut impl FnMut(&mut Self, &[u8], R),
+    ) -> Result<(), ReadError> {
+        let mut behind_page = Vec::new();
+        let mut until = end;
+        loop {
+            match view.scan_back(&KeyRange::new(start.clone(), until.clone()), 1) {
+                Ok(mut found) => match found.pop() {
+                    None => break,
+                    Some((key, value)) => {
+                        until = key.clone();
+                        behind_page.push((key, value));
+                    }
+                },
+                Err(ReadError::Corrupt { .. }) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        for (key, value) in behind_page.into_iter().rev() {
+            self.take_record(&key, value, each);
+        }
+        self.report_damaged(&start, &format!("nothing from here to {} can be read: {fault}", hex(&until)));
+        Ok(())
     }
 
     /// Notes a record that cannot be used: counted, named, never served.

@@ -1,5 +1,7 @@
 //! Damaged and missing records at a start: what everything rests on refuses to start, the rest goes on and says so.
 
+use escrow_storage::{Entry, KeyRange, MemReader, Read, ReadError};
+
 use super::*;
 use crate::records::{GroupNumber, TopicNumber};
 
@@ -111,4 +113,71 @@ fn a_damaged_record_does_not_keep_others_from_being_forgotten() {
     assert_eq!(bench.engine.take_reports().len(), 1);
     assert_eq!(bench.count(keys::space::DECIDED_LOG), 0);
     assert_eq!(bench.count(keys::space::DECIDED), 0);
+}
+
+/// A store in which one page, with all records of `hole`, cannot be read. As sled does, it says from where on.
+struct LostPage {
+    reader: MemReader,
+    hole: KeyRange,
+}
+
+impl LostPage {
+    fn lost(at: &[u8]) -> ReadError {
+        let key = at.iter().map(|byte| format!("{byte:02x}")).collect();
+        ReadError::Corrupt { key, fault: "its page cannot be read".to_owned() }
+    }
+}
+
+impl Read for LostPage {
+    fn get(&self, key: &[u8]) -> Result<Option<bytes::Bytes>, ReadError> {
+        if self.hole.contains(key) { Err(Self::lost(key)) } else { self.reader.get(key) }
+    }
+
+    fn scan(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        let found = self.reader.scan(range, limit)?;
+        let mut at = range.start.to_vec();
+        for (key, _) in &found {
+            if self.hole.contains(key) {
+                return Err(Self::lost(&at));
+            }
+            at = [key, &[0][..]].concat();
+        }
+        Ok(found)
+    }
+
+    fn scan_back(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        let found = self.reader.scan_back(range, limit)?;
+        if found.iter().any(|(key, _)| self.hole.contains(key)) {
+            return Err(Self::lost(&range.end));
+        }
+        Ok(found)
+    }
+}
+
+#[test]
+fn a_page_that_cannot_be_read_ends_neither_the_start_nor_what_lies_behind_it() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    bench.group("billing", "paid", |_| {});
+    for _ in 0..6 {
+        let message = bench.message("paid");
+        bench.publish(message);
+    }
+    let (_, got) = bench.consumer("billing", "paid");
+    assert_eq!(got.len(), 6);
+    for delivery in &got {
+        bench.ask(settle("billing", delivery.token, Verb::Nack { delay_ms: None, reason: "later".into() }));
+    }
+    let reader = bench.store.reader();
+    let retries = reader.scan(&keys::all(keys::space::RETRY), 10).expect("reads");
+    assert_eq!(retries.len(), 6);
+    for (first, end) in [(0, 2), (2, 4), (4, 6)] {
+        let end = retries.get(end).map_or(keys::all(keys::space::RETRY).end, |(key, _)| key.clone());
+        let view = LostPage { reader: reader.clone(), hole: KeyRange::new(retries[first].0.clone(), end) };
+        let settings = bench.engine.settings.clone();
+        let boot = Boot { shard: ShardId(0), epoch: bench.store.epoch(), seed: 7, settings };
+        let (_, recovered) = Engine::recover(boot, bench.now, &view).expect("starts");
+        assert_eq!(recovered.retrying, 4, "the retries before and behind the page");
+        assert!(!recovered.damaged.is_empty());
+    }
 }
