@@ -5,7 +5,7 @@ use escrow_storage::{KeyRange, Read, ReadError};
 
 use super::pages::pair_cursor;
 use super::retries::parse_place;
-use super::{Operator, Page, Paged, Service, mismatch};
+use super::{Operator, Page, Paged, Service, mismatch, unless_damaged};
 use crate::dispatch::{decode, record};
 use crate::engine::{Command, MessageEdit, Refusal, Reply};
 use crate::records::keys::space;
@@ -104,7 +104,7 @@ fn absent(group: &GroupName, offset: Offset) -> Refusal {
 fn view_of(view: &dyn Read, topic: TopicNumber, offset: Offset) -> Result<Option<DeadLetterView>, ReadError> {
     let Some(found) = record::<DeadLetter>(view, &keys::dead_letter(topic, offset))? else { return Ok(None) };
     // A message that cannot be read is why it may be here: the rest is shown all the same.
-    let message = record::<Message>(view, &keys::message(found.entry.id)).ok().flatten();
+    let message = unless_damaged(record::<Message>(view, &keys::message(found.entry.id)))?;
     Ok(Some(DeadLetterView { topic, offset, record: found, message }))
 }
 
@@ -155,7 +155,7 @@ fn list(
             let Some((topic, offset)) = keys::dead_letter_of(&key) else { continue };
             last = Some((topic, offset));
             if filter.letters.admits(&found) {
-                let message = record::<Message>(view, &keys::message(found.entry.id)).ok().flatten();
+                let message = unless_damaged(record::<Message>(view, &keys::message(found.entry.id)))?;
                 if filter.letters.admits_message(message.as_ref()) {
                     body_bytes += message.as_ref().map_or(0, |message| message.body.len());
                     items.push(without_body(DeadLetterView { topic, offset, record: found, message }));

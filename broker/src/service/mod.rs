@@ -9,6 +9,7 @@ mod groups;
 mod jobs;
 mod messages;
 mod pages;
+mod patience;
 mod retries;
 mod scheduled;
 mod status;
@@ -38,7 +39,7 @@ pub use pages::{Page, Paged};
 pub use retries::RetryView;
 pub use scheduled::ScheduledView;
 pub use status::Status;
-pub use store::{Administered, StoreAdmin, StoreNumbers, Verification};
+pub use store::{Administered, NoBackup, StoreAdmin, StoreNumbers, Verification};
 pub use trace::{Trace, TraceEvent};
 pub use transactions::{MessageLabel, TransactionView, Which};
 
@@ -115,20 +116,34 @@ impl Service {
         let reader = self.parts.reader.clone();
         let reading = tokio::task::spawn_blocking(move || read(&*reader));
         match reading.await {
-            Ok(outcome) => outcome.map_err(unreadable),
+            Ok(outcome) => outcome.map_err(|error| self.unreadable(error)),
             Err(error) => Err(Refusal::new(Reason::Internal, format!("reading ended early: {error}"))),
+        }
+    }
+
+    /// What a caller is told when the store cannot be read. A disk that fails stops the broker, whoever meets it first:
+    /// what it holds is not known until the next start has read it.
+    fn unreadable(&self, error: ReadError) -> Refusal {
+        match error {
+            ReadError::Corrupt { .. } => Refusal::new(
+                Reason::Damaged,
+                format!("{error}; `escrow store verify` lists all damage, a backup has the record"),
+            ),
+            ReadError::Failed(_) => {
+                let text = format!("{error}; the broker stops, mend the disk and start it again");
+                self.parts.engine.fail(error);
+                Refusal::new(Reason::Internal, text)
+            }
         }
     }
 }
 
-/// What a caller is told when the store cannot be read.
-fn unreadable(error: ReadError) -> Refusal {
-    match error {
-        ReadError::Corrupt { .. } => Refusal::new(
-            Reason::Damaged,
-            format!("{error}; `escrow store verify` lists all damage, a backup has the record"),
-        ),
-        ReadError::Failed(_) => Refusal::new(Reason::Internal, error.to_string()),
+/// A record that others are shown without, if it is damaged. A disk that fails is another matter: it says nothing of any
+/// record.
+fn unless_damaged<T>(found: Result<Option<T>, ReadError>) -> Result<Option<T>, ReadError> {
+    match found {
+        Err(ReadError::Corrupt { .. }) => Ok(None),
+        other => other,
     }
 }
 

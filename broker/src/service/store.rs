@@ -12,7 +12,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Service, unreadable};
+use super::Service;
+use super::patience::Patience;
 use crate::engine::Refusal;
 
 /// Pieces of a backup that wait for whoever takes them; beyond that the backup waits.
@@ -72,8 +73,19 @@ pub trait StoreAdmin: Send + Sync {
     /// Writes the backup file of docs/format.md, piece by piece, until `take` breaks off.
     ///
     /// # Errors
-    /// If the disk fails or a record is damaged.
-    fn backup(&self, take: &mut dyn FnMut(Bytes) -> ControlFlow<()>) -> Result<(), ReadError>;
+    /// See [`NoBackup`].
+    fn backup(&self, take: &mut dyn FnMut(Bytes) -> ControlFlow<()>) -> Result<(), NoBackup>;
+}
+
+/// Why a backup was not taken to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum NoBackup {
+    /// The disk failed or a record is damaged.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// This store has none.
+    #[error("{0}")]
+    Unsupported(&'static str),
 }
 
 /// A store that can be asked.
@@ -107,33 +119,46 @@ impl Service {
         let store = self.parts.store.clone();
         let verifying = tokio::task::spawn_blocking(move || store.verify());
         match verifying.await {
-            Ok(found) => found.map_err(unreadable),
+            Ok(found) => found.map_err(|error| self.unreadable(error)),
             Err(error) => Err(Refusal::new(Reason::Internal, format!("verifying ended early: {error}"))),
         }
     }
 
     /// A backup in pieces, taken while the broker works. Dropping the receiver ends it; so does taking nothing for as
-    /// long as a peer may stall: the backup's view of the store keeps its overlay in memory, and in the end no message
-    /// would be accepted.
+    /// long as a peer may stall, or too little over a longer time: the backup's view of the store keeps its overlay in
+    /// memory, and in the end no message would be accepted.
     pub fn backup_store(&self) -> mpsc::Receiver<Result<Bytes, Refusal>> {
-        let store = self.parts.store.clone();
+        let service = self.clone();
         let stall = self.parts.peer_stall;
         let (pieces, receiver) = mpsc::channel(PIECES_WAITING_MAX);
         let runtime = Handle::current();
         tokio::task::spawn_blocking(move || {
+            let clock = &service.parts.clock;
+            let mut patience = Patience::new(stall);
             let mut stalled = false;
-            let taken = store.backup(&mut |piece| match runtime
-                .block_on(async { timeout(stall, pieces.send(Ok(piece))).await })
-            {
-                Ok(Ok(())) => ControlFlow::Continue(()),
-                Ok(Err(_)) => ControlFlow::Break(()),
-                Err(_) => {
-                    stalled = true;
-                    ControlFlow::Break(())
+            let taken = service.parts.store.backup(&mut |piece| {
+                let (bytes, began_us) = (piece.len(), clock.micros());
+                match runtime.block_on(async { timeout(patience.left(), pieces.send(Ok(piece))).await }) {
+                    Ok(Ok(())) => {
+                        patience.spend(Duration::from_micros(clock.micros() - began_us), bytes);
+                        ControlFlow::Continue(())
+                    }
+                    Ok(Err(_)) => ControlFlow::Break(()),
+                    Err(_) => {
+                        stalled = true;
+                        ControlFlow::Break(())
+                    }
                 }
             });
             // Invariant: the view of the store is gone from here on; telling the end may take as long as it likes.
-            let end = if stalled { Some(backup_stalled(stall)) } else { taken.err().map(unreadable) };
+            let end = match taken {
+                _ if stalled => Some(backup_stalled(stall)),
+                Ok(()) => None,
+                Err(NoBackup::Read(error)) => Some(service.unreadable(error)),
+                Err(error @ NoBackup::Unsupported(_)) => {
+                    Some(Refusal::new(Reason::Internal, error.to_string()))
+                }
+            };
             if let Some(refusal) = end {
                 // A task: a peer that takes nothing must not hold a thread. It ends with the stream at the latest.
                 runtime.spawn(async move {
@@ -149,8 +174,8 @@ impl Service {
 fn backup_stalled(stall: Duration) -> Refusal {
     tracing::warn!(stalled_ms = stall.as_millis() as u64, "backup ended: nobody takes its pieces");
     let text = format!(
-        "nothing of the backup was taken for {} s, so it was ended and is not whole; begin again, and write it where it \
-         can be written faster",
+        "nothing of the backup was taken for {} s, or too little over a longer time, so it was ended and is not whole; \
+         begin again, and write it where it can be written faster",
         stall.as_secs_f32()
     );
     Refusal::new(Reason::Overloaded, text).retry_after(BACKUP_RETRY_MS)
@@ -193,14 +218,14 @@ impl StoreAdmin for DiskAdmin {
         Ok(Verification { records: report.table_records, faults })
     }
 
-    fn backup(&self, take: &mut dyn FnMut(Bytes) -> ControlFlow<()>) -> Result<(), ReadError> {
+    fn backup(&self, take: &mut dyn FnMut(Bytes) -> ControlFlow<()>) -> Result<(), NoBackup> {
         let mut pieces = Pieces { take };
         match escrow_storage::backup(&self.reader.snapshot(), &mut pieces) {
             Ok(report) => {
                 tracing::info!(records = report.records, bytes = report.bytes, "backup taken");
                 Ok(())
             }
-            Err(BackupError::Read(error)) => Err(error),
+            Err(BackupError::Read(error)) => Err(error.into()),
             // Whoever took the pieces went away.
             Err(BackupError::Write(_)) => Ok(()),
         }
@@ -261,8 +286,8 @@ impl StoreAdmin for MemAdmin {
     }
 
     /// Not the file of docs/format.md: what is in memory is not kept.
-    fn backup(&self, _: &mut dyn FnMut(Bytes) -> ControlFlow<()>) -> Result<(), ReadError> {
-        Err(ReadError::Failed("a store in memory has no backup; use a data directory".to_owned()))
+    fn backup(&self, _: &mut dyn FnMut(Bytes) -> ControlFlow<()>) -> Result<(), NoBackup> {
+        Err(NoBackup::Unsupported("a store in memory has no backup; use a data directory"))
     }
 }
 

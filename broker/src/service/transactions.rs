@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use escrow_protocol::{Reason, TopicName, TransactionId};
 use escrow_storage::{KeyRange, Read, ReadError};
 
-use super::{Operator, Page, Paged, Service, mismatch};
+use super::{Operator, Page, Paged, Service, mismatch, unless_damaged};
 use crate::dispatch::{decode, record};
 use crate::engine::{Command, Decide, Input, Inspect, Refusal, Seen, TransactionFilter, TransactionLive};
 use crate::records::keys::space;
@@ -216,7 +216,7 @@ impl<'a> Labels<'a> {
             if stub.key_hash.is_some() && stub.body_bytes <= KEY_BODY_BYTES_MAX && self.keys_left > 0 {
                 self.keys_left -= 1;
                 // A damaged message does not hide its transaction.
-                let message = record::<Message>(self.view, &keys::message(stub.id)).ok().flatten();
+                let message = unless_damaged(record::<Message>(self.view, &keys::message(stub.id)))?;
                 label.key = message.and_then(|message| message.key);
             }
             labels.push(label);

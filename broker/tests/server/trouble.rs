@@ -198,6 +198,29 @@ async fn a_backup_that_nobody_takes_ends_and_lets_the_store_go_on() {
 }
 
 #[tokio::test]
+async fn a_backup_that_is_taken_drop_by_drop_ends_too() {
+    let faults = Faults::default();
+    let store = Faulty { store: MemStore::new(), faults: faults.clone() };
+    let config = BrokerConfig { peer_stall: Duration::from_millis(500), ..config() };
+    let broker = Broker::start(config, store).await.unwrap();
+    let channel = connect(broker.grpc_addr()).await;
+    let mut admin = v1::admin_service_client::AdminServiceClient::new(channel);
+    let mut pieces = admin.backup_store(v1::BackupStoreRequest {}).await.unwrap().into_inner();
+    // Each piece long before its time, and all of them at a quarter of the pace.
+    let mut drops = tokio::time::interval(Duration::from_millis(250));
+    let taking = async {
+        loop {
+            drops.tick().await;
+            if pieces.message().await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), taking).await.expect("ended");
+    tokio::time::timeout(Duration::from_secs(20), faults.backup_ended()).await.expect("the store is let go");
+}
+
+#[tokio::test]
 async fn a_body_that_cannot_be_read_stops_the_broker_and_buries_nothing() {
     let store = MemStore::new();
     let disk = store.disk().clone();
@@ -240,6 +263,27 @@ async fn a_body_that_cannot_be_read_fails_a_receive() {
     };
     let mut consumer = v1::consumer_service_client::ConsumerServiceClient::new(channel);
     assert!(consumer.receive(request).await.is_err(), "an empty answer would say that nothing was ready");
+    let end = tokio::time::timeout(Duration::from_secs(20), broker.wait()).await.expect("it stops");
+    assert!(matches!(end, DriverError::Read(_)), "{end}");
+}
+
+#[tokio::test]
+async fn a_person_who_meets_a_failed_disk_stops_the_broker() {
+    let faults = Faults::default();
+    let store = Faulty { store: MemStore::new(), faults: faults.clone() };
+    let mut broker = Broker::start(config(), store).await.unwrap();
+    let channel = connect(broker.grpc_addr()).await;
+    let mut producer = v1::producer_service_client::ProducerServiceClient::new(channel.clone());
+    let published = producer.publish(published("healthy")).await.unwrap().into_inner();
+    faults.fail_bodies();
+    let mut admin = v1::admin_service_client::AdminServiceClient::new(channel);
+    let request = v1::GetMessageRequest { message_id: published.message_id };
+    // The answer may be cut off with the connection.
+    if let Err(status) = admin.get_message(request).await
+        && status.code() == Code::Internal
+    {
+        assert!(status.message().contains("input/output error"), "{}", status.message());
+    }
     let end = tokio::time::timeout(Duration::from_secs(20), broker.wait()).await.expect("it stops");
     assert!(matches!(end, DriverError::Read(_)), "{end}");
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use escrow_protocol::v1;
 use escrow_storage::{
-    Consent, DiskStore, OpenError, Opened, Options, RepairReport, SalvageReport, VerifyReport, backup,
-    repair, restore, salvage, verify,
+    Consent, DiskStore, OpenError, Opened, Options, RepairReport, RestoreError, SalvageReport, VerifyReport,
+    backup, repair, restore, salvage, verify,
 };
 use futures::StreamExt;
 
@@ -282,12 +282,15 @@ fn restore_into(file: &Path, data_dir: &Path, dry_run: bool, global: &Global) ->
             false => Err(CliError::failed(format!("{data_dir} is not empty; choose an empty directory"))),
         };
     }
+    let not_restored = |error: RestoreError| {
+        CliError::failed(format!("{}: {}; nothing was restored", file.display(), with_causes(&error)))
+    };
     let report = if file == Path::new("-") {
-        restore(&mut io::stdin().lock(), data_dir, &Options::default()).map_err(in_words)?
+        restore(&mut io::stdin().lock(), data_dir, &Options::default()).map_err(not_restored)?
     } else {
         let backup = File::open(file)
             .map_err(|error| CliError::failed(format!("{} cannot be read: {error}", file.display())))?;
-        restore(&mut BufReader::new(backup), data_dir, &Options::default()).map_err(in_words)?
+        restore(&mut BufReader::new(backup), data_dir, &Options::default()).map_err(not_restored)?
     };
     let words = format!(
         "restored {} records, as of commit {}, into {}",

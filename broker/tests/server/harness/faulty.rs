@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use escrow_broker::records::keys;
-use escrow_broker::service::{Administered, StoreAdmin, StoreNumbers, Verification};
+use escrow_broker::service::{Administered, NoBackup, StoreAdmin, StoreNumbers, Verification};
 use escrow_protocol::MessageId;
 use escrow_storage::{
     Batch, CommitError, Entry, Epoch, KeyRange, MemReader, MemStore, Read, ReadError, Room, Sequence, Store,
@@ -100,7 +100,7 @@ impl StoreAdmin for EndlessBackup {
         Ok(Verification::default())
     }
 
-    fn backup(&self, take: &mut dyn FnMut(Bytes) -> ControlFlow<()>) -> Result<(), ReadError> {
+    fn backup(&self, take: &mut dyn FnMut(Bytes) -> ControlFlow<()>) -> Result<(), NoBackup> {
         let piece = Bytes::from(vec![7; 64 * 1024]);
         while take(piece.clone()).is_continue() {}
         self.0.backup_ended.notify_one();
