@@ -28,6 +28,9 @@ corpus     5000000  inputs
 power         1000  cuts
 full_disk      200  cycles
 io_faults    20000  operations that fail
+damage        2000  flips and cuts
+backup         100  backups
+upgrade          1  formats
 "
 
 # What tests/src/fuzz tries, and what cargo-fuzz is built from when the machine has none.

@@ -17,7 +17,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// A stop that takes longer than this has failed: twice what the broker promises.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// What the broker logs once it serves.
-const READY: &str = "ready";
+const READY: &str = "broker ready";
 
 /// Two ports that were free a moment ago. Chosen once, so that clients find the broker again after each kill.
 #[derive(Debug, Clone, Copy)]
@@ -246,7 +246,7 @@ fn watch(mut child: Child) -> mpsc::Receiver<ExitStatus> {
 }
 
 /// The binary of this build: it lies beside the test's own directory.
-fn binary() -> PathBuf {
+pub(super) fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
     let profile = test.ancestors().nth(2).expect("tests lie in <profile>/deps");
     profile.join(format!("escrow{}", std::env::consts::EXE_SUFFIX))
