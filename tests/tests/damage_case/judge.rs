@@ -266,7 +266,7 @@ pub(crate) fn wrong_messages(readout: &Readout, sent: &[Sent], truth: Option<&Re
         let is_shown = place.starts_with("delivered") || place.starts_with("dead");
         if original.content != *content {
             wrong.push(format!("{place}: {} instead of {}", content.text, original.content.text));
-        } else if original.fate == Fate::RolledBack || (is_shown && original.fate != Fate::Visible) {
+        } else if is_shown && original.fate != Fate::Visible {
             wrong.push(format!("{place}: {} is {:?}", content.key, original.fate));
         } else if let Some(other) = places.as_ref().and_then(|places| places.get(place.as_str()))
             && **other != content.key
