@@ -132,7 +132,7 @@ impl Judge {
             let words: Vec<&str> = command.iter().map(String::as_str).collect();
             let context = |fault: String| format!("{message}\n  following {words:?}: {fault}");
             match words[1] {
-                "restore" if trial % RESTORE_EVERY == 0 => {
+                "restore" if trial.is_multiple_of(RESTORE_EVERY) => {
                     *self.followed.entry("restore").or_default() += 1;
                     self.restored(case, &words, &empty).await.map_err(context)?;
                 }
