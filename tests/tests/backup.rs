@@ -74,16 +74,30 @@ async fn command(words: &[&str]) -> Result<String, String> {
     if ran.is_ok() { Ok(ran.words()) } else { Err(format!("{words:?}: {}", ran.words())) }
 }
 
-/// One backup: taken, restored, compared, altered.
+/// One backup, after which nothing of it is left in the broker, whatever came of it: the load must come to rest.
 async fn one(trial: u64, ports: Ports, scratch: &Path, rng: &mut fastrand::Rng) -> Result<SeenInOne, String> {
+    let ledger = Ledger::open(&ports.url(), trial).await;
+    let seen = tried(trial, &ledger, ports, scratch, rng).await;
+    ledger.close().await;
+    seen
+}
+
+/// Taken, restored, compared, altered.
+async fn tried(
+    trial: u64,
+    ledger: &Ledger,
+    ports: Ports,
+    scratch: &Path,
+    rng: &mut fastrand::Rng,
+) -> Result<SeenInOne, String> {
     let file = scratch.join("backup");
     let _ = std::fs::remove_file(&file);
-    let ledger = Ledger::open(&ports.url(), trial).await;
     let writing = ledger.write(rng.u64(..));
     ledger.progress(rng.u64(50..200)).await;
     let before = ledger.answered();
-    command(&["store", "backup", "--to", words(&file), "--url", &ports.url()]).await?;
+    let taken = command(&["store", "backup", "--to", words(&file), "--url", &ports.url()]).await;
     writing.stop().await;
+    taken?;
     let after = ledger.invoked();
     let bytes = std::fs::read(&file).map_err(|error| error.to_string())?;
 
@@ -121,7 +135,6 @@ async fn one(trial: u64, ports: Ports, scratch: &Path, rng: &mut fastrand::Rng) 
             return Err(format!("{how}: something was left"));
         }
     }
-    ledger.close().await;
     Ok(SeenInOne { answered: before.len(), refused: ALTERATIONS })
 }
 
