@@ -117,7 +117,11 @@ impl Maker {
                 keep_finished_ms: LONG_MS * i64::from(name == "audit"),
                 keep_finished_bytes: 0,
             };
-            let request = v1::CreateTopicRequest { name: name.into(), settings: Some(settings) };
+            let request = v1::CreateTopicRequest {
+                name: name.into(),
+                settings: Some(settings),
+                operator: Some(person()),
+            };
             self.admin.create_topic(request).await.expect("the topic is made");
         }
         let gone = v1::DeleteTopicRequest { name: "gone".into(), force: true, operator: Some(person()) };
@@ -145,6 +149,7 @@ impl Maker {
                 name: name.into(),
                 subscriptions: topics.collect(),
                 settings: Some(settings),
+                operator: Some(person()),
                 ..Default::default()
             };
             self.admin.create_group(request).await.expect("the group is made");

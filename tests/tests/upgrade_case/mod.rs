@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use escrow_broker::records::keys::space;
 use escrow_broker::records::{
-    Counters, DeadLetter, DeadPlace, DecidedLog, Group, Message, Place, Progress, QueueEntry, Record,
-    Remembered, Retry, Stub, Tail, Topic, Transaction, TransactionKey,
+    AuditEntry, Counters, DeadLetter, DeadPlace, DecidedLog, Group, Message, Place, Progress, QueueEntry,
+    Record, Remembered, Retry, Stub, Tail, Topic, Transaction, TransactionKey,
 };
 use escrow_storage::{DiskStore, KeyRange, Options, Read as _, Store as _};
 
@@ -109,6 +109,7 @@ fn with_record<U: Use>(key: &[u8], value: &Bytes, what: &U) -> U::Out {
         space::DEAD_PLACE => of::<DeadPlace, U>(key, value, what),
         space::DEAD_LETTER => of::<DeadLetter, U>(key, value, what),
         space::SCHEDULED => of::<Stub, U>(key, value, what),
+        space::AUDIT => of::<AuditEntry, U>(key, value, what),
         other => panic!("no record is known under {other:02x}"),
     }
 }
