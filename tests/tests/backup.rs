@@ -122,7 +122,7 @@ async fn tried(
         let (altered, how) = Altered::of(&bytes, nth, rng);
         let target = fresh(scratch, "altered");
         // Every kind once through the command line, which says it to people.
-        if nth < Altered::KINDS && trial % 10 == 0 {
+        if nth < Altered::KINDS && trial.is_multiple_of(10) {
             let name = scratch.join("altered.backup");
             std::fs::write(&name, &altered).map_err(|error| error.to_string())?;
             let said = command(&["store", "restore", words(&name), "--data-dir", words(&target)]).await;

@@ -355,15 +355,29 @@ impl Maker {
             operator: Some(person()),
             ..Default::default()
         };
-        let mut results = self.admin.redrive_dead_letters(redrive).await.expect("it begins").into_inner();
-        while results.message().await.expect("it goes on").is_some() {}
+        let job = self.admin.redrive_dead_letters(redrive).await.expect("it begins").into_inner();
+        self.job_ends(job.job_id).await;
         let discard = v1::DiscardDeadLettersRequest {
             filter: Some(letters(vec![second])),
             operator: Some(person()),
             dry_run: false,
         };
-        let mut results = self.admin.discard_dead_letters(discard).await.expect("it begins").into_inner();
-        while results.message().await.expect("it goes on").is_some() {}
+        let job = self.admin.discard_dead_letters(discard).await.expect("it begins").into_inner();
+        self.job_ends(job.job_id).await;
+    }
+
+    /// Each look waits for a turn of the broker, in which the job makes its steps.
+    async fn job_ends(&mut self, job_id: u64) {
+        loop {
+            let request = v1::GetJobRequest { job_id, page: None };
+            let answer = self.admin.get_job(request).await.expect("it is there").into_inner();
+            let job = answer.job.expect("it is there");
+            match job.state() {
+                v1::JobState::Running | v1::JobState::Paused => {}
+                v1::JobState::Done => return,
+                other => panic!("the job ended as {other:?}"),
+            }
+        }
     }
 }
 

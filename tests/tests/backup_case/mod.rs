@@ -173,18 +173,25 @@ impl Ledger {
     /// Removes topic and group, and decides what is open, so that the load can come to rest.
     pub(crate) async fn close(&self) {
         let operator = Some(v1::Operator { name: "rig".into(), reason: "the next backup".into() });
-        let page = Some(v1::Page { limit: 1_000, cursor: String::new() });
-        let filter = v1::TransactionFilter::Undecided.into();
-        let request = v1::ListTransactionsRequest { page, filter };
-        let open = self.client.admin().list_transactions(request).await.expect("it lists").into_inner();
-        for transaction in open.transactions {
-            if transaction.messages.iter().any(|message| message.topic == self.topic) {
-                let request = v1::DecideTransactionRequest {
-                    transaction_id: transaction.transaction_id,
-                    decision: v1::Decision::Rollback.into(),
-                    operator: operator.clone(),
-                };
-                self.client.admin().decide_transaction(request).await.expect("it is decided");
+        let mut cursor = String::new();
+        loop {
+            let page = Some(v1::Page { limit: 1_000, cursor });
+            let filter = v1::TransactionFilter::Undecided.into();
+            let request = v1::ListTransactionsRequest { page, filter };
+            let open = self.client.admin().list_transactions(request).await.expect("it lists").into_inner();
+            for transaction in open.transactions {
+                if transaction.messages.iter().any(|message| message.topic == self.topic) {
+                    let request = v1::DecideTransactionRequest {
+                        transaction_id: transaction.transaction_id,
+                        decision: v1::Decision::Rollback.into(),
+                        operator: operator.clone(),
+                    };
+                    self.client.admin().decide_transaction(request).await.expect("it is decided");
+                }
+            }
+            cursor = open.next_cursor;
+            if cursor.is_empty() {
+                break;
             }
         }
         let request =

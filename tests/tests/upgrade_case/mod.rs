@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use escrow_broker::records::keys::space;
 use escrow_broker::records::{
-    AuditEntry, Counters, DeadLetter, DeadPlace, DecidedLog, Group, Message, Place, Progress, QueueEntry,
-    Record, Remembered, Retry, Stub, Tail, Topic, Transaction, TransactionKey,
+    AuditEntry, Counters, DeadLetter, DeadPlace, DecidedLog, Group, JobFailure, JobPlan, JobProgress,
+    Message, Place, Progress, QueueEntry, Record, Remembered, Retry, Stub, Tail, Topic, Transaction,
+    TransactionKey,
 };
 use escrow_storage::{DiskStore, KeyRange, Options, Read as _, Store as _};
 
@@ -110,6 +111,9 @@ fn with_record<U: Use>(key: &[u8], value: &Bytes, what: &U) -> U::Out {
         space::DEAD_LETTER => of::<DeadLetter, U>(key, value, what),
         space::SCHEDULED => of::<Stub, U>(key, value, what),
         space::AUDIT => of::<AuditEntry, U>(key, value, what),
+        space::JOB => of::<JobPlan, U>(key, value, what),
+        space::JOB_PROGRESS => of::<JobProgress, U>(key, value, what),
+        space::JOB_FAILURE => of::<JobFailure, U>(key, value, what),
         other => panic!("no record is known under {other:02x}"),
     }
 }

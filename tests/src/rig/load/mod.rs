@@ -276,7 +276,10 @@ impl Load {
         let checker = TruthfulChecker::new(&self.shared);
         let producer =
             client.producer(PRODUCER_GROUP).checker(checker).build().await.expect("a checker connects");
-        tokio::time::timeout(PATIENCE, self.rest(&client)).await.expect("everything comes to rest");
+        if tokio::time::timeout(PATIENCE, self.rest(&client)).await.is_err() {
+            let status = client.admin().get_status(v1::GetStatusRequest {}).await;
+            panic!("it does not come to rest: {status:?}");
+        }
         self.shared.stop_consuming.store(true, Ordering::SeqCst);
         self.shared.stopped.notify_waiters();
         tokio::time::timeout(PATIENCE, drain(&mut self.consumers)).await.expect("consumers stop");
