@@ -14,13 +14,14 @@ use escrow_storage::{DiskStore, Options, restore};
 use escrow_tests::rig::{BrokerProcess, Load, Plan, Ports, Trials, escrow, fresh};
 
 /// Small bounds, so that the table is written while the backup is taken.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 9] = [
     "store.overlay=64KiB",
     // What a backup holds back stays in memory: on a slow machine that is more than four overlays.
     "store.overlay_hard=64MiB",
     "store.journal_file=64KiB",
     "store.ballast=64KiB",
     "retry.strategy=fixed",
+    "retry.fixed_delay=20ms",
     "delivery.lease=2s",
     "transactions.first_check_after=200ms",
     "transactions.check_delays=200ms",
@@ -35,7 +36,11 @@ async fn a_backup_holds_what_was_answered_and_only_a_whole_one_is_restored() {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let ports = Ports::free();
     let mut broker = start(&scratch.path().join("data"), ports);
-    let load = Load::start(&ports.url(), Plan { seed: trials.seed, producers: 4, consumers: 2 }).await;
+    let load = Load::start(
+        &ports.url(),
+        Plan { seed: trials.seed, producers: 4, consumers: 2, keeps_finished: false },
+    )
+    .await;
     let (mut failures, mut answered, mut refused) = (Vec::new(), 0, 0);
     for trial in 0..trials.count {
         match one(trial, ports, scratch.path(), &mut trials.rng(trial)).await {
