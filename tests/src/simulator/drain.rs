@@ -33,7 +33,9 @@ impl World {
     fn be_quiet(&mut self) -> Verdict {
         for _ in 0..LOOKS_MAX {
             self.run_until(self.clock.elapsed_ms() + LOOK_MS)?;
-            if self.model.unrest().is_none() && self.broker.is_running() {
+            // A paused group reads on no further: it keeps even what it does not want.
+            let is_paused = self.model.groups.values().any(|group| group.paused);
+            if self.model.unrest().is_none() && !is_paused && self.broker.is_running() {
                 return Ok(());
             }
             self.settle_parked();
