@@ -62,7 +62,7 @@ impl Builder {
             &layout.watermark(),
             Mark { sequence, records, epoch: epoch.0, committed: sequence },
         )?;
-        let header = Header { epoch, first: sequence + 1 };
+        let header = Header { epoch, first: sequence + 1, is_reused: false };
         journal::create_file(&layout.journal(), &header, &options.faults)
             .map_err(|error| io_error(&layout.journal(), error.into()))?;
         sync_dir(&layout.root).map_err(|source| io_error(&layout.root, source))?;

@@ -159,6 +159,14 @@ impl Faults {
         self.note(|power| power.created(path, bytes));
     }
 
+    /// To be called when the file is durable as it is.
+    pub(crate) fn note_reused(&self, path: &Path) -> io::Result<()> {
+        if self.plan.is_some() {
+            self.note_created(path, &std::fs::read(path)?);
+        }
+        Ok(())
+    }
+
     /// To be called before the write.
     pub(crate) fn note_write(&self, path: &Path, offset: u64, bytes: &[u8]) {
         self.note(|power| power.written(path, offset, bytes));

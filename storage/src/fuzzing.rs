@@ -45,9 +45,14 @@ fn journal_file(bytes: &[u8]) {
         codec::encode_edits(batch, &mut edits);
         assert_eq!(codec::decode_edits(&edits).as_ref(), Some(batch), "a batch does not survive writing");
     }
-    if let Tail::Clean = scan.tail {
-        let rest = &bytes[scan.end as usize..];
-        assert!(rest.iter().all(|byte| *byte == 0), "a clean end hides bytes");
+    match scan.tail {
+        Tail::Clean => {
+            let rest = &bytes[scan.end as usize..];
+            assert!(rest.iter().all(|byte| *byte == 0), "a clean end hides bytes");
+        }
+        Tail::Old => assert!(scan.header.is_reused, "old bytes in a file that never had any"),
+        Tail::Torn => assert!(scan.torn_bytes <= scan.size - scan.end),
+        Tail::FrameAfter(_) => {}
     }
 }
 
@@ -55,7 +60,7 @@ fn journal_file(bytes: &[u8]) {
 /// over in the end follows as it is.
 fn sealed_journal(bytes: &[u8]) -> Vec<u8> {
     let mut cursor = Cursor::new(bytes);
-    let header = Header { epoch: Epoch(1), first: cursor.u64().unwrap_or(1).max(1) };
+    let header = Header { epoch: Epoch(1), first: cursor.u64().unwrap_or(1).max(1), is_reused: false };
     let mut out = header.encode().to_vec();
     let mut sequence = header.first;
     while let Some(length) = cursor.u8().map(usize::from) {

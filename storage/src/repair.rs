@@ -152,7 +152,7 @@ impl Cut {
             damage,
             shortened: shortened.map(|file| (file.path.clone(), file.end)),
             deleted: deleted.cloned().collect(),
-            next: Header { epoch: Epoch(epoch), first: last + 1 },
+            next: Header { epoch: Epoch(epoch), first: last + 1, is_reused: false },
             lost: (end > last).then_some(last + 1..=end),
         }))
     }

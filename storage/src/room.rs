@@ -87,6 +87,13 @@ impl RoomWatch {
         state.free >= self.floor / 4
     }
 
+    /// Whether an old journal file of so many bytes may be kept although nobody needs what it holds.
+    pub(crate) fn has_room_for_spare(&self, bytes: u64) -> bool {
+        let mut state = lock(&self.state);
+        self.look_if_due(&mut state);
+        !state.disk_is_low && state.free >= self.floor.saturating_mul(2).saturating_add(bytes)
+    }
+
     /// Free space when last looked at.
     pub(crate) fn free(&self) -> u64 {
         lock(&self.state).free

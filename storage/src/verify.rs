@@ -117,8 +117,8 @@ pub fn verify(dir: impl AsRef<Path>, options: &Options) -> Result<VerifyReport, 
 /// Checks a store that is open, as of `snapshot`. The newest journal file is left out: it is being written.
 pub(crate) fn verify_running(shared: &Shared, snapshot: &Snapshot) -> Result<VerifyReport, ReadError> {
     let mut report = VerifyReport { last_sequence: snapshot.sequence(), ..VerifyReport::default() };
-    for path in shared.closed_paths() {
-        let finding = match journal::check_closed(&path) {
+    for file in shared.closed() {
+        let finding = match journal::check_closed(&file.path, Some(file.last)) {
             Ok(frames) => {
                 report.journal_files += 1;
                 report.frames += frames;
@@ -127,7 +127,7 @@ pub(crate) fn verify_running(shared: &Shared, snapshot: &Snapshot) -> Result<Ver
             Err(error) => error,
         };
         // A file that a spill has just overtaken is gone; that is no fault.
-        if path.exists() {
+        if file.path.exists() {
             report.add_error(finding).map_err(|error| ReadError::Failed(error.to_string()))?;
         }
     }
@@ -155,7 +155,7 @@ fn check_journal(layout: &Layout, mark: Mark, report: &mut VerifyReport) -> Resu
     if let Some(damage) = &scan.damage {
         report.add_error(damage.clone().into_error())?;
         for path in journal::paths_behind(&layout.journal(), &damage.path)? {
-            match journal::check_closed(&path) {
+            match journal::check_closed(&path, None) {
                 Ok(_) => {}
                 Err(error) => report.add_error(error)?,
             }

@@ -23,6 +23,8 @@ fn a_full_disk_at_any_write_refuses_that_batch_and_nothing_else() {
     for (nth, options) in (1..=30).flat_map(|nth| [(nth, tiny()), (nth, journal_only())]) {
         let faults = Faults::planned();
         let dir = tempfile::tempdir().unwrap();
+        // So little that no old journal file is kept, which would be given up first.
+        faults.set_free_bytes(Some(1));
         let (mut store, _) = open(dir.path(), with(&faults, options));
         let mut rng = fastrand::Rng::with_seed(nth);
         let mut model = Model::new();

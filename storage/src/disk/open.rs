@@ -93,6 +93,7 @@ impl DiskStore {
             counters: Counters::default(),
             room,
             closed_files: Mutex::new(closed),
+            spare: Arc::clone(journal.spare()),
             spilled: AtomicU64::new(meta.sequence),
             epoch: opened.epoch,
             failure: Mutex::new(None),
@@ -224,12 +225,14 @@ fn sync_if_ahead(table: &Table, watermark: &mut Watermark, meta: Meta) -> Result
 
 fn cut_torn_tail(scan: &Scan, faults: &Faults) -> Result<(), OpenError> {
     let Some(newest) = scan.files.last().filter(|file| file.tail != Tail::Clean) else { return Ok(()) };
-    tracing::warn!(
-        file = %newest.path.display(),
-        offset = newest.end,
-        bytes = scan.torn_bytes(),
-        "a torn last write was cut from the journal"
-    );
+    if newest.tail == Tail::Torn {
+        tracing::warn!(
+            file = %newest.path.display(),
+            offset = newest.end,
+            bytes = scan.torn_bytes(),
+            "a torn last write was cut from the journal"
+        );
+    }
     let cut = JournalFile::open(&newest.path, faults).and_then(|file| {
         file.cut(newest.end)?;
         file.sync_all()
@@ -244,7 +247,9 @@ fn delete_old_files(
     spilled: u64,
     opened: &mut Opened,
 ) -> Result<Vec<Closed>, OpenError> {
-    let _ = std::fs::remove_file(layout.journal().join(journal::UNFINISHED));
+    for leftover in [journal::UNFINISHED, journal::SPARE] {
+        let _ = std::fs::remove_file(layout.journal().join(leftover));
+    }
     let mut closed = Vec::new();
     // A newest file without a batch is replaced by the one that is begun now.
     for file in scan.files.iter().filter(|file| file.frames > 0) {

@@ -2,13 +2,12 @@
 //!
 //! Lock order: gate before layers. Nobody holds the lock of the layers while taking another, or while syncing.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::Duration;
 
 use crate::directory::{DirectoryLock, Layout};
-use crate::journal::Closed;
+use crate::journal::{Closed, Spare};
 use crate::lock::{lock, read};
 use crate::overlay::Layers;
 use crate::room::RoomWatch;
@@ -26,6 +25,8 @@ pub(crate) struct Shared {
     pub(super) room: RoomWatch,
     /// Journal files that take no more frames, ascending.
     pub(super) closed_files: Mutex<Vec<Closed>>,
+    /// Where they go when the table has overtaken them.
+    pub(super) spare: Arc<Spare>,
     /// The last sequence that is in the table and synced.
     pub(super) spilled: AtomicU64,
     /// The claim under which the store works.
@@ -121,8 +122,8 @@ impl Shared {
     }
 
     /// Journal files that may be read while the store runs.
-    pub(crate) fn closed_paths(&self) -> Vec<PathBuf> {
-        lock(&self.closed_files).iter().map(|file| file.path.clone()).collect()
+    pub(crate) fn closed(&self) -> Vec<Closed> {
+        lock(&self.closed_files).clone()
     }
 
     pub(crate) fn table(&self) -> &Table {

@@ -102,14 +102,17 @@ fn drop_journal(shared: &Shared, sequence: u64) {
         return;
     }
     for file in &done {
-        if let Err(error) = std::fs::remove_file(&file.path) {
+        if let Err(error) = shared.spare.retire(file, shared.room.has_room_for_spare(file.bytes)) {
             // The next start deletes it; until then it only takes space.
             tracing::warn!(file = %file.path.display(), %error, "an old journal file could not be deleted");
             break;
         }
     }
     shared.options.failpoints.pass(FailPoint::AfterJournalDrop);
-    if let Err(error) = sync_dir(&shared.layout.journal()) {
-        tracing::warn!(%error, "the journal directory could not be synced after old files were deleted");
+    match sync_dir(&shared.layout.journal()) {
+        Ok(()) => shared.spare.names_are_durable(),
+        Err(error) => {
+            tracing::warn!(%error, "the journal directory could not be synced after old files were deleted");
+        }
     }
 }

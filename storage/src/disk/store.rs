@@ -112,12 +112,15 @@ impl DiskStore {
         clock::now() - started
     }
 
-    /// Appends; if the disk is full, once more without the ballast.
+    /// Appends; if the disk is full, once more without the spare file, and once more without the ballast.
     fn append(&mut self, batch: &Batch) -> Result<Appended, CommitError> {
-        let appended = match self.journal.append(batch) {
-            Err(AppendError::NoSpace(_)) if self.shared.room.give_up_ballast() => self.journal.append(batch),
-            other => other,
-        };
+        let mut appended = self.journal.append(batch);
+        if matches!(appended, Err(AppendError::NoSpace(_))) && self.shared.spare.give_up() {
+            appended = self.journal.append(batch);
+        }
+        if matches!(appended, Err(AppendError::NoSpace(_))) && self.shared.room.give_up_ballast() {
+            appended = self.journal.append(batch);
+        }
         appended.map_err(|error| match error {
             AppendError::NoSpace(error) => CommitError::Refused(error.to_string()),
             AppendError::Failed(reason) => self.failed(reason),
@@ -229,7 +232,11 @@ impl Store for DiskStore {
     }
 
     fn room(&self) -> Room {
-        self.shared.room()
+        let room = self.shared.room();
+        if room == Room::Low {
+            self.shared.spare.give_up();
+        }
+        room
     }
 }
 

@@ -36,6 +36,23 @@ impl JournalFile {
         Ok(Self { file, path: path.into(), faults: faults.clone() })
     }
 
+    /// Gives `spare` a durable `header` and the name `path`, which is not yet durable. What else it holds stays, and its
+    /// blocks are there to be overwritten.
+    pub(super) fn reuse(spare: &Path, path: &Path, header: &Header, faults: &Faults) -> io::Result<Self> {
+        faults.check(Operation::Create).map_err(|(_, error)| error)?;
+        let file = OpenOptions::new().read(true).write(true).open(spare)?;
+        file.write_all_at(&header.encode(), 0)?;
+        file.sync_all()?;
+        std::fs::rename(spare, path)?;
+        faults.note_reused(path)?;
+        Ok(Self { file, path: path.into(), faults: faults.clone() })
+    }
+
+    /// How long it is.
+    pub(super) fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
     /// Opens a file that an earlier process has written.
     pub(crate) fn open(path: &Path, faults: &Faults) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;

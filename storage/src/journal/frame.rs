@@ -14,13 +14,15 @@ pub(crate) const FRAME_HEADER_BYTES: usize = 16;
 
 const MAGIC: [u8; 8] = *b"ESCROWJL";
 
-/// How a journal file begins: {magic, format u32, epoch u64, first sequence u64, zeros, crc32 u32}.
+/// How a journal file begins: {magic, format u32, epoch u64, first sequence u64, reused u64, crc32 u32}.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     /// The claim under which the file was begun.
     pub(crate) epoch: Epoch,
     /// The sequence of its first frame.
     pub(crate) first: u64,
+    /// It is written over an older file: behind its last frame there may be what that one held.
+    pub(crate) is_reused: bool,
 }
 
 /// Why bytes are no header.
@@ -39,6 +41,7 @@ impl Header {
         out[8..12].copy_from_slice(&FORMAT.to_be_bytes());
         out[12..20].copy_from_slice(&self.epoch.0.to_be_bytes());
         out[20..28].copy_from_slice(&self.first.to_be_bytes());
+        out[28..36].copy_from_slice(&u64::from(self.is_reused).to_be_bytes());
         let crc = crc32fast::hash(&out[..36]);
         out[36..].copy_from_slice(&crc.to_be_bytes());
         out
@@ -51,14 +54,14 @@ impl Header {
         }
         let mut cursor = Cursor::new(&head[8..]);
         let fields = (|| Some((cursor.u32()?, cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u32()?)))();
-        let (format, epoch, first, _zeros, crc) = fields.expect("the slice has the length of a header");
+        let (format, epoch, first, reused, crc) = fields.expect("the slice has the length of a header");
         if crc32fast::hash(&head[..36]) != crc {
             return Err(HeaderFault::Damaged("the header's checksum does not match"));
         }
         if format > FORMAT {
             return Err(HeaderFault::Newer(format));
         }
-        Ok(Self { epoch: Epoch(epoch), first })
+        Ok(Self { epoch: Epoch(epoch), first, is_reused: reused != 0 })
     }
 
     /// What binds the checksums of frames to this file.
@@ -134,14 +137,14 @@ mod tests {
 
     #[test]
     fn a_frame_is_accepted_only_whole_and_in_its_own_file() {
-        let header = Header { epoch: Epoch(3), first: 7 };
+        let header = Header { epoch: Epoch(3), first: 7, is_reused: false };
         let mut batch = Batch::new();
         batch.put("k", "v");
         let mut bytes = Vec::new();
         encode(&batch, 7, header.salt(), &mut bytes);
         let frame = Frame::read(&bytes, header.salt()).unwrap();
         assert_eq!((frame.sequence, frame.batch().unwrap(), frame.size()), (7, batch, bytes.len()));
-        assert!(Frame::read(&bytes, Header { epoch: Epoch(4), first: 7 }.salt()).is_none());
+        assert!(Frame::read(&bytes, Header { epoch: Epoch(4), first: 7, is_reused: false }.salt()).is_none());
         for length in 0..bytes.len() {
             assert!(Frame::read(&bytes[..length], header.salt()).is_none());
         }
@@ -155,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_header_says_whether_it_is_damaged_or_newer() {
-        let header = Header { epoch: Epoch(3), first: 7 };
+        let header = Header { epoch: Epoch(3), first: 7, is_reused: false };
         let bytes = header.encode();
         assert_eq!(Header::decode(&bytes), Ok(header));
         for bit in 0..bytes.len() * 8 {

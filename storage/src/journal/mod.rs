@@ -8,6 +8,7 @@ mod durable;
 mod file;
 pub(crate) mod frame;
 mod scan;
+mod spare;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use durable::make_durable;
 pub(crate) use file::JournalFile;
 pub(crate) use scan::{Damage, FileScan, Remains, Scan, Tail, check_closed, paths_behind, scan, scan_bytes};
+pub(crate) use spare::Spare;
 pub(crate) use writer::{AppendError, Appended, Closed, Journal, create_file};
 
 /// What the names of journal files end in.
@@ -22,6 +24,9 @@ pub(crate) const SUFFIX: &str = ".log";
 
 /// A file that was being created when the process died. Deleted at the next open.
 pub(crate) const UNFINISHED: &str = "unfinished.tmp";
+
+/// A file that is no longer needed, kept to be written over. Deleted at the next open.
+pub(crate) const SPARE: &str = "spare.tmp";
 
 /// The journal file that begins with sequence `first`. Zero padded, so that the order of names is the order of files.
 pub(crate) fn file_path(dir: &Path, first: u64) -> PathBuf {

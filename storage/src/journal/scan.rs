@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::frame::{FRAME_HEADER_BYTES, Frame, HEADER_BYTES, Header, HeaderFault};
-use super::{SUFFIX, UNFINISHED};
+use super::{SPARE, SUFFIX, UNFINISHED};
 use crate::{Batch, Epoch, OpenError, remedy};
 
 /// One journal file as far as it is whole.
@@ -25,6 +25,8 @@ pub(crate) struct FileScan {
     pub(crate) frames: u64,
     /// What follows the last whole frame.
     pub(crate) tail: Tail,
+    /// How much of that is a torn last write, as far as can be told.
+    pub(crate) torn_bytes: u64,
 }
 
 /// What follows the last whole frame of a file.
@@ -34,6 +36,9 @@ pub(crate) enum Tail {
     Clean,
     /// Bytes that are no frame and after which no frame follows.
     Torn,
+    /// In a file that was written over an older one: what that one held there. Perhaps with parts of a last write of
+    /// which the beginning never arrived.
+    Old,
     /// Bytes that are no frame, and then the whole frame of this sequence: no single write can leave that.
     FrameAfter(u64),
 }
@@ -84,7 +89,7 @@ impl Scan {
 
     /// How many bytes of a torn last write there are.
     pub(crate) fn torn_bytes(&self) -> u64 {
-        self.files.last().filter(|file| file.tail != Tail::Clean).map_or(0, |file| file.size - file.end)
+        self.files.last().filter(|file| file.tail == Tail::Torn).map_or(0, |file| file.torn_bytes)
     }
 }
 
@@ -127,10 +132,10 @@ pub(crate) fn scan(dir: &Path, after: u64) -> Result<Scan, OpenError> {
     Ok(scan)
 }
 
-/// Checks a file that takes no more frames; the number of its frames.
-pub(crate) fn check_closed(path: &Path) -> Result<u64, OpenError> {
+/// Checks a file that takes no more frames and ended with sequence `last` (`None`: not known); the number of its frames.
+pub(crate) fn check_closed(path: &Path, last: Option<u64>) -> Result<u64, OpenError> {
     let damage = match scan_file(path, &mut |_, _| {})? {
-        Ok(file) => match damage_in(&file, false) {
+        Ok(file) => match damage_in(&file, false).or_else(|| short_of(&file, last)) {
             None => return Ok(file.frames),
             Some(damage) => damage,
         },
@@ -201,10 +206,18 @@ fn gap_before(file: &FileScan, previous: Option<&FileScan>) -> Option<Damage> {
     Some(Damage { path: file.path.clone(), offset: 0, fault, good: previous.last })
 }
 
-/// Only the end of the newest file may be torn.
+/// A closed file that has lost its end.
+fn short_of(file: &FileScan, last: Option<u64>) -> Option<Damage> {
+    let last = last.filter(|last| *last != file.last)?;
+    let fault = format!("ends with sequence {} instead of {last}", file.last);
+    Some(Damage { path: file.path.clone(), offset: file.end, fault, good: file.last })
+}
+
+/// Only the end of the newest file may be torn. Old bytes behind the last frame are none of the journal's; were they in
+/// place of a frame, then a file that follows begins too late, and the newest ends before `committed`.
 fn damage_in(file: &FileScan, is_newest: bool) -> Option<Damage> {
     let fault = match file.tail {
-        Tail::Clean => return None,
+        Tail::Clean | Tail::Old => return None,
         Tail::Torn if is_newest => return None,
         Tail::Torn => "a frame is damaged, and a later journal file exists".into(),
         Tail::FrameAfter(sequence) => {
@@ -249,9 +262,14 @@ pub(crate) fn scan_bytes(
         size: bytes.len() as u64,
         frames: 0,
         tail: Tail::Clean,
+        torn_bytes: 0,
     };
     let mut rest = &bytes[HEADER_BYTES..];
     while let Some(frame) = Frame::read(rest, salt) {
+        if header.is_reused && frame.sequence < header.first {
+            // A frame of the older file whose checksum fits this one by chance.
+            break;
+        }
         if let (Some(batch), true) = (frame.batch(), frame.sequence == file.last + 1) {
             keep(frame.sequence, batch);
             file.last = frame.sequence;
@@ -266,7 +284,24 @@ pub(crate) fn scan_bytes(
         file.end += frame.size() as u64;
     }
     file.tail = tail_of(rest, salt, file.last);
+    if file.tail == Tail::Torn {
+        file.torn_bytes = rest.len() as u64;
+        if header.is_reused {
+            match begun_frame(rest, file.last) {
+                Some(bytes) => file.torn_bytes = bytes.min(file.torn_bytes),
+                None => (file.tail, file.torn_bytes) = (Tail::Old, 0),
+            }
+        }
+    }
     Ok(Ok(file))
+}
+
+/// How long the frame behind sequence `last` was to be, if `rest` begins with its head.
+fn begun_frame(rest: &[u8], last: u64) -> Option<u64> {
+    let head = rest.get(..FRAME_HEADER_BYTES)?;
+    let length = u32::from_be_bytes(head[..4].try_into().expect("four bytes were taken"));
+    let sequence = u64::from_be_bytes(head[8..].try_into().expect("eight bytes were taken"));
+    (sequence == last + 1).then_some(FRAME_HEADER_BYTES as u64 + u64::from(length))
 }
 
 /// What `rest`, which does not begin with a whole frame, is. A write that was under way can leave any bytes, but only
@@ -305,7 +340,7 @@ fn file_paths(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
         let stem = name.strip_suffix(SUFFIX).unwrap_or_default();
         if stem.len() == 20 && stem.bytes().all(|byte| byte.is_ascii_digit()) {
             paths.push(path);
-        } else if name != UNFINISHED {
+        } else if name != UNFINISHED && name != SPARE {
             return Err(OpenError::NotOurs { path: dir.into(), fault: format!("it holds {name}") });
         }
     }

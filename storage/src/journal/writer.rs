@@ -5,11 +5,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::file::JournalFile;
 use super::frame::{self, HEADER_BYTES, Header};
-use super::{UNFINISHED, file_path};
+use super::{Spare, UNFINISHED, file_path};
 use crate::clock;
 use crate::directory::sync_dir;
 use crate::failpoints::{FailPoint, FailPoints};
@@ -50,7 +51,7 @@ pub(crate) struct Journal {
     header: Header,
     /// Where the next frame goes.
     offset: u64,
-    /// Up to where zeros (or frames) were written.
+    /// Up to where the file has blocks: zeros, frames, or what it held before.
     written_to: u64,
     last: u64,
     /// Why nothing may be appended any more.
@@ -58,6 +59,8 @@ pub(crate) struct Journal {
     buffer: Vec<u8>,
     file_bytes_max: u64,
     ahead_bytes: u64,
+    /// What the next file may be written over.
+    spare: Arc<Spare>,
     failpoints: FailPoints,
     faults: Faults,
 }
@@ -68,7 +71,7 @@ const BUFFER_BYTES_KEPT: usize = 4 << 20;
 impl Journal {
     /// Begins a new file after sequence `last`. Its header makes `epoch` durable.
     pub(crate) fn begin(dir: &Path, epoch: Epoch, last: u64, options: &Options) -> io::Result<Self> {
-        let header = Header { epoch, first: last + 1 };
+        let header = Header { epoch, first: last + 1, is_reused: false };
         let file = create_file(dir, &header, &options.faults)?;
         Ok(Self {
             dir: dir.into(),
@@ -81,6 +84,7 @@ impl Journal {
             buffer: Vec::new(),
             file_bytes_max: options.journal_file_bytes_max,
             ahead_bytes: options.journal_ahead_bytes,
+            spare: Arc::new(Spare::new(dir)),
             failpoints: options.failpoints.clone(),
             faults: options.faults.clone(),
         })
@@ -92,6 +96,11 @@ impl Journal {
 
     pub(crate) fn last(&self) -> u64 {
         self.last
+    }
+
+    /// Where files go that are no longer needed.
+    pub(crate) fn spare(&self) -> &Arc<Spare> {
+        &self.spare
     }
 
     /// Whether `batch` should go to a new file. One that is larger than a whole file gets a file to itself.
@@ -182,9 +191,8 @@ impl Journal {
         if let Some(reason) = &self.poison {
             return Err(AppendError::Failed(reason.clone()));
         }
-        let header = Header { epoch: self.header.epoch, first: self.last + 1 };
-        let file = match create_file(&self.dir, &header, &self.faults) {
-            Ok(created) => created,
+        let (header, file, written_to) = match self.next_file() {
+            Ok(next) => next,
             // Two newest files must never exist: frames behind the older one would look like damage.
             Err(CreateError::MaybeNamed(error)) => {
                 return Err(self.fail(format!("syncing {} failed: {error}", self.dir.display())));
@@ -196,18 +204,41 @@ impl Journal {
                 return Err(self.fail(format!("beginning a journal file failed: {error}")));
             }
         };
-        // The zeros ahead are not needed any more; a crash before this is durable leaves zeros, which are accepted.
+        // What lies behind the last frame is not needed any more; a crash before this is durable leaves it, which is
+        // accepted.
         self.file.give_back(self.offset);
         let closed = Closed { path: self.file.path().into(), last: self.last, bytes: self.offset };
         self.file = file;
         self.header = header;
         self.offset = HEADER_BYTES as u64;
-        self.written_to = self.offset;
+        self.written_to = written_to;
         Ok(closed)
     }
 
-    /// Takes no more frames. The zeros ahead are given back; if not, they are accepted.
+    /// The next file, and up to where it has blocks: over the spare one if there is one, else a new one.
+    fn next_file(&self) -> Result<(Header, JournalFile, u64), CreateError> {
+        let header = Header { epoch: self.header.epoch, first: self.last + 1, is_reused: true };
+        let path = file_path(&self.dir, header.first);
+        let reused = self.spare.reuse(|spare| {
+            let file = JournalFile::reuse(spare, &path, &header, &self.faults)?;
+            Ok((file.length()?, file))
+        });
+        let Some(reused) = reused else {
+            let header = Header { is_reused: false, ..header };
+            let file = create_file(&self.dir, &header, &self.faults)?;
+            return Ok((header, file, HEADER_BYTES as u64));
+        };
+        let (length, file) = reused.map_err(|error| match path.exists() {
+            true => CreateError::MaybeNamed(error),
+            false => CreateError::Unnamed(error),
+        })?;
+        sync_dir(&self.dir).map_err(CreateError::MaybeNamed)?;
+        Ok((header, file, length))
+    }
+
+    /// Takes no more frames. What lies behind them is given back; if not, it is accepted.
     pub(crate) fn close(&mut self) {
+        self.spare.give_up();
         if self.poison.is_none() {
             self.file.give_back(self.offset);
             self.poison = Some("the journal is closed".into());

@@ -1,0 +1,219 @@
+//! Journal files that are written over older ones: what those held is never taken for a frame, for a torn write or for
+//! damage, and real damage is still found.
+
+#![allow(clippy::unwrap_used)] // These are tests, their helpers too.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use escrow_storage::{DiskStore, Fault, Faults, OpenError, Operation, Options, Sequence, Store};
+use support::*;
+
+/// Commits so many at most until a file is reused: the table is far quicker.
+const COMMITS_MAX: u64 = 20_000;
+
+fn batch_of(sequence: u64) -> escrow_storage::Batch {
+    put(&format!("key-{:02}", sequence % 100), value_of(sequence as u8, 200 + (sequence % 7) as usize * 30))
+}
+
+fn model_after(sequence: u64) -> Model {
+    let mut model = Model::new();
+    (1..=sequence).for_each(|sequence| apply(&mut model, batch_of(sequence)));
+    model
+}
+
+fn commit_next(store: &mut DiskStore, last: &mut u64) {
+    *last += 1;
+    assert_eq!(store.commit(batch_of(*last)).unwrap(), Sequence(*last));
+}
+
+fn newest_file(dir: &Path) -> PathBuf {
+    let files = files_in(&dir.join("journal"));
+    files.into_iter().rfind(|path| path.extension().is_some_and(|ending| ending == "log")).unwrap()
+}
+
+/// Where each frame of a journal file begins, and where the last one ends.
+fn frames_of(bytes: &[u8]) -> Vec<usize> {
+    let u64_at = |at: usize| bytes.get(at..at + 8).map(|field| u64::from_be_bytes(field.try_into().unwrap()));
+    let first = u64_at(20).unwrap();
+    let mut starts = vec![40];
+    while let Some(&start) = starts.last() {
+        if u64_at(start + 8) != Some(first + starts.len() as u64 - 1) {
+            break;
+        }
+        let length = u32::from_be_bytes(bytes[start..start + 4].try_into().unwrap()) as usize;
+        starts.push(start + 16 + length);
+    }
+    starts
+}
+
+fn is_reused(bytes: &[u8]) -> bool {
+    bytes[28..36] != [0; 8]
+}
+
+/// A live store whose newest journal file is written over an older one, holds four frames, and old bytes behind them.
+fn with_reused_file(dir: &Path) -> (DiskStore, u64) {
+    let (mut store, _) = open(dir, tiny());
+    let mut last = 0;
+    loop {
+        commit_next(&mut store, &mut last);
+        let bytes = std::fs::read(newest_file(dir)).unwrap();
+        let frames = frames_of(&bytes);
+        let rest = &bytes[frames[frames.len() - 1]..];
+        if is_reused(&bytes) && frames.len() == 5 && rest.iter().filter(|byte| **byte != 0).count() > 1000 {
+            return (store, last);
+        }
+        assert!(last < COMMITS_MAX, "no journal file was reused");
+    }
+}
+
+fn assert_opens_with(dir: &Path, last: u64) -> u64 {
+    let (store, opened) = open(dir, tiny());
+    assert_eq!(opened.last_sequence, Sequence(last));
+    assert_equals(&store.reader(), &model_after(last));
+    store.close().unwrap();
+    assert!(escrow_storage::verify(dir, &tiny()).unwrap().is_whole());
+    opened.torn_bytes_cut
+}
+
+fn quick() -> Options {
+    Options { table_open_limit: std::time::Duration::from_secs(5), ..tiny() }
+}
+
+fn assert_refused(dir: &Path, what: &str) {
+    let refused = DiskStore::open(dir, quick());
+    assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{what}: {refused:?}");
+    assert!(!escrow_storage::verify(dir, &quick()).unwrap().is_whole(), "{what}");
+}
+
+#[test]
+fn a_last_frame_torn_over_old_bytes_is_cut_and_old_bytes_are_no_torn_write() {
+    let live = tempfile::tempdir().unwrap();
+    let (mut store, mut last) = with_reused_file(live.path());
+    let path = newest_file(live.path());
+    let before = std::fs::read(&path).unwrap();
+    commit_next(&mut store, &mut last);
+    let crashed = tempfile::tempdir().unwrap();
+    copy_dir(live.path(), crashed.path());
+    drop(store);
+    let path = crashed.path().join("journal").join(path.file_name().unwrap());
+    let after = std::fs::read(&path).unwrap();
+    assert_eq!(before.len(), after.len(), "the frame was to overwrite");
+    let frames = frames_of(&after);
+    let (start, end) = (frames[4], frames[5]);
+    for torn_at in (start..=end).step_by(3).chain([end]) {
+        let dir = tempfile::tempdir().unwrap();
+        copy_dir(crashed.path(), dir.path());
+        let torn = [&after[..torn_at], &before[torn_at..]].concat();
+        std::fs::write(dir.path().join("journal").join(path.file_name().unwrap()), torn).unwrap();
+        let whole = torn_at == end;
+        let torn_bytes = assert_opens_with(dir.path(), if whole { last } else { last - 1 });
+        let expected = if whole || torn_at < start + 16 { 0 } else { (end - start) as u64 };
+        assert_eq!(torn_bytes, expected, "torn at {} of {}", torn_at - start, end - start);
+    }
+}
+
+#[test]
+fn damage_before_the_last_frame_of_a_reused_file_is_found() {
+    let live = tempfile::tempdir().unwrap();
+    let (store, _) = with_reused_file(live.path());
+    let crashed = tempfile::tempdir().unwrap();
+    copy_dir(live.path(), crashed.path());
+    drop(store);
+    let path = newest_file(crashed.path());
+    let whole = std::fs::read(&path).unwrap();
+    let frames = frames_of(&whole);
+    for frame in &frames[..frames.len() - 2] {
+        for offset in [0, 5, 9, 15, 16, 40, 150] {
+            let mut damaged = whole.clone();
+            damaged[frame + offset] ^= 0x20;
+            std::fs::write(&path, &damaged).unwrap();
+            assert_refused(crashed.path(), &format!("{offset} behind {frame}"));
+        }
+    }
+}
+
+/// The cut of a closed file is not synced: after a power cut its old bytes may be there again.
+#[test]
+fn a_closed_file_may_get_its_old_bytes_back_but_not_lose_a_frame() {
+    let live = tempfile::tempdir().unwrap();
+    let (mut store, mut last) = with_reused_file(live.path());
+    let path = newest_file(live.path());
+    let uncut = std::fs::read(&path).unwrap();
+    // Keeps the table as it is, and so the file.
+    let snapshot = store.snapshot();
+    while newest_file(live.path()) == path {
+        commit_next(&mut store, &mut last);
+    }
+    commit_next(&mut store, &mut last);
+    let crashed = tempfile::tempdir().unwrap();
+    copy_dir(live.path(), crashed.path());
+    drop(snapshot);
+    drop(store);
+    let path = crashed.path().join("journal").join(path.file_name().unwrap());
+    let cut = std::fs::read(&path).unwrap();
+    let frames = frames_of(&cut);
+    let end = frames[frames.len() - 1];
+    assert_eq!(cut.len(), end, "a closed file is cut");
+    let old = uncut.get(end..).filter(|old| !old.is_empty()).map_or_else(|| vec![0x5a; 700], <[u8]>::to_vec);
+
+    let mut damaged = [&cut[..], &old].concat();
+    for offset in [0, 9, 15, 20] {
+        damaged[frames[frames.len() - 2] + offset] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        assert_refused(crashed.path(), &format!("{offset} behind the last frame's start"));
+        damaged[frames[frames.len() - 2] + offset] ^= 1;
+    }
+    std::fs::write(&path, &damaged).unwrap();
+    assert_opens_with(crashed.path(), last);
+}
+
+#[test]
+fn a_full_disk_costs_the_spare_file_before_it_refuses_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::planned();
+    let (mut store, _) = open(dir.path(), Options { faults: faults.clone(), ..tiny() });
+    let spare = dir.path().join("journal/spare.tmp");
+    let mut last = 0;
+    loop {
+        while !spare.exists() {
+            commit_next(&mut store, &mut last);
+            assert!(last < COMMITS_MAX, "no journal file was kept");
+        }
+        // While it lives nothing reaches the table, and no other file is kept.
+        let _snapshot = store.snapshot();
+        let newest = newest_file(dir.path());
+        faults.fail(Operation::Write, 1, 1, Fault::NoSpace);
+        match store.commit(batch_of(last + 1)) {
+            Ok(_) => {
+                last += 1;
+                assert!(!spare.exists());
+                break;
+            }
+            Err(_) => {
+                assert_ne!(newest_file(dir.path()), newest, "refused although a file could be given up")
+            }
+        }
+    }
+    store.close().unwrap();
+    assert_opens_with(dir.path(), last);
+}
+
+#[test]
+fn nothing_of_it_is_left_by_a_clean_close_or_an_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, last) = with_reused_file(dir.path());
+    let crashed = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), crashed.path());
+    std::fs::write(crashed.path().join("journal/spare.tmp"), "an old file").unwrap();
+    store.close().unwrap();
+    for dir in [dir.path(), crashed.path()] {
+        assert_opens_with(dir, last);
+        for path in files_in(&dir.join("journal")) {
+            let bytes = std::fs::read(&path).unwrap();
+            assert_ne!(path.file_name().unwrap(), "spare.tmp");
+            assert_eq!(bytes.len(), *frames_of(&bytes).last().unwrap(), "{}", path.display());
+        }
+    }
+}
