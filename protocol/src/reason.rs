@@ -52,6 +52,10 @@ reasons! {
     UnknownSubscription = "UNKNOWN_SUBSCRIPTION",
     /// No such job, or it ended long ago. (NOT_FOUND)
     UnknownJob = "UNKNOWN_JOB",
+    /// No such alarm, or it was over long ago. (NOT_FOUND)
+    UnknownAlarm = "UNKNOWN_ALARM",
+    /// No sink of alarms has that name. (NOT_FOUND)
+    UnknownSink = "UNKNOWN_SINK",
     /// The topic exists. (ALREADY_EXISTS)
     TopicExists = "TOPIC_EXISTS",
     /// The group exists. (ALREADY_EXISTS)
@@ -78,6 +82,8 @@ reasons! {
     NotUndecided = "NOT_UNDECIDED",
     /// The job has ended; details: `state`. (FAILED_PRECONDITION)
     JobEnded = "JOB_ENDED",
+    /// The alarm is over; details: `resolved_at_ms`. (FAILED_PRECONDITION)
+    AlarmResolved = "ALARM_RESOLVED",
     /// The position is outside what is kept; details: `oldest`, `next`. (OUT_OF_RANGE)
     OffsetOutOfRange = "OFFSET_OUT_OF_RANGE",
     /// A bound of the broker is reached; details name it. (RESOURCE_EXHAUSTED, with RetryInfo where others may free room)

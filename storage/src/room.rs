@@ -94,6 +94,11 @@ impl RoomWatch {
         !state.disk_is_low && state.free >= self.floor.saturating_mul(2).saturating_add(bytes)
     }
 
+    /// Where the live overlay's memory ends, bytes.
+    pub(crate) fn hard_limit(&self) -> u64 {
+        self.hard_limit
+    }
+
     /// Free space when last looked at.
     pub(crate) fn free(&self) -> u64 {
         lock(&self.state).free

@@ -62,6 +62,8 @@ pub struct Stats {
     pub journal_files: u64,
     /// Bytes of the live overlay.
     pub overlay_bytes: u64,
+    /// Bytes of the live overlay beyond which new messages are refused.
+    pub overlay_bytes_hard: u64,
     /// Bytes of the overlay that is being written to the table.
     pub frozen_bytes: u64,
     /// Bytes of the table on disk. sled's file never shrinks.

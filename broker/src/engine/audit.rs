@@ -11,8 +11,8 @@ use super::turn::{behind, key_in};
 use super::{Cancelled, Command, Engine, JobOrder, JobView, Now, Operator, Reply, Turn};
 use crate::records::keys::{self, space};
 use crate::records::{
-    AuditEntry, AuditVerb, DeadLetter, Decider, JobKind, LetterFilter, Place, RetryDelays, RetryPolicy,
-    Standing, TopicSettings, TransactionState,
+    Alarm, AuditEntry, AuditVerb, DeadLetter, Decider, JobKind, LetterFilter, Place, RetryDelays,
+    RetryPolicy, Standing, TopicSettings, TransactionState,
 };
 
 /// Longest description of how something stood, bytes; a longer one is cut.
@@ -92,6 +92,7 @@ impl Command {
             Self::OrderJob(number, JobOrder::Pause) => (AuditVerb::JobPause, number.to_string()),
             Self::OrderJob(number, JobOrder::Resume) => (AuditVerb::JobResume, number.to_string()),
             Self::OrderJob(number, JobOrder::Cancel) => (AuditVerb::JobCancel, number.to_string()),
+            Self::AcknowledgeAlarm(number) => (AuditVerb::AlarmAck, number.to_string()),
             Self::Discard { group, offset, .. } => {
                 (AuditVerb::DeadLetterDiscard, letter_name(group, *offset))
             }
@@ -118,7 +119,11 @@ impl Engine {
         let ordered = command.clone();
         let before = self.standing_of(turn, &ordered);
         let reply = self.command(now, turn, operator.clone(), command)?;
-        if matches!(reply, Reply::Cancelled(Cancelled::TooLate | Cancelled::NotKnown)) {
+        let is_idle = matches!(
+            reply,
+            Reply::Cancelled(Cancelled::TooLate | Cancelled::NotKnown) | Reply::Alarm(_, false)
+        );
+        if is_idle {
             return Ok(reply);
         }
         let after = self.standing_after(turn, &ordered, &reply);
@@ -192,6 +197,10 @@ impl Engine {
             Command::OrderJob(number, _) => {
                 let job = self.jobs.find(*number).ok();
                 job.map(|job| format!("{} done={}", job.progress.state.as_str(), job.progress.done))
+            }
+            Command::AcknowledgeAlarm(number) => {
+                let alarm: Option<Alarm> = turn.get(&keys::alarm(*number)).unwrap_or_default();
+                alarm.map(|alarm| words_of_alarm(&alarm))
             }
             Command::Redrive { group, offset, .. } | Command::Discard { group, offset, .. } => {
                 let number = self.groups.find(group.as_str()).ok();
@@ -305,6 +314,15 @@ fn last_number(view: &dyn Read, range: &KeyRange) -> Result<Option<u64>, ReadErr
 fn words_of_topic(settings: TopicSettings) -> String {
     let TopicSettings { keep_finished_ms, keep_finished_bytes } = settings;
     format!("keep_finished={} keep_finished_bytes={keep_finished_bytes}", span(keep_finished_ms))
+}
+
+fn words_of_alarm(alarm: &Alarm) -> String {
+    let standing = match (&alarm.ack, alarm.is_resolved()) {
+        (_, true) => "resolved".to_owned(),
+        (Some(ack), false) => format!("acknowledged by {}", ack.name),
+        (None, false) => "open".to_owned(),
+    };
+    format!("{standing} rule={} subject={}", alarm.rule.as_str(), alarm.subject)
 }
 
 fn words_of_job(job: &JobView) -> String {

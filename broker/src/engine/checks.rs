@@ -27,7 +27,7 @@ pub(super) struct KindState {
     pub(super) due: BTreeSet<u64>,
     /// All its undecided transactions, the parked ones included.
     pub(super) undecided: usize,
-    name: Option<(GroupName, Kind)>,
+    pub(super) name: Option<(GroupName, Kind)>,
 }
 
 /// All kinds that have an undecided transaction or a checker. The numbers of others are given again.

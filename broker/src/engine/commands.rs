@@ -45,6 +45,7 @@ impl Engine {
                 self.start_job(now, turn, operator, (group, kind, filter), (rate, dry_run))
             }
             Command::OrderJob(number, order) => self.order_job(now, turn, number, order),
+            Command::AcknowledgeAlarm(number) => self.acknowledge_alarm(now, turn, operator, number),
         }
     }
 

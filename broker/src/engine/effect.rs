@@ -7,7 +7,7 @@ use escrow_protocol::{ClientId, GroupName, Kind, LeaseToken, MessageId, Offset, 
 
 use super::SessionId;
 use crate::records::{
-    DeadReason, Decider, GroupNumber, GroupSettings, JobPlan, JobProgress, JobState, Subscription,
+    Alarm, DeadReason, Decider, GroupNumber, GroupSettings, JobPlan, JobProgress, JobState, Subscription,
     TopicNumber, TopicSettings, TransactionState,
 };
 
@@ -144,6 +144,8 @@ pub enum Reply {
     },
     /// A job as it now is.
     Job(JobView),
+    /// An alarm as it now is, and whether this changed it.
+    Alarm(Alarm, bool),
     /// What was asked for.
     Seen(Seen),
 }
@@ -182,6 +184,8 @@ pub enum Seen {
     Job(JobView),
     /// A page of jobs.
     Jobs(Vec<JobView>),
+    /// What alarms are about.
+    Vitals(Vitals),
     /// A page of clients.
     Clients(Vec<ClientView>),
     /// Where groups stand with a message.
@@ -221,6 +225,63 @@ pub struct StatusView {
     pub accepting: bool,
     /// Records that could not be read since the start.
     pub damaged: u64,
+}
+
+/// What alarms are about. Costs a page: counters and the heads of indexes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Vitals {
+    /// Undecided and not parked.
+    pub undecided: u64,
+    /// Parked.
+    pub parked: u64,
+    /// Records that could not be read since the start.
+    pub damaged: u64,
+    /// The oldest undecided transaction, and when it was made, Unix milliseconds.
+    pub oldest_undecided: Option<(TransactionId, u64)>,
+    /// The oldest parked one.
+    pub oldest_parked: Option<TransactionId>,
+    /// Kinds with transactions that are due and nobody to ask.
+    pub unanswered: Vec<UnansweredKind>,
+    /// There are more of them than are listed.
+    pub more_unanswered: bool,
+    /// A page of the groups, by name.
+    pub groups: Vec<GroupVitals>,
+    /// There are more behind it.
+    pub more_groups: bool,
+}
+
+/// A kind whose checkers are all away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnansweredKind {
+    /// The producer group.
+    pub group: GroupName,
+    /// The kind.
+    pub kind: Kind,
+    /// Transactions that are due.
+    pub due: u64,
+    /// The oldest of them.
+    pub oldest: TransactionId,
+}
+
+/// What of a group alarms are about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupVitals {
+    /// Its number.
+    pub number: GroupNumber,
+    /// Its name.
+    pub name: GroupName,
+    /// Yet to be finished.
+    pub lag: u64,
+    /// Where the oldest of them lies, in each topic that has some.
+    pub heads: Vec<(TopicNumber, Offset)>,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Its dead-letter topic,
+    pub dead_letter_topic: TopicNumber,
+    /// and the next place there: rises by one with each dead letter.
+    pub dead_letters_next: Offset,
+    /// The retry with the most attempts behind it: how many, and where it lies.
+    pub worst_retry: Option<(u32, TopicNumber, Offset)>,
 }
 
 /// A topic.

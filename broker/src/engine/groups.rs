@@ -7,6 +7,7 @@ use escrow_protocol::{GroupName, Offset, Reason, TopicName};
 
 use super::ordering::Gate;
 use super::position::{Candidate, Position};
+use super::retries::Retries;
 use super::timers::{MonoTimer, WallTimer};
 use super::trouble::Step;
 use super::{ConsumerConnected, Engine, Now, Refusal, Reply, SessionId, Start, Turn, Wanted};
@@ -50,7 +51,7 @@ pub(super) struct Group {
     pub(super) positions: BTreeMap<TopicNumber, Position>,
     /// Read before, and free to go (again): released, no longer held back, or due for the next attempt. Goes first.
     pub(super) ready: BTreeMap<PlaceInGroup, Candidate>,
-    pub(super) retries: BTreeMap<PlaceInGroup, Retrying>,
+    pub(super) retries: Retries,
     pub(super) leased: BTreeMap<PlaceInGroup, u64>,
     pub(super) gates: HashMap<GateKey, Gate>,
     /// To be moved to the dead letters in the next turn, for delivering writes nothing.
@@ -73,7 +74,7 @@ impl Group {
             record,
             positions: BTreeMap::new(),
             ready: BTreeMap::new(),
-            retries: BTreeMap::new(),
+            retries: Retries::default(),
             leased: BTreeMap::new(),
             gates: HashMap::new(),
             doomed: VecDeque::new(),
@@ -139,7 +140,7 @@ impl Group {
     /// Every gate of `topic` from the start: used when a seek has changed what is under way.
     pub(super) fn rebuild_gates(&mut self, topic: TopicNumber) {
         self.gates.retain(|(gate_topic, _), _| *gate_topic != topic);
-        for ((retry_topic, offset), retrying) in &self.retries {
+        for ((retry_topic, offset), retrying) in self.retries.iter() {
             if *retry_topic == topic
                 && let Some(key) = &retrying.entry.ordering_key
             {

@@ -1,14 +1,16 @@
 //! Everything that can happen to the engine, on one screen: [`Input`]. Inputs are validated at the edge; what they hold
 //! is well formed.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use escrow_protocol::{
     ClientId, GroupName, Kind, LeaseToken, MessageId, Offset, Tag, TopicName, TransactionId,
 };
 
 use crate::records::{
-    CheckPolicy, Decision, GroupSettings, InDoubt, JobKind, LetterFilter, Message, Record as _, Role,
-    TopicNumber, TopicSettings,
+    Alarm, AlarmNotice, CheckPolicy, Decision, GroupSettings, InDoubt, JobKind, LetterFilter, Message,
+    Record as _, Role, TopicNumber, TopicSettings,
 };
 
 /// A live stream, or one unary call that takes deliveries. Numbered by the edge, never used twice in a process.
@@ -43,6 +45,8 @@ pub enum Input {
     Undeliverable(LeaseToken, String),
     /// A person's order. → see [`Command`]
     Command(Operator, Command),
+    /// What became of alarms, to be written down. → `Reply::Done`
+    NoteAlarms(AlarmNotes),
     /// A question about what is in memory; changes nothing. → `Reply::Seen`
     Inspect(Inspect),
 }
@@ -402,6 +406,24 @@ pub enum Command {
     },
     /// → `Reply::Job`
     OrderJob(u64, JobOrder),
+    /// A person takes an alarm upon themselves. → `Reply::Alarm`
+    AcknowledgeAlarm(u64),
+}
+
+/// What became of alarms: records as they stand now, and those that go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AlarmNotes {
+    /// Alarms, by number.
+    pub alarms: BTreeMap<u64, Option<Alarm>>,
+    /// Notices, by alarm and number.
+    pub notices: BTreeMap<(u64, u64), Option<AlarmNotice>>,
+}
+
+impl AlarmNotes {
+    /// There is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.alarms.is_empty() && self.notices.is_empty()
+    }
 }
 
 /// What a copy of a message has otherwise. `None`: as it was.
@@ -490,6 +512,11 @@ pub enum Inspect {
         after: Option<SessionId>,
         /// At most.
         limit: usize,
+    },
+    /// What alarms are about: a page of the groups, with what counts in each. → `Seen::Vitals`
+    Vitals {
+        /// Groups behind this name.
+        after: Option<GroupName>,
     },
     /// → `Seen::Job`
     Job(u64),

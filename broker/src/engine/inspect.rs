@@ -57,6 +57,7 @@ impl Engine {
                 let places = self.groups.known(number).retries.range((start, Bound::Unbounded));
                 Seen::Retries(number, places.take(limit).map(|(place, _)| *place).collect())
             }
+            Inspect::Vitals { after } => Seen::Vitals(self.vitals(after.as_ref())),
             Inspect::Job(number) => Seen::Job(self.jobs.find(number)?),
             Inspect::Jobs { before, limit } => Seen::Jobs(self.jobs.page(before, limit)),
             Inspect::Clients { after, limit } => Seen::Clients(self.sessions.list(after, limit)),
@@ -305,7 +306,8 @@ impl Engine {
                 assert!(!position.is_finished(place.1), "group {name}: {place:?} is finished and under way");
             }
         }
-        for (place, retrying) in &group.retries {
+        group.retries.assert_invariants();
+        for (place, retrying) in group.retries.iter() {
             let under_way = seen.contains(place);
             assert!(
                 retrying.is_planned != under_way,

@@ -214,8 +214,7 @@ impl Engine {
         offset: escrow_protocol::Offset,
     ) {
         let Some(group) = self.groups.by_number.get_mut(&number) else { return };
-        let Some(retrying) = group.retries.get_mut(&(topic, offset)) else { return };
-        retrying.is_planned = false;
+        let Some(retrying) = group.retries.set_under_way(&(topic, offset)) else { return };
         let entry = Arc::clone(&retrying.entry);
         let candidate =
             Candidate { topic, offset, entry, attempts_made: retrying.attempts_made, is_retry: true };

@@ -6,6 +6,7 @@
 //! A turn: [`Turn::new`], [`Engine::handle`] for each input, [`Engine::fire`] for what is due, [`Engine::finish`]; then
 //! the caller commits the batch, and only when it is durable lets answers and effects out; then [`Engine::deliver`].
 
+mod alarms;
 mod audit;
 mod checks;
 mod commands;
@@ -24,6 +25,7 @@ mod publish;
 mod recover;
 mod refusal;
 mod retention;
+mod retries;
 pub mod sabotage;
 mod sessions;
 mod settings;
@@ -38,6 +40,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use alarms::unknown_alarm;
 pub use counts::Counts;
 pub use effect::*;
 pub use input::*;
@@ -45,6 +48,7 @@ pub use refusal::Refusal;
 pub use settings::*;
 pub use time::Now;
 pub use turn::{Finished, Turn};
+pub(crate) use turn::{behind, key_in};
 
 use escrow_protocol::{Reason, ShardId};
 use escrow_storage::{Epoch, Read, ReadError, Room};
@@ -140,6 +144,7 @@ impl Engine {
             Input::Settle(settle) => self.settle(now, turn, settle),
             Input::Undeliverable(token, fault) => self.undeliverable(now, turn, token, fault),
             Input::Command(operator, command) => self.by_hand(now, turn, operator, command),
+            Input::NoteAlarms(notes) => self.note_alarms(turn, notes),
             Input::Inspect(question) => self.inspect(turn, question),
         };
         step.map_err(|trouble| match trouble {

@@ -128,7 +128,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 /// The key that `hex` names, which must lie in `range`: where a scan met a damaged record.
-pub(super) fn key_in(range: &KeyRange, hex: &str) -> Result<Vec<u8>, ReadError> {
+pub(crate) fn key_in(range: &KeyRange, hex: &str) -> Result<Vec<u8>, ReadError> {
     let digits = hex.as_bytes().chunks(2);
     let key = digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
     let key: Option<Vec<u8>> = key;
@@ -138,6 +138,6 @@ pub(super) fn key_in(range: &KeyRange, hex: &str) -> Result<Vec<u8>, ReadError> 
 }
 
 /// The smallest key behind `key`.
-pub(super) fn behind(key: &[u8]) -> Bytes {
+pub(crate) fn behind(key: &[u8]) -> Bytes {
     [key, &[0]].concat().into()
 }

@@ -61,6 +61,8 @@ verbs! {
     JobResume "job.resume",
     /// A job was ended.
     JobCancel "job.cancel",
+    /// An alarm was taken care of.
+    AlarmAck "alarm.ack",
 }
 
 impl AuditVerb {

@@ -59,6 +59,10 @@ pub mod space {
     pub const JOB_PROGRESS: u8 = 0x15;
     /// What jobs could not do.
     pub const JOB_FAILURE: u8 = 0x16;
+    /// Alarms by number.
+    pub const ALARM: u8 = 0x17;
+    /// Notices of alarms that a sink has not taken yet.
+    pub const ALARM_NOTICE: u8 = 0x18;
 }
 
 fn key(space: u8, parts: &[&[u8]]) -> Bytes {
@@ -303,6 +307,26 @@ pub fn job_failure_of(key: &[u8]) -> Option<Offset> {
 /// All failures of a job.
 pub fn job_failures(number: u64) -> KeyRange {
     KeyRange::prefix(&key(space::JOB_FAILURE, &[&number.to_be_bytes()]))
+}
+
+/// `17 number`
+pub fn alarm(number: u64) -> Bytes {
+    key(space::ALARM, &[&number.to_be_bytes()])
+}
+
+/// What [`alarm`] wrote.
+pub fn alarm_of(key: &[u8]) -> Option<u64> {
+    u64_at(key, 1)
+}
+
+/// `18 alarm notice`: the notice's number among those of its alarm.
+pub fn alarm_notice((alarm, notice): (u64, u64)) -> Bytes {
+    key(space::ALARM_NOTICE, &[&alarm.to_be_bytes(), &notice.to_be_bytes()])
+}
+
+/// What [`alarm_notice`] wrote.
+pub fn alarm_notice_of(key: &[u8]) -> Option<(u64, u64)> {
+    Some((u64_at(key, 1)?, u64_at(key, 9)?))
 }
 
 /// The hash a business key is filed under: FNV-1a, 64 bits (whoever looks one up compares the key itself).

@@ -2,6 +2,7 @@
 //!
 //! Stored types are neither wire types nor engine types: a change here is a change of the format (docs/format.md).
 
+mod alarm;
 mod audit;
 mod codec;
 mod delivery;
@@ -11,6 +12,7 @@ mod message;
 mod naming;
 mod transaction;
 
+pub use alarm::{Alarm, AlarmAck, AlarmEvent, AlarmNotice, AlarmRule};
 pub use audit::{AuditEntry, AuditVerb};
 pub use codec::{DecodeError, Reader, Record, Writer};
 pub use delivery::{

@@ -109,6 +109,7 @@ impl Shared {
             journal_bytes: closed_bytes + Counters::get(&self.counters.journal_bytes),
             journal_files: closed_count + 1,
             overlay_bytes,
+            overlay_bytes_hard: self.room.hard_limit(),
             frozen_bytes,
             table_bytes: self.table.size(),
             table_records: self.table.meta().unwrap_or_default().records,

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use escrow_broker::records::keys::space;
 use escrow_broker::records::{
-    AuditEntry, Counters, DeadLetter, DeadPlace, DecidedLog, Group, JobFailure, JobPlan, JobProgress,
-    Message, Place, Progress, QueueEntry, Record, Remembered, Retry, Stub, Tail, Topic, Transaction,
-    TransactionKey,
+    Alarm, AlarmNotice, AuditEntry, Counters, DeadLetter, DeadPlace, DecidedLog, Group, JobFailure, JobPlan,
+    JobProgress, Message, Place, Progress, QueueEntry, Record, Remembered, Retry, Stub, Tail, Topic,
+    Transaction, TransactionKey,
 };
 use escrow_storage::{DiskStore, KeyRange, Options, Read as _, Store as _};
 
@@ -114,6 +114,8 @@ fn with_record<U: Use>(key: &[u8], value: &Bytes, what: &U) -> U::Out {
         space::JOB => of::<JobPlan, U>(key, value, what),
         space::JOB_PROGRESS => of::<JobProgress, U>(key, value, what),
         space::JOB_FAILURE => of::<JobFailure, U>(key, value, what),
+        space::ALARM => of::<Alarm, U>(key, value, what),
+        space::ALARM_NOTICE => of::<AlarmNotice, U>(key, value, what),
         other => panic!("no record is known under {other:02x}"),
     }
 }

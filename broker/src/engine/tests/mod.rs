@@ -10,6 +10,7 @@ use crate::records::{
     Decision, GroupSettings, Message, OrderingPolicy, RetryDelays, RetryPolicy, Role, TransactionState,
 };
 
+mod alarms;
 mod audit;
 mod damage;
 mod decisions;

@@ -40,7 +40,7 @@ impl Model {
             Input::Settle(settle) => self.settled(now, settle, outcome, expected),
             Input::Undeliverable(token, _) => self.undeliverable(*token, outcome, expected),
             Input::Command(_, command) => self.commanded(now, command, outcome, expected),
-            Input::Inspect(_) => Ok(()),
+            Input::NoteAlarms(_) | Input::Inspect(_) => Ok(()),
         }
     }
 
