@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use escrow_protocol::{ShardId, limits};
+use escrow_storage::Read;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::alarms::{AlarmSettings, Alarms, AlarmsParts};
 use crate::clock::{Chance, Clock};
 use crate::config::{CONNECTIONS_MAX_DEFAULT, Config};
 use crate::dispatch::{Loader, Sessions};
@@ -65,6 +67,8 @@ pub struct BrokerConfig {
     pub metrics: bool,
     /// Where the store lies, for showing it. Default none.
     pub data_dir: Option<PathBuf>,
+    /// What is watched, and who is told. Default: nothing, nobody.
+    pub alarms: AlarmSettings,
 }
 
 impl From<&Config> for BrokerConfig {
@@ -86,6 +90,7 @@ impl From<&Config> for BrokerConfig {
             peer_stall: PEER_STALL_DEFAULT,
             metrics: config.metrics.enabled,
             data_dir: Some(config.data_dir.clone()),
+            alarms: config.alarms.clone(),
         }
     }
 }
@@ -105,6 +110,7 @@ impl Default for BrokerConfig {
             peer_stall: PEER_STALL_DEFAULT,
             metrics: true,
             data_dir: None,
+            alarms: AlarmSettings::off(),
         }
     }
 }
@@ -221,10 +227,25 @@ impl Broker {
         };
         let (engine, mut driver, recovered) = driver::start(parts).await?;
         report(&recovered);
+        let alarms = AlarmsParts {
+            console_url: console_url(&config.alarms, http.address()),
+            settings: config.alarms,
+            engine: engine.clone(),
+            clock: clock.clone(),
+        };
+        let alarms = match open_alarms(alarms, reader.clone()).await {
+            Ok(alarms) => alarms,
+            Err(error) => {
+                driver.close();
+                driver.ended().await?;
+                return Err(error.into());
+            }
+        };
         let service = Service::new(ServiceParts {
             engine: engine.clone(),
             reader: reader.clone(),
             store: admin,
+            alarms: alarms.clone(),
             clock: clock.clone(),
             shard,
             epoch,
@@ -260,11 +281,12 @@ impl Broker {
             .map_err(|source| StartError::Listen { address: config.grpc_listen, source })?;
         grpc.set_serving(true).await;
         readiness.send_replace(Readiness::Ready(service.clone(), grpc.calls()));
+        alarms.start(service.clone(), &signals.stopping);
         tracing::info!(grpc = %grpc.address(), http = %http.address(), "broker ready");
         let closer = driver.closer();
         let (tell_end, end) = watch::channel(None);
         // Ends with the driver, which ends at the latest when the broker is dropped.
-        tokio::spawn(watch_driver(driver, tell_end, readiness.clone(), signals.tokens()));
+        tokio::spawn(watch_driver(driver, tell_end, readiness.clone(), alarms, signals.tokens()));
         Ok(Self { grpc, http, closer, end, recovered, service, readiness, signals })
     }
 
@@ -359,15 +381,34 @@ async fn watch_driver(
     mut driver: DriverTask,
     tell_end: watch::Sender<Option<DriverEnd>>,
     readiness: watch::Sender<Readiness>,
+    alarms: Alarms,
     (stopping, cut): (CancellationToken, CancellationToken),
 ) {
     let end = driver.ended().await;
-    if end.is_err() {
+    if let Err(error) = &end {
         readiness.send_replace(Readiness::NotReady("the store failed; restart the broker"));
         cut.cancel();
         stopping.cancel();
+        alarms.last_words(&error.to_string()).await;
     }
     tell_end.send_replace(Some(end));
+}
+
+/// What people's browsers call the console.
+fn console_url(alarms: &AlarmSettings, http: SocketAddr) -> String {
+    match alarms.console_url.trim_end_matches('/') {
+        "" => format!("http://{http}"),
+        configured => configured.to_owned(),
+    }
+}
+
+/// Reading waits for the disk.
+async fn open_alarms(parts: AlarmsParts, reader: Arc<dyn Read>) -> Result<Alarms, DriverError> {
+    let opening = tokio::task::spawn_blocking(move || Alarms::open(parts, &*reader));
+    match opening.await {
+        Ok(opened) => Ok(opened?),
+        Err(error) => Err(DriverError::Panicked(format!("reading the alarms ended early: {error}"))),
+    }
 }
 
 fn refuse_exposure(config: &BrokerConfig) -> Result<(), StartError> {

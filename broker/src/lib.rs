@@ -1,5 +1,6 @@
 //! The Escrow broker, as a library. `ARCHITECTURE.md` has the map.
 
+pub mod alarms;
 pub mod broker;
 pub mod cli;
 pub mod clock;

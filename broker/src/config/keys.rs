@@ -8,7 +8,7 @@ use escrow_storage::COMMIT_DELAY_MAX;
 
 use super::section::{Choice, Config, LogFormat, RetryStrategy};
 use super::shape::{Shape, Value, words};
-use crate::records::{InDoubt, OrderingPolicy};
+use crate::records::{AlarmRule, InDoubt, OrderingPolicy};
 
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
@@ -60,6 +60,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("groups", "Groups."),
     ("retention", "How long things are kept."),
     ("limits", "Bounds. The defaults fit a machine with 4 GiB of memory."),
+    (
+        "alarms",
+        "What raises an alarm, and who is told. A limit reads: VALUE [for DURATION] [clear VALUE], or off. The alarm is raised when the value was reached for that long, and over when it was as long on the other side of `clear`.",
+    ),
     ("log", "Log lines, on stderr."),
     ("metrics", "Numbers for Prometheus."),
 ];
@@ -129,6 +133,22 @@ macro_rules! text {
             shape: $shape,
             get: |config| Value::Text(config.$($field).+.clone()),
             set: |config, value| if let Value::Text(text) = value { config.$($field).+ = text },
+        }
+    };
+}
+
+macro_rules! limit {
+    ($name:literal, $rule:ident, $doc:literal) => {
+        Key {
+            name: $name,
+            doc: $doc,
+            shape: Shape::Limit(AlarmRule::$rule),
+            get: |config| Value::Limit(config.alarms.rules.get(AlarmRule::$rule)),
+            set: |config, value| {
+                if let Value::Limit(limit) = value {
+                    config.alarms.rules.set(AlarmRule::$rule, limit);
+                }
+            },
         }
     };
 }
@@ -504,6 +524,90 @@ pub(super) const KEYS: &[Key] = &[
         limits.engine.removals_per_turn_max,
         "Finished messages removed in one turn of the engine."
     ),
+    limit!("alarms.undecided_age", UndecidedAge, "Age of the oldest undecided transaction."),
+    limit!("alarms.undecided_count", UndecidedCount, "Undecided transactions."),
+    limit!(
+        "alarms.no_checker",
+        NoChecker,
+        "Transactions of one kind that are due for a check while no checker of it is connected."
+    ),
+    limit!("alarms.parked", Parked, "Transactions that wait for a person."),
+    limit!("alarms.dead_letters", DeadLetters, "Dead letters of one group."),
+    limit!(
+        "alarms.dead_letter_rate",
+        DeadLetterRate,
+        "Messages of one group that died within the last minute."
+    ),
+    limit!(
+        "alarms.retry_attempt",
+        RetryAttempt,
+        "Failed attempts of the message of a group that failed most often."
+    ),
+    limit!("alarms.lag", Lag, "Messages that one group has yet to finish."),
+    limit!("alarms.lag_age", LagAge, "Age of the oldest of them."),
+    limit!(
+        "alarms.disk_free",
+        DiskFree,
+        "Free space on the disk of the store: an alarm at this much or less."
+    ),
+    limit!(
+        "alarms.failed_sync",
+        FailedSync,
+        "The store failed and the broker stops: told at once, for a few seconds, with its last words. Any limit means on."
+    ),
+    limit!(
+        "alarms.spill_behind",
+        SpillBehind,
+        "How full the memory is that holds what waits for the table. At 100% new messages are refused."
+    ),
+    limit!("alarms.damaged", Damaged, "Damaged records met since the start."),
+    number!(
+        "alarms.repeat",
+        Shape::Duration(0, 30 * DAY),
+        alarms.repeat_ms,
+        "An open alarm that nobody has acknowledged is told again after this long. 0: never."
+    ),
+    text!(
+        "alarms.console",
+        Shape::Text,
+        alarms.console_url,
+        "What people's browsers call the console, for the links in alarms, e.g. https://escrow.example.com. Empty: as HTTP listens."
+    ),
+    text!(
+        "alarms.ca_file",
+        Shape::Text,
+        alarms.ca_file,
+        "A file of certificates (PEM) that are trusted for https:// and smtps:// beside the system's: a company's own authority."
+    ),
+    numbers!(
+        "alarms.retry_delays",
+        Shape::Durations(100, DAY, limits::LADDER_STEPS_MAX),
+        alarms.retry_delays_ms,
+        "Between attempts at a sink that does not take a notice; the last repeats. Also after a restart."
+    ),
+    number!(
+        "alarms.give_up_after",
+        Shape::Duration(MINUTE, 30 * DAY),
+        alarms.give_up_ms,
+        "A notice that no attempt got through with for this long is given up, and counted."
+    ),
+    number!(
+        "alarms.timeout",
+        Shape::Duration(100, 10 * MINUTE),
+        alarms.timeout_ms,
+        "How long one attempt may take."
+    ),
+    Key {
+        name: "alarms.sinks",
+        doc: "Who is told: a table for each, [alarms.sinks.NAME], with kind (webhook, dingtalk, feishu, wecom, slack, smtp), url, and as the kind needs: secret or secret_file (signs a webhook; DingTalk's or Feishu's secret; the password of mail), user, from, to, language (en, zh-CN).",
+        shape: Shape::Sinks,
+        get: |config| Value::Sinks(config.alarms.sinks.clone()),
+        set: |config, value| {
+            if let Value::Sinks(sinks) = value {
+                config.alarms.sinks = sinks;
+            }
+        },
+    },
     text!(
         "log.level",
         Shape::LogFilter,

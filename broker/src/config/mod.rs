@@ -3,6 +3,7 @@
 //! Defaults, then a TOML file, then the environment, then `--set` flags; the later wins. One table ([`keys`]) drives
 //! reading, checking and printing. Whoever holds a [`Config`] holds one that was checked, as a whole.
 
+mod alarms;
 mod fault;
 mod keys;
 mod nearest;

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
+use super::alarms::SINKS_MAX;
 use super::fault::{Fault, Source};
 use super::section::{Config, RetryStrategy};
 use super::units::{DurationText, SizeText};
+use crate::alarms::Url;
 
 /// What is wrong with `config` as a whole; `source_of` says where the value of a key came from.
 pub(super) fn check(config: &Config, source_of: &dyn Fn(&str) -> Source) -> Vec<Fault> {
@@ -17,6 +19,8 @@ pub(super) fn check(config: &Config, source_of: &dyn Fn(&str) -> Source) -> Vec<
         overlay_has_room(config),
         journal_has_files(config),
         window_holds_a_page(config),
+        not_too_many_sinks(config),
+        console_is_an_address(config),
     ]
     .into_iter()
     .flatten()
@@ -45,6 +49,27 @@ fn loopback(key: &'static str, listen: SocketAddr, insecure: bool) -> Option<Bro
         key,
         format!("{listen} is reachable from other machines, and there is no authentication"),
         "listen on 127.0.0.1 or [::1], or say --insecure if the network itself keeps strangers out",
+    )
+}
+
+fn not_too_many_sinks(config: &Config) -> Option<Broken> {
+    let sinks = config.alarms.sinks.len();
+    unless(
+        sinks <= SINKS_MAX,
+        "alarms.sinks",
+        format!("there are {sinks} sinks, at most {SINKS_MAX} are told"),
+        "let one of them tell the others",
+    )
+}
+
+fn console_is_an_address(config: &Config) -> Option<Broken> {
+    let url = &config.alarms.console_url;
+    let wrong = if url.is_empty() { None } else { Url::read(url, &["http", "https"]).err() };
+    unless(
+        wrong.is_none(),
+        "alarms.console",
+        format!("{url:?} is not an address for browsers: {}", wrong.clone().unwrap_or_default()),
+        "write one such as \"https://escrow.example.com\", or nothing",
     )
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use escrow_protocol::limits;
 use escrow_storage::Options;
 
+use crate::alarms::AlarmSettings;
 use crate::engine::{
     EngineLimits, GroupDefaults, RetentionSettings, Settings, TopicDefaults, TransactionSettings,
 };
@@ -45,6 +46,8 @@ pub struct Config {
     pub retention: RetentionSettings,
     /// Bounds.
     pub limits: LimitsSection,
+    /// What raises an alarm, and who is told.
+    pub alarms: AlarmSettings,
     /// Logs.
     pub log: LogSection,
     /// Metrics.
@@ -216,6 +219,7 @@ impl Default for Config {
                 connections_max: CONNECTIONS_MAX_DEFAULT as u64,
                 engine: settings.limits,
             },
+            alarms: AlarmSettings::default(),
             log: LogSection { level: "info".to_owned(), format: LogFormat::Text },
             metrics: MetricsSection { enabled: true },
             insecure: false,

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 
 use escrow_protocol::Kind;
 
+use super::alarms::sinks;
 use super::section::Choice;
 use super::units::{
     DurationText, PermilleText, SizeText, UnitError, parse_duration_ms, parse_permille, parse_size,
 };
-use crate::records::InDoubt;
+use crate::alarms::{Limit, Sink};
+use crate::records::{AlarmRule, InDoubt};
 
 /// A value as a source gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,10 @@ pub(super) enum Value {
     Address(SocketAddr),
     /// In-doubt policies of single kinds.
     Kinds(BTreeMap<Kind, InDoubt>),
+    /// When a rule raises an alarm; `None`: never.
+    Limit(Option<Limit>),
+    /// Who is told of alarms.
+    Sinks(BTreeMap<String, Sink>),
 }
 
 /// What values a key takes.
@@ -68,6 +74,10 @@ pub(super) enum Shape {
     Address,
     /// Kind to in-doubt policy.
     Kinds,
+    /// When this rule raises an alarm.
+    Limit(AlarmRule),
+    /// Name to sink of alarms.
+    Sinks,
 }
 
 /// The words of a choice, for [`Shape::Choice`].
@@ -75,7 +85,7 @@ pub(super) fn words<T: Choice>() -> Vec<&'static str> {
     T::ALL.iter().map(|(word, _)| *word).collect()
 }
 
-fn wrong(fault: impl Into<String>, remedy: impl Into<String>) -> UnitError {
+pub(super) fn wrong(fault: impl Into<String>, remedy: impl Into<String>) -> UnitError {
     UnitError { fault: fault.into(), remedy: remedy.into() }
 }
 
@@ -87,6 +97,7 @@ impl Shape {
                 durations(&list(raw)?, min, max, count_max).map(Value::Numbers)
             }
             Self::Kinds => kinds(&entries(raw)?).map(Value::Kinds),
+            Self::Sinks => sinks(&entries(raw)?).map(Value::Sinks),
             _ => self.read_scalar(scalar(raw, self)?),
         }
     }
@@ -105,7 +116,8 @@ impl Shape {
             Self::Path | Self::Text => Ok(Value::Text(text.to_owned())),
             Self::LogFilter => log_filter(text).map(Value::Text),
             Self::Address => address(text).map(Value::Address),
-            Self::Durations(..) | Self::Kinds => unreachable!("read by `read`"),
+            Self::Limit(rule) => Limit::read(rule, text).map(Value::Limit),
+            Self::Durations(..) | Self::Kinds | Self::Sinks => unreachable!("read by `read`"),
         }
     }
 
@@ -128,6 +140,12 @@ impl Shape {
             (_, Value::Flag(flag)) => flag.to_string(),
             (_, Value::Text(text)) => quoted(text),
             (_, Value::Address(address)) => quoted(&address.to_string()),
+            (Self::Limit(rule), Value::Limit(limit)) => {
+                quoted(&limit.map_or("off".to_owned(), |limit| limit.text(rule)))
+            }
+            (_, Value::Limit(_)) => quoted("off"),
+            // Only the default, none at all, is ever written: secrets are not.
+            (_, Value::Sinks(_)) => "{}".to_owned(),
             (_, Value::Kinds(kinds)) => {
                 let entries: Vec<_> = kinds
                     .iter()
@@ -156,6 +174,8 @@ impl Shape {
             Self::LogFilter => "error, warn, info, debug, trace, or a filter by module".to_owned(),
             Self::Address => "address:port".to_owned(),
             Self::Kinds => "kind = park, rollback or commit".to_owned(),
+            Self::Limit(rule) => format!("{} or off", rule.unit()),
+            Self::Sinks => "name = a table".to_owned(),
         }
     }
 }
@@ -189,8 +209,8 @@ fn list(raw: &Raw) -> Result<Vec<String>, UnitError> {
     }
 }
 
-/// A table; from the environment or a flag: `kind=policy`, separated by commas.
-fn entries(raw: &Raw) -> Result<Vec<(String, String)>, UnitError> {
+/// A table; from the environment or a flag: `name=value`, separated by commas.
+pub(super) fn entries(raw: &Raw) -> Result<Vec<(String, String)>, UnitError> {
     match raw {
         Raw::Entries(all) => Ok(all.clone()),
         Raw::Text(_) | Raw::Bare(_) | Raw::List(_) => list(raw)?
@@ -198,8 +218,8 @@ fn entries(raw: &Raw) -> Result<Vec<(String, String)>, UnitError> {
             .map(|part| {
                 let pair = part.split_once('=').ok_or_else(|| {
                     wrong(
-                        format!("{part:?} is not a kind with its policy"),
-                        "write kind=policy, e.g. order.create=rollback",
+                        format!("{part:?} is not a name with its value"),
+                        "write name=value, e.g. order.create=rollback",
                     )
                 })?;
                 Ok((pair.0.trim().to_owned(), pair.1.trim().to_owned()))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::alarms::{SinkFault, name_and_field, sink};
 use super::fault::{Fault, Faults, Source};
 use super::keys::{KEYS, SECTIONS, find};
 use super::nearest::nearest;
@@ -20,6 +21,8 @@ const PREFIX: &str = "ESCROW_";
 const SEPARATOR: &str = "__";
 /// The keys under this one are kinds, and no keys of ours.
 const KINDS: &str = "transactions.kinds";
+/// The key whose entries are fields of sinks, and may come from several sources.
+const SINKS: &str = "alarms.sinks";
 
 /// What a configuration is read from.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +57,12 @@ impl Sources {
     /// # Errors
     /// As there.
     pub fn load_with(&self, read: impl FnOnce(&Path) -> io::Result<String>) -> Result<Config, Faults> {
-        let mut reading = Reading { config: Config::default(), origins: BTreeMap::new(), faults: Vec::new() };
+        let mut reading = Reading {
+            config: Config::default(),
+            origins: BTreeMap::new(),
+            faults: Vec::new(),
+            sinks: BTreeMap::new(),
+        };
         reading.config.insecure = self.insecure;
         if let Some(path) = &self.file {
             match read(path) {
@@ -78,6 +86,8 @@ struct Reading {
     config: Config,
     origins: BTreeMap<String, Source>,
     faults: Vec<Fault>,
+    /// Fields of sinks, by sink and field: judged when all sources are read.
+    sinks: BTreeMap<String, BTreeMap<String, (Source, String)>>,
 }
 
 impl Reading {
@@ -93,6 +103,9 @@ impl Reading {
         let Assignment { source, key, raw } = assignment;
         if let Some(kind) = key.strip_prefix(KINDS).and_then(|rest| rest.strip_prefix('.')) {
             return self.take_kind(source, kind, &raw);
+        }
+        if let Some(rest) = key.strip_prefix(SINKS).filter(|rest| rest.is_empty() || rest.starts_with('.')) {
+            return self.take_sinks(&source, rest.strip_prefix('.'), &raw);
         }
         let Some(known) = find(&key) else { return Err(unknown(source, key)) };
         match known.shape.read(&raw) {
@@ -123,7 +136,47 @@ impl Reading {
         Ok(())
     }
 
+    /// Fields of sinks are added to those that were configured before: `field` alone, or all that `raw` names.
+    fn take_sinks(&mut self, source: &Source, field: Option<&str>, raw: &Raw) -> Result<(), Fault> {
+        let fault = |key: &str, error: super::units::UnitError| {
+            let key = if key.is_empty() { SINKS.to_owned() } else { format!("{SINKS}.{key}") };
+            Fault { source: source.clone(), key, fault: error.fault, remedy: error.remedy }
+        };
+        let entries = match (field, raw) {
+            (Some(key), Raw::Text(text) | Raw::Bare(text)) => vec![(key.to_owned(), text.clone())],
+            (Some(key), Raw::List(all)) => vec![(key.to_owned(), all.join(","))],
+            (Some(name), Raw::Entries(fields)) => {
+                fields.iter().map(|(field, value)| (format!("{name}.{field}"), value.clone())).collect()
+            }
+            (None, raw) => super::shape::entries(raw).map_err(|error| fault("", error))?,
+        };
+        for (key, value) in entries {
+            let (name, field) = name_and_field(&key).map_err(|error| fault(&key, error))?;
+            self.sinks.entry(name).or_default().insert(field, (source.clone(), value));
+        }
+        Ok(())
+    }
+
+    fn judge_sinks(&mut self) {
+        for (name, given) in &self.sinks {
+            let fields = given.iter().map(|(field, (_, value))| (field.clone(), value.clone())).collect();
+            match sink(&fields) {
+                Ok(sink) => {
+                    self.config.alarms.sinks.insert(name.clone(), sink);
+                }
+                Err(SinkFault { field, error }) => {
+                    let field = field.unwrap_or_default();
+                    let source = given.get(&field).or_else(|| given.values().next());
+                    let source = source.map_or(Source::Default, |(source, _)| source.clone());
+                    let key = format!("{SINKS}.{name}.{field}");
+                    self.faults.push(Fault { source, key, fault: error.fault, remedy: error.remedy });
+                }
+            }
+        }
+    }
+
     fn finish(mut self) -> Result<Config, Faults> {
+        self.judge_sinks();
         let origins = self.origins;
         let source_of = |key: &str| origins.get(key).cloned().unwrap_or(Source::Default);
         self.faults.extend(rules::check(&self.config, &source_of));

@@ -6,7 +6,7 @@ use super::keys::{KEYS, SECTIONS};
 use super::shape::Shape;
 use super::*;
 use crate::engine::Settings;
-use crate::records::{InDoubt, OrderingPolicy};
+use crate::records::{AlarmRule, InDoubt, OrderingPolicy};
 
 /// A configuration file in a directory of its own.
 struct File {
@@ -267,6 +267,10 @@ fn another_value(key: &keys::Key) -> shape::Value {
         Shape::LogFilter => "debug".to_owned(),
         Shape::Address => "127.0.0.1:1234".to_owned(),
         Shape::Kinds => "order.create=commit".to_owned(),
+        Shape::Limit(rule) => {
+            rule.default_text().replace('1', "3").split(" clear").next().expect("one").to_owned()
+        }
+        Shape::Sinks => "a.kind=webhook,a.url=http://a".to_owned(),
     };
     key.shape.read(&shape::Raw::Text(text)).expect("the value is legal")
 }
@@ -325,4 +329,108 @@ fn a_fault_does_not_steer_the_terminal_it_is_read_on() {
     let faults = faults_of(&sources(Some(&file), &[("ESCROW_A__B\u{1b}", "1")], &["\u{1b}[31m"]));
     assert_eq!(faults.len(), 4, "{faults:?}");
     assert!(faults.iter().all(|fault| !fault.contains(char::is_control)), "{faults:?}");
+}
+
+#[test]
+fn limits_of_alarms_are_read_and_faults_name_the_key() {
+    let given =
+        file("[alarms]\nlag = \"5 for 10s clear 2\"\nparked = \"off\"\nundecided_age = \"soon\"\nlags = 1\n");
+    let faults = faults_of(&sources(Some(&given), &[], &["alarms.disk_free=1GiB clear 1MiB"]));
+    let expected = [
+        "escrow.toml:4: alarms.undecided_age: \"soon\" is not a duration; write a duration such as \"250ms\", \"30s\", \"5m\", \"24h\" or \"1h30m\"",
+        "escrow.toml:5: alarms.lags: there is no such key; did you mean alarms.lag?",
+        "--set alarms.disk_free=1GiB clear 1MiB: alarms.disk_free: clear 1MiB is where the alarm is raised, 1GiB; write a value above 1GiB",
+    ];
+    assert_eq!(faults, expected);
+    let given = file("[alarms]\nlag = \"5 for 10s clear 2\"\nparked = \"off\"\n");
+    let alarms = sources(Some(&given), &[], &[]).load().expect("sound").alarms;
+    let limit = alarms.rules.get(AlarmRule::Lag).expect("it is on");
+    assert_eq!((limit.at, limit.for_ms, limit.clear), (5, 10_000, Some(2)));
+    assert_eq!(alarms.rules.get(AlarmRule::Parked), None);
+    assert!(alarms.rules.get(AlarmRule::DeadLetters).is_some(), "what is not mentioned is on");
+}
+
+#[test]
+fn a_sink_may_be_put_together_from_a_file_the_environment_and_flags() {
+    let given = file(
+        "[alarms.sinks.oncall]\nkind = \"webhook\"\nurl = \"http://a/hook\"\n\
+         [alarms.sinks.post]\nkind = \"smtp\"\nurl = \"smtp://mail\"\nfrom = \"e@x\"\nto = [\"a@x\", \"b@x\"]\n",
+    );
+    let environment = [("ESCROW_ALARMS__SINKS__ONCALL__SECRET", "hush")];
+    let flags =
+        ["alarms.sinks.oncall.url=http://b/hook?a=b", "alarms.sinks=chat.kind=feishu,chat.url=https://c"];
+    let sinks = sources(Some(&given), &environment, &flags).load().expect("sound").alarms.sinks;
+    assert_eq!(sinks.keys().collect::<Vec<_>>(), ["chat", "oncall", "post"]);
+    let oncall = &sinks["oncall"];
+    assert_eq!(
+        (oncall.url.path.as_str(), oncall.secret.reveal(), oncall.chinese),
+        ("/hook?a=b", "hush", false)
+    );
+    assert_eq!(sinks["post"].to, ["a@x", "b@x"]);
+    assert!(sinks["chat"].chinese, "a Chinese chat room is told in Chinese unless asked otherwise");
+}
+
+#[test]
+fn a_secret_may_lie_in_a_file() {
+    let secret = file("  hush\n");
+    let flag = format!("alarms.sinks.a.secret_file={}", secret.path.display());
+    let flags = ["alarms.sinks.a.kind=webhook", "alarms.sinks.a.url=http://a", flag.as_str()];
+    let sinks = sources(None, &[], &flags).load().expect("sound").alarms.sinks;
+    assert_eq!(sinks["a"].secret.reveal(), "hush");
+}
+
+#[test]
+fn faults_of_sinks_name_the_field_and_the_remedy() {
+    for (flags, expected) in [
+        (
+            &["a.url=http://a"][..],
+            "alarms.sinks.a.kind: it has no kind; write one of: webhook, dingtalk, feishu, wecom, slack, smtp",
+        ),
+        (
+            &["a.kind=pager", "a.url=http://a"],
+            "alarms.sinks.a.kind: \"pager\" is not a kind of sink; write one of",
+        ),
+        (&["a.kind=slack"], "alarms.sinks.a.url: it has no url; write where it is"),
+        (
+            &["a.kind=slack", "a.url=smtp://a"],
+            "alarms.sinks.a.url: it does not begin with http:// or https://",
+        ),
+        (
+            &["a.kind=slack", "a.url=http://a", "a.to=b@c"],
+            "alarms.sinks.a.to: a sink of kind slack has none; remove it",
+        ),
+        (
+            &["a.kind=smtp", "a.url=smtp://a", "a.from=me", "a.to=b@c"],
+            "alarms.sinks.a.from: \"me\" is not a mail address",
+        ),
+        (&["a.kind=smtp", "a.url=smtp://a", "a.from=e@x"], "alarms.sinks.a.to: nobody gets the mail"),
+        (
+            &["a.kind=smtp", "a.url=smtp://a", "a.from=e@x", "a.to=b@c", "a.secret=p"],
+            "alarms.sinks.a.user: there is a password",
+        ),
+        (
+            &["a.kind=slack", "a.url=http://a", "a.language=fr"],
+            "alarms.sinks.a.language: \"fr\" is not a language here; write en or zh-CN",
+        ),
+        (
+            &["a.kind=webhook", "a.url=http://a", "a.secret_file=/no/such"],
+            "alarms.sinks.a.secret_file: \"/no/such\" cannot be read",
+        ),
+        (
+            &["a.kind=webhook", "a.url=http://a", "a.secrets=x"],
+            "alarms.sinks.a.secrets: a sink has no field \"secrets\"; did you mean secret?",
+        ),
+        (&["a b.kind=webhook"], "alarms.sinks.a b.kind: \"a b\" is no name of a sink; use letters"),
+        (&["a=webhook"], "alarms.sinks.a: \"a\" is no name of a sink with one of its fields"),
+    ] {
+        let flags: Vec<_> = flags.iter().map(|flag| format!("alarms.sinks.{flag}")).collect();
+        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+        let faults = faults_of(&sources(None, &[], &flags));
+        assert!(faults.iter().any(|fault| fault.contains(expected)), "{expected:?} is not in {faults:#?}");
+    }
+    let faults = faults_of(&sources(None, &[], &["alarms.console=escrow"]));
+    assert!(
+        faults[0].contains("alarms.console") && faults[0].contains("https://escrow.example.com"),
+        "{faults:?}"
+    );
 }

@@ -143,6 +143,25 @@ pub const STORE_LAST_SYNC_SECONDS: Named = ("escrow_store_last_sync_seconds", "H
 /// Of the store.
 pub const STORE_CORRUPT: Named = ("escrow_store_corrupt_records", "Records the store found damaged");
 
+/// Of alarms.
+pub const ALARMS_OPEN: Named = ("escrow_alarms_open", "Alarms that are open, by rule");
+/// Of alarms.
+pub const ALARMS_RAISED: Named = ("escrow_alarms_raised_total", "Alarms raised");
+/// Of alarms.
+pub const ALARMS_SUPPRESSED: Named =
+    ("escrow_alarms_suppressed_total", "Alarms not raised at a look, for too many were open");
+/// Of their notices.
+pub const ALARM_NOTICES_WAITING: Named =
+    ("escrow_alarm_notices_waiting", "Notices of alarms that a sink has not taken yet");
+/// Of their notices.
+pub const ALARM_NOTICES_TAKEN: Named = ("escrow_alarm_notices_taken_total", "Notices that a sink has taken");
+/// Of their notices.
+pub const ALARM_NOTICES_FAILED: Named =
+    ("escrow_alarm_notices_failed_total", "Attempts at a sink that failed; they are made again");
+/// Of their notices.
+pub const ALARM_NOTICES_GIVEN_UP: Named =
+    ("escrow_alarm_notices_given_up_total", "Notices that no attempt got through with");
+
 /// Upper bounds of histograms of durations, seconds: from a fast sync to a slow disk.
 pub const SECONDS_BUCKETS: &[f64] = &[
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use super::Metrics;
 use super::names::{self, Named};
+use crate::alarms::Standing;
 use crate::engine::{GroupView, StatusView, TopicView};
+use crate::records::AlarmRule;
 use crate::service::StoreNumbers;
 
 /// What a scrape looks at.
@@ -19,6 +21,8 @@ pub struct Scrape {
     pub groups: Vec<GroupView>,
     /// The store.
     pub store: StoreNumbers,
+    /// Alarms.
+    pub alarms: Standing,
     /// Unix milliseconds.
     pub now_ms: u64,
 }
@@ -38,6 +42,7 @@ impl Metrics {
         topics(gauges, &scrape.topics);
         groups(gauges, scrape);
         store(gauges, &scrape.store);
+        alarms(gauges, &scrape.alarms);
         text
     }
 }
@@ -50,6 +55,11 @@ impl Gauges<'_> {
     /// One gauge without labels.
     fn one(&mut self, named: Named, value: f64) {
         self.many(named, std::iter::once((String::new(), value)));
+    }
+
+    /// One counter without labels.
+    fn counter(&mut self, (name, text): Named, value: u64) {
+        let _ = writeln!(self.text, "# HELP {name} {text}\n# TYPE {name} counter\n{name} {value}");
     }
 
     /// One gauge with a value for each set of labels. Names of topics and groups need no escaping.
@@ -120,6 +130,25 @@ fn groups(gauges: &mut Gauges<'_>, scrape: &Scrape) {
             (labels, age as f64 / 1e3)
         }),
     );
+}
+
+/// Every rule has its line, also at zero: an alert on them is not fooled by one that is missing.
+fn alarms(gauges: &mut Gauges<'_>, alarms: &Standing) {
+    let open = AlarmRule::ALL.iter().map(|rule| {
+        let open = alarms.open.get(rule).copied().unwrap_or(0);
+        (format!("{{rule=\"{}\"}}", rule.as_str()), open as f64)
+    });
+    gauges.many(names::ALARMS_OPEN, open);
+    gauges.one(names::ALARM_NOTICES_WAITING, alarms.waiting as f64);
+    for (named, value) in [
+        (names::ALARMS_RAISED, alarms.raised),
+        (names::ALARMS_SUPPRESSED, alarms.suppressed),
+        (names::ALARM_NOTICES_TAKEN, alarms.taken),
+        (names::ALARM_NOTICES_FAILED, alarms.failed),
+        (names::ALARM_NOTICES_GIVEN_UP, alarms.given_up),
+    ] {
+        gauges.counter(named, value);
+    }
 }
 
 fn store(gauges: &mut Gauges<'_>, store: &StoreNumbers) {

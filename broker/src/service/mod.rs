@@ -2,6 +2,7 @@
 //! in memory with records read from the store. Every list is a page by cursor and costs a page; nothing here decides,
 //! and nothing writes: orders go to the engine.
 
+mod alarms;
 mod audit;
 mod clients;
 mod dead_letters;
@@ -26,11 +27,13 @@ use std::time::Duration;
 use escrow_protocol::{Reason, ShardId};
 use escrow_storage::{Epoch, Read, ReadError};
 
+use crate::alarms::Alarms;
 use crate::clock::Clock;
 use crate::driver::EngineHandle;
 use crate::engine::{Command, Input, Inspect, Refusal, Reply, Seen};
 
 pub use crate::engine::Operator;
+pub use alarms::{AlarmView, SinkView};
 pub use audit::{AuditFilter, AuditView};
 pub use dead_letters::{DeadLetterFilter, DeadLetterView};
 pub use groups::Sought;
@@ -63,6 +66,8 @@ pub struct ServiceParts {
     pub reader: Arc<dyn Read>,
     /// The store's own answers.
     pub store: Arc<dyn StoreAdmin>,
+    /// Alarms at work.
+    pub alarms: Alarms,
     /// The time.
     pub clock: Clock,
     /// The shard.

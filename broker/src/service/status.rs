@@ -4,6 +4,7 @@ use escrow_protocol::ShardId;
 use escrow_storage::Epoch;
 
 use super::{Service, StoreNumbers, mismatch};
+use crate::alarms::Standing;
 use crate::engine::{Inspect, Refusal, Seen, StatusView};
 use crate::metrics::Scrape;
 
@@ -29,6 +30,8 @@ pub struct Status {
     pub engine: StatusView,
     /// The store.
     pub store: StoreNumbers,
+    /// Alarms.
+    pub alarms: Standing,
 }
 
 impl Service {
@@ -46,6 +49,7 @@ impl Service {
             epoch: self.parts.epoch,
             engine,
             store: self.store_numbers().await?,
+            alarms: self.parts.alarms.standing(),
         })
     }
 
@@ -55,8 +59,13 @@ impl Service {
     /// As [`Service::status`].
     pub async fn scrape(&self) -> Result<Scrape, Refusal> {
         let status = self.status().await?;
-        let mut scrape =
-            Scrape { status: status.engine, store: status.store, now_ms: status.now_ms, ..Scrape::default() };
+        let mut scrape = Scrape {
+            status: status.engine,
+            store: status.store,
+            alarms: status.alarms,
+            now_ms: status.now_ms,
+            ..Scrape::default()
+        };
         for _ in 0..SCRAPE_PAGES_MAX {
             let after = scrape.topics.last().map(|topic| topic.name.clone());
             let question = Inspect::Topics {

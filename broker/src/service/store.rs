@@ -34,6 +34,8 @@ pub struct StoreNumbers {
     pub journal_bytes: u64,
     /// Bytes in the overlay.
     pub overlay_bytes: u64,
+    /// How full the overlay is, hundredths of where new messages are refused.
+    pub overlay_percent: u64,
     /// Bytes of the table on disk.
     pub table_bytes: u64,
     /// Syncs so far.
@@ -195,6 +197,7 @@ impl StoreAdmin for DiskAdmin {
             journal_files: stats.journal_files,
             journal_bytes: stats.journal_bytes,
             overlay_bytes: stats.overlay_bytes + stats.frozen_bytes,
+            overlay_percent: stats.overlay_bytes.saturating_mul(100) / stats.overlay_bytes_hard.max(1),
             table_bytes: stats.table_bytes,
             syncs: stats.syncs.count,
             last_sync_us: stats.syncs.last.as_micros() as u64,
