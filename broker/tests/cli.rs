@@ -484,3 +484,33 @@ fn every_story_of_the_product_holds() {
     assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
     assert_eq!(stdout(&output).lines().filter(|line| line.starts_with("ok ")).count(), 12);
 }
+
+#[test]
+fn alarms_are_listed_acknowledged_and_their_rules_and_sinks_shown() {
+    let dir = directory();
+    // Nobody listens there: the sink cannot be reached.
+    let settings = [
+        "alarms.parked=off",
+        "alarms.sinks.oncall.kind=webhook",
+        "alarms.sinks.oncall.url=http://127.0.0.1:1/hook",
+        "topics.create_on_use=true",
+        "groups.create_on_use=true",
+    ];
+    let server = Server::start_with(dir.path(), &settings);
+    let rules = server.json("alarms rules");
+    let limit_of = |rule: &str| {
+        let rules = rules.as_array().unwrap();
+        rules.iter().find(|known| known["name"] == rule).map(|known| known["limit"].clone())
+    };
+    assert_eq!(limit_of("parked"), Some("off".into()));
+    assert_eq!(limit_of("lag"), Some("100000 for 1m clear 80000".into()));
+    let sinks = server.json("alarms sinks");
+    assert_eq!((&sinks[0]["name"], &sinks[0]["kind"]), (&"oncall".into(), &"webhook".into()));
+    let failed = server.run("alarms test oncall");
+    assert!(!failed.status.success() && stderr(&failed).contains("cannot be reached"), "{}", stderr(&failed));
+    let unknown = server.run("alarms test nobody");
+    assert!(stderr(&unknown).contains("there are: oncall"), "{}", stderr(&unknown));
+    assert!(stderr(&server.run("alarms ack 7 --reason x")).contains("there is no alarm 7"));
+    assert_eq!(server.json("alarms ls").as_array().map(Vec::len), Some(0));
+    assert_eq!(server.json("status")["alarms_open"], 0);
+}

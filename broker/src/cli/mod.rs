@@ -21,6 +21,7 @@ pub(crate) use clock::now_ms;
 pub(crate) use context::Global;
 pub use error::CliError;
 pub(crate) use signals::interrupted;
+use verbs::alarms::AlarmsVerb;
 use verbs::audit::AuditVerb;
 use verbs::bench::BenchVerb;
 use verbs::client::ClientVerb;
@@ -154,6 +155,14 @@ pub(crate) enum Verb {
   escrow msg trace 01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d"
     )]
     Msg(MsgVerb),
+    /// What a person should look at, and who is told: ls, show, ack, test, rules, sinks.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  escrow alarms ls
+  escrow alarms ack 7 --reason 'restarting the mail consumer'"
+    )]
+    Alarms(AlarmsVerb),
     /// What was done by hand: ls, export.
     #[command(
         subcommand,
@@ -229,6 +238,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Retry(verb) => verbs::retry::run(verb, global).await,
         Verb::Scheduled(verb) => verbs::scheduled::run(verb, global).await,
         Verb::Msg(verb) => verbs::msg::run(verb, global).await,
+        Verb::Alarms(verb) => verbs::alarms::run(verb, global).await,
         Verb::Audit(verb) => verbs::audit::run(verb, global).await,
         Verb::Client(verb) => verbs::client::run(verb, global).await,
         Verb::Store(verb) => verbs::store::run(verb, global).await,

@@ -20,13 +20,15 @@ pub(super) enum Place {
     Topics,
     Clients,
     Store,
+    Alarms,
     Audit,
     Nowhere,
 }
 
 impl Place {
-    const MENU: [Self; 11] = [
+    const MENU: [Self; 12] = [
         Self::Overview,
+        Self::Alarms,
         Self::Transactions,
         Self::DeadLetters,
         Self::Retries,
@@ -51,6 +53,7 @@ impl Place {
             Self::Topics => "/topics",
             Self::Clients => "/clients",
             Self::Store => "/store",
+            Self::Alarms => "/alarms",
             Self::Audit => "/audit",
         }
     }
@@ -67,6 +70,7 @@ impl Place {
             Self::Topics => words.topics,
             Self::Clients => words.clients,
             Self::Store => words.store,
+            Self::Alarms => words.alarms,
             Self::Audit => words.audit,
         }
     }

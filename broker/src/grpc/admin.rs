@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::status::status_of;
 use super::wire::admin as wire;
+use super::wire::alarm::{alarm_to_wire, rules_to_wire};
 use super::wire::consumer::{group_name, start, subscriptions};
 use super::wire::fields::{Checked, key, name};
 use super::wire::group::{group_settings, group_to_wire, topic_settings, topic_to_wire};
@@ -401,6 +402,45 @@ impl AdminService for Admin {
         answer(self.service.audit(filter, wire::page(request.page)).await.map(|page| {
             let (entries, next_cursor) = paged(page, wire::audit_to_wire);
             v1::ListAuditResponse { entries, next_cursor }
+        }))
+    }
+
+    async fn list_alarms(&self, request: Request<v1::ListAlarmsRequest>) -> Answer<v1::ListAlarmsResponse> {
+        let request = request.into_inner();
+        answer(self.service.list_alarms(!request.all, wire::page(request.page)).await.map(|page| {
+            let (alarms, next_cursor) = paged(page, alarm_to_wire);
+            v1::ListAlarmsResponse { alarms, next_cursor }
+        }))
+    }
+
+    async fn get_alarm(&self, request: Request<v1::GetAlarmRequest>) -> Answer<v1::Alarm> {
+        answer(self.service.alarm(request.into_inner().alarm_id).await.map(alarm_to_wire))
+    }
+
+    async fn acknowledge_alarm(&self, request: Request<v1::AcknowledgeAlarmRequest>) -> Answer<v1::Alarm> {
+        let request = request.into_inner();
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        answer(self.service.acknowledge_alarm(request.alarm_id, operator).await.map(alarm_to_wire))
+    }
+
+    async fn list_alarm_rules(
+        &self,
+        _: Request<v1::ListAlarmRulesRequest>,
+    ) -> Answer<v1::ListAlarmRulesResponse> {
+        let rules = self.service.alarm_rules();
+        let standing = self.service.alarms().standing();
+        let sinks = self.service.alarm_sinks().await;
+        answer(Ok(rules_to_wire(rules, &standing, sinks)))
+    }
+
+    async fn test_alarm_sink(
+        &self,
+        request: Request<v1::TestAlarmSinkRequest>,
+    ) -> Answer<v1::TestAlarmSinkResponse> {
+        let request = request.into_inner();
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        answer(self.service.test_alarm_sink(&request.name, operator).await.map(|fault| {
+            v1::TestAlarmSinkResponse { taken: fault.is_none(), fault: fault.unwrap_or_default() }
         }))
     }
 

@@ -23,6 +23,8 @@ pub(super) fn code_of(reason: Reason) -> Code {
         | Reason::UnknownMessage
         | Reason::UnknownDeadLetter
         | Reason::UnknownJob
+        | Reason::UnknownAlarm
+        | Reason::UnknownSink
         | Reason::UnknownSubscription => Code::NotFound,
         Reason::TopicExists
         | Reason::GroupExists
@@ -36,6 +38,7 @@ pub(super) fn code_of(reason: Reason) -> Code {
         | Reason::InUse
         | Reason::NotParked
         | Reason::JobEnded
+        | Reason::AlarmResolved
         | Reason::NotUndecided => Code::FailedPrecondition,
         Reason::WrongGroup => Code::PermissionDenied,
         Reason::OffsetOutOfRange => Code::OutOfRange,

@@ -41,6 +41,7 @@ async fn every_operation_of_the_table_answers_and_is_in_the_document() {
             .replace("{transaction_id}", "tx-0-1")
             .replace("{offset}", "0")
             .replace("{job_id}", "1")
+            .replace("{alarm_id}", "1")
             .replace("{name}", "nobody")
             .replace("{group}", "nobody");
         let ask = match operation.verb.as_str() {

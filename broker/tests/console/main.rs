@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy does not see that helpers of a test are tests")]
 
 mod actions;
+mod alarms;
 mod api;
 #[allow(dead_code, unused_imports, reason = "the other suite uses the rest")]
 #[path = "../server/harness/mod.rs"]

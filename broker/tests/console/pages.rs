@@ -46,6 +46,8 @@ fn addresses(scene: &Scene) -> Vec<String> {
         "/messages?q=nobody",
         "/scheduled",
         "/clients",
+        "/alarms",
+        "/alarms?show=all",
         "/audit",
         "/audit?who=ada&verb=tx.commit&target=tx&from=2020-01-01&until=2100-01-01",
         "/store",

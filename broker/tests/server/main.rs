@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy does not see that helpers of a test are tests")]
 
 mod admin;
+mod alarms;
 mod edge;
 mod harness;
 mod http;

@@ -1841,6 +1841,9 @@ pub struct GetStatusResponse {
     pub accepting: bool,
     #[prost(message, optional, tag = "20")]
     pub store: ::core::option::Option<StoreStats>,
+    /// Alarms that are open.
+    #[prost(uint64, tag = "21")]
+    pub alarms_open: u64,
 }
 /// How a topic keeps what is finished.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2697,6 +2700,137 @@ pub struct ListAuditResponse {
     pub entries: ::prost::alloc::vec::Vec<AuditEntry>,
     #[prost(string, tag = "2")]
     pub next_cursor: ::prost::alloc::string::String,
+}
+/// Something a person should look at.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Alarm {
+    /// Rises by one.
+    #[prost(uint64, tag = "1")]
+    pub alarm_id: u64,
+    /// undecided_age, dead_letters, …: see ListAlarmRules.
+    #[prost(string, tag = "2")]
+    pub rule: ::prost::alloc::string::String,
+    /// A group, or producer group/kind; empty: the broker as a whole.
+    #[prost(string, tag = "3")]
+    pub subject: ::prost::alloc::string::String,
+    /// What a person needs first: the id of a transaction or a message; empty where there is none.
+    #[prost(string, tag = "4")]
+    pub id: ::prost::alloc::string::String,
+    /// What is wrong, in a sentence.
+    #[prost(string, tag = "5")]
+    pub text: ::prost::alloc::string::String,
+    /// The page of the console that mends it.
+    #[prost(string, tag = "6")]
+    pub page: ::prost::alloc::string::String,
+    /// When it was raised, Unix milliseconds.
+    #[prost(int64, tag = "7")]
+    pub raised_at_ms: i64,
+    /// The value by then and the limit, in the unit of the rule: milliseconds, bytes, hundredths or things; and the worst since.
+    #[prost(uint64, tag = "8")]
+    pub value: u64,
+    #[prost(uint64, tag = "9")]
+    pub limit: u64,
+    #[prost(uint64, tag = "10")]
+    pub worst: u64,
+    /// How often people were told again.
+    #[prost(uint32, tag = "11")]
+    pub repeats: u32,
+    /// Who looks after it, since when, and why; empty and 0: nobody.
+    #[prost(string, tag = "12")]
+    pub acknowledged_by: ::prost::alloc::string::String,
+    #[prost(int64, tag = "13")]
+    pub acknowledged_at_ms: i64,
+    #[prost(string, tag = "14")]
+    pub acknowledged_reason: ::prost::alloc::string::String,
+    /// When it was over, Unix milliseconds; 0: it is open.
+    #[prost(int64, tag = "15")]
+    pub resolved_at_ms: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAlarmsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub page: ::core::option::Option<Page>,
+    /// Those that are over, too.
+    #[prost(bool, tag = "2")]
+    pub all: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAlarmsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub alarms: ::prost::alloc::vec::Vec<Alarm>,
+    #[prost(string, tag = "2")]
+    pub next_cursor: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetAlarmRequest {
+    #[prost(uint64, tag = "1")]
+    pub alarm_id: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcknowledgeAlarmRequest {
+    #[prost(uint64, tag = "1")]
+    pub alarm_id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub operator: ::core::option::Option<Operator>,
+}
+/// When an alarm is raised.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AlarmRule {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What it is about, in words.
+    #[prost(string, tag = "2")]
+    pub title: ::prost::alloc::string::String,
+    /// As it is configured: VALUE \[for DURATION\] [clear VALUE], or off.
+    #[prost(string, tag = "3")]
+    pub limit: ::prost::alloc::string::String,
+    /// Open alarms of it.
+    #[prost(uint64, tag = "4")]
+    pub open: u64,
+}
+/// Who is told.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AlarmSink {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// webhook, dingtalk, feishu, wecom, slack or smtp.
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    /// Where it is, without what is secret of it.
+    #[prost(string, tag = "3")]
+    pub url: ::prost::alloc::string::String,
+    /// Notices that wait for it.
+    #[prost(uint64, tag = "4")]
+    pub waiting: u64,
+    /// What went wrong with the oldest of them; empty: nothing.
+    #[prost(string, tag = "5")]
+    pub fault: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAlarmRulesRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAlarmRulesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub rules: ::prost::alloc::vec::Vec<AlarmRule>,
+    #[prost(message, repeated, tag = "2")]
+    pub sinks: ::prost::alloc::vec::Vec<AlarmSink>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TestAlarmSinkRequest {
+    /// The sink.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub operator: ::core::option::Option<Operator>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TestAlarmSinkResponse {
+    /// It has taken the test.
+    #[prost(bool, tag = "1")]
+    pub taken: bool,
+    /// What went wrong, if it has not.
+    #[prost(string, tag = "2")]
+    pub fault: ::prost::alloc::string::String,
 }
 /// Where a message is.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3824,6 +3958,124 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "ListAudit"));
             self.inner.unary(req, path, codec).await
         }
+        /// Newest first: the open ones, or all that are kept.
+        pub async fn list_alarms(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAlarmsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAlarmsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/ListAlarms",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "ListAlarms"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn get_alarm(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetAlarmRequest>,
+        ) -> std::result::Result<tonic::Response<super::Alarm>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/GetAlarm",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "GetAlarm"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A person looks after it: others are told so, and nobody is reminded any more. Whoever was first stays the one.
+        pub async fn acknowledge_alarm(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AcknowledgeAlarmRequest>,
+        ) -> std::result::Result<tonic::Response<super::Alarm>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/AcknowledgeAlarm",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "AcknowledgeAlarm"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The rules and who is told, as configured.
+        pub async fn list_alarm_rules(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAlarmRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAlarmRulesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/ListAlarmRules",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "ListAlarmRules"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sends a test to a sink, once, and says how it went.
+        pub async fn test_alarm_sink(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TestAlarmSinkRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TestAlarmSinkResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/TestAlarmSink",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "TestAlarmSink"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn get_message(
             &mut self,
             request: impl tonic::IntoRequest<super::GetMessageRequest>,
@@ -4195,6 +4447,39 @@ pub mod admin_service_server {
             request: tonic::Request<super::ListAuditRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListAuditResponse>,
+            tonic::Status,
+        >;
+        /// Newest first: the open ones, or all that are kept.
+        async fn list_alarms(
+            &self,
+            request: tonic::Request<super::ListAlarmsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAlarmsResponse>,
+            tonic::Status,
+        >;
+        async fn get_alarm(
+            &self,
+            request: tonic::Request<super::GetAlarmRequest>,
+        ) -> std::result::Result<tonic::Response<super::Alarm>, tonic::Status>;
+        /// A person looks after it: others are told so, and nobody is reminded any more. Whoever was first stays the one.
+        async fn acknowledge_alarm(
+            &self,
+            request: tonic::Request<super::AcknowledgeAlarmRequest>,
+        ) -> std::result::Result<tonic::Response<super::Alarm>, tonic::Status>;
+        /// The rules and who is told, as configured.
+        async fn list_alarm_rules(
+            &self,
+            request: tonic::Request<super::ListAlarmRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAlarmRulesResponse>,
+            tonic::Status,
+        >;
+        /// Sends a test to a sink, once, and says how it went.
+        async fn test_alarm_sink(
+            &self,
+            request: tonic::Request<super::TestAlarmSinkRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TestAlarmSinkResponse>,
             tonic::Status,
         >;
         async fn get_message(
@@ -5805,6 +6090,232 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/ListAlarms" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAlarmsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListAlarmsRequest>
+                    for ListAlarmsSvc<T> {
+                        type Response = super::ListAlarmsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAlarmsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_alarms(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAlarmsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/GetAlarm" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetAlarmSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GetAlarmRequest>
+                    for GetAlarmSvc<T> {
+                        type Response = super::Alarm;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetAlarmRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_alarm(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetAlarmSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/AcknowledgeAlarm" => {
+                    #[allow(non_camel_case_types)]
+                    struct AcknowledgeAlarmSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::AcknowledgeAlarmRequest>
+                    for AcknowledgeAlarmSvc<T> {
+                        type Response = super::Alarm;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AcknowledgeAlarmRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::acknowledge_alarm(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AcknowledgeAlarmSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/ListAlarmRules" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAlarmRulesSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListAlarmRulesRequest>
+                    for ListAlarmRulesSvc<T> {
+                        type Response = super::ListAlarmRulesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAlarmRulesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_alarm_rules(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAlarmRulesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/TestAlarmSink" => {
+                    #[allow(non_camel_case_types)]
+                    struct TestAlarmSinkSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::TestAlarmSinkRequest>
+                    for TestAlarmSinkSvc<T> {
+                        type Response = super::TestAlarmSinkResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TestAlarmSinkRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::test_alarm_sink(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TestAlarmSinkSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

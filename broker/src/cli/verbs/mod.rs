@@ -1,5 +1,6 @@
 //! The verbs, a file for each noun: what they take, and what they do.
 
+pub(crate) mod alarms;
 pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod client;

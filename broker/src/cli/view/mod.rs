@@ -1,5 +1,6 @@
 //! What the verbs show, made from what the wire says: a view for each noun.
 
+mod alarm;
 mod audit;
 mod client;
 mod dead_letter;
@@ -12,6 +13,7 @@ mod store;
 mod topic;
 mod transaction;
 
+pub(crate) use alarm::{AlarmRuleView, AlarmSinkView, AlarmView};
 pub(crate) use audit::AuditView;
 pub(crate) use client::ClientView;
 pub(crate) use dead_letter::DeadLetterView;

@@ -41,6 +41,8 @@ view! {
         scheduled: Count = "SCHEDULED",
         /// Dead letters.
         dead_letters: Count = "DEAD",
+        /// Alarms that are open.
+        alarms_open: Count = "ALARMS",
         /// The shard.
         shard: u32 = _,
         /// How often its store was claimed.
@@ -74,6 +76,7 @@ impl From<v1::GetStatusResponse> for StatusView {
             retrying: Count(status.retrying),
             scheduled: Count(status.scheduled),
             dead_letters: Count(status.dead_letters),
+            alarms_open: Count(status.alarms_open),
             shard: status.shard,
             epoch: status.epoch,
             data_dir: store.data_dir,

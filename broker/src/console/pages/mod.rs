@@ -1,5 +1,6 @@
 //! The pages, one file for each noun.
 
+mod alarms;
 mod audit;
 mod clients;
 mod dead_letter_edit;
@@ -58,6 +59,9 @@ pub(super) fn routes() -> Router<Console> {
         .route("/scheduled", show(scheduled::list))
         .route("/scheduled/{id}/cancel", show(scheduled::ask).merge(act(scheduled::cancel)))
         .route("/clients", show(clients::list))
+        .route("/alarms", show(alarms::list))
+        .route("/alarms/{id}/ack", show(alarms::ask_ack).merge(act(alarms::ack)))
+        .route("/alarms/sinks/{name}/test", act(alarms::test))
         .route("/audit", show(audit::list))
         .route("/audit/export", show(audit::export))
         .route("/store", show(store::page))

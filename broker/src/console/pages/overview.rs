@@ -27,6 +27,7 @@ pub(in super::super) async fn page(desk: Desk, visit: Visit) -> Outcome {
 fn health(visit: &Visit, status: &Status) -> Markup {
     let (words, engine) = (visit.words(), &status.engine);
     let needs = [
+        (words.alarms, status.alarms.open(), "/alarms"),
         (words.waiting_for_checker, engine.waiting_for_checker, "/transactions?show=waiting"),
         (words.parked, engine.parked, "/transactions?show=parked"),
         (words.dead_letters, engine.dead_letters, "/dead-letters"),
@@ -81,6 +82,7 @@ fn tiles(visit: &Visit, status: &Status) -> Markup {
             (tile(words.topics, &count(engine.topics), nothing(), "/topics", false))
             (tile(words.groups, &count(engine.groups), nothing(), "/groups", false))
             (tile(words.clients, &count(engine.producers + engine.consumers), html! { (connected) }, "/clients", false))
+            (tile(words.alarms, &count(status.alarms.open()), nothing(), "/alarms", status.alarms.open() > 0))
             (tile(words.disk_free, &size(status.store.disk_free_bytes), nothing(), "/store", !engine.accepting))
         }
     }

@@ -158,6 +158,11 @@ words! {
     store_help last_sequence spilled_sequence journal overlay table syncs last_sync corrupt_records data_dir format
     do_verify verify_help verify_sound verify_faults verify_records do_backup backup_help files
 
+    // Alarms.
+    alarms alarms_help alarms_empty alarms_empty_all alarms_open alarms_all alarm alarm_what alarm_id alarm_since alarm_worst
+    alarm_looked_after alarm_over do_ack ack_title ack_happens sinks sinks_help sinks_empty sink sink_kind sink_waiting
+    do_test test_of test_taken test_failed alarm_rules alarm_rules_help alarm_rule alarm_limit alarm_off
+
     // Audit.
     audit audit_help audit_empty audit_what audit_on audit_before audit_after audit_from audit_until
 

@@ -230,6 +230,7 @@ pub(crate) fn status_to_wire(status: Status) -> v1::GetStatusResponse {
         consumers: engine.consumers,
         accepting: engine.accepting,
         store: Some(store_to_wire(status.store)),
+        alarms_open: status.alarms.open(),
     }
 }
 

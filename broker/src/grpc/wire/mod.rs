@@ -2,6 +2,7 @@
 //! and carries the proof inward in its type.
 
 pub(super) mod admin;
+pub(super) mod alarm;
 pub(super) mod consumer;
 pub(super) mod fields;
 pub(super) mod group;

@@ -86,6 +86,8 @@ pub(crate) fn status_of(reason: Reason) -> StatusCode {
         | Reason::UnknownMessage
         | Reason::UnknownDeadLetter
         | Reason::UnknownJob
+        | Reason::UnknownAlarm
+        | Reason::UnknownSink
         | Reason::UnknownSubscription => StatusCode::NOT_FOUND,
         Reason::TopicExists
         | Reason::GroupExists
@@ -98,6 +100,7 @@ pub(crate) fn status_of(reason: Reason) -> StatusCode {
         | Reason::InUse
         | Reason::NotParked
         | Reason::JobEnded
+        | Reason::AlarmResolved
         | Reason::NotUndecided => StatusCode::CONFLICT,
         Reason::WrongGroup => StatusCode::FORBIDDEN,
         Reason::OffsetOutOfRange => StatusCode::UNPROCESSABLE_ENTITY,

@@ -99,6 +99,12 @@ operations! {
 
         Get "/audit" "ListAudit" "What was done by hand: who, when, what, on what, why, before and after; newest first";
 
+        Get "/alarms" "ListAlarms" "Alarms, newest first: the open ones, or with all those that are over, too";
+        Get "/alarms/rules" "ListAlarmRules" "The rules, their limits, and who is told";
+        Get "/alarms/{alarm_id}" "GetAlarm" "An alarm";
+        Post "/alarms/{alarm_id}/acknowledge" "AcknowledgeAlarm" "A person looks after it; nobody is reminded any more";
+        Post "/alarms/sinks/{name}/test" "TestAlarmSink" "Sends a test to a sink, once, and says how it went";
+
         Get "/messages" "FindMessages" "Messages with a business key, newest first, without bodies";
         Get "/messages/{message_id}" "GetMessage" "A message and where it is";
         Get "/messages/{message_id}/trace" "TraceMessage" "The life of a message: stored, decided, and where each group stands";

@@ -4,6 +4,7 @@ mod consumer;
 mod faulty;
 mod gated;
 mod producer;
+mod receiver;
 
 use std::net::SocketAddr;
 
@@ -21,6 +22,7 @@ pub(crate) use consumer::{ConsumerStream, ack, consumer_hello, nack, reject};
 pub(crate) use faulty::{Faults, Faulty};
 pub(crate) use gated::{Gate, Gated};
 pub(crate) use producer::{ProducerStream, decide, producer_hello, publish, send_half};
+pub(crate) use receiver::{Dialogue, Posted, Webhook, mail_server, tls_file};
 
 /// A broker with its disk and a connection.
 pub(crate) struct Harness {
