@@ -67,7 +67,9 @@ impl Deduplication {
     /// Writes the ids of this turn, as the record with this number.
     pub(super) fn flush(&mut self, now: Now, turn: &mut Turn<'_>, number: u64) {
         self.window.push(now.unix_ms, number, self.fresh.len());
-        let ids = std::mem::take(&mut self.fresh);
+        // The next turn has about as many: growing to that anew, turn by turn, shows in the profile.
+        let room = Vec::with_capacity(self.fresh.len());
+        let ids = std::mem::replace(&mut self.fresh, room);
         turn.put(keys::remembered(now.unix_ms, number), &Remembered { ids });
     }
 

@@ -21,6 +21,11 @@ pub trait Record: Sized {
     /// The version this release writes; it reads that and all before.
     const VERSION: u8 = 1;
 
+    /// About how many bytes the fields take: room is made for so many at once.
+    fn size_hint(&self) -> usize {
+        96
+    }
+
     /// Writes the fields.
     fn write(&self, to: &mut Writer);
 
@@ -32,7 +37,7 @@ pub trait Record: Sized {
 
     /// The record as bytes.
     fn encode(&self) -> Bytes {
-        let mut writer = Writer { bytes: Vec::with_capacity(96) };
+        let mut writer = Writer { bytes: Vec::with_capacity(1 + self.size_hint()) };
         writer.bytes.push(Self::VERSION);
         self.write(&mut writer);
         writer.bytes.into()
@@ -43,13 +48,13 @@ pub trait Record: Sized {
     /// # Errors
     /// [`DecodeError`] if they are of a newer version, too short, too long, or hold an illegal value.
     fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader { bytes, record: Self::NAME };
+        let mut reader = Reader { bytes, at: 0, record: Self::NAME };
         let version = reader.u8()?;
         if version == 0 || version > Self::VERSION {
             return Err(reader.fault("its version is not known to this release"));
         }
         let record = Self::read(&mut reader)?;
-        match reader.bytes.is_empty() {
+        match reader.left().is_empty() {
             true => Ok(record),
             false => Err(reader.fault("bytes are left over")),
         }
@@ -127,6 +132,8 @@ impl Writer {
 #[derive(Debug)]
 pub struct Reader {
     bytes: Bytes,
+    /// Up to where they were read. An index is cheaper than to split the shared bytes at each field.
+    at: usize,
     record: &'static str,
 }
 
@@ -136,11 +143,18 @@ impl Reader {
         DecodeError { record: self.record, fault }
     }
 
-    fn take(&mut self, count: usize) -> Result<Bytes, DecodeError> {
-        if count > self.bytes.len() {
+    /// What was not read yet.
+    fn left(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    fn take(&mut self, count: usize) -> Result<&[u8], DecodeError> {
+        if count > self.left().len() {
             return Err(self.fault("it is too short"));
         }
-        Ok(self.bytes.split_to(count))
+        let from = self.at;
+        self.at += count;
+        Ok(&self.bytes[from..self.at])
     }
 
     /// See [`Writer::u8`].
@@ -182,47 +196,58 @@ impl Reader {
     /// See [`Writer::fixed`].
     pub fn fixed(&mut self) -> Result<u64, DecodeError> {
         let bytes = self.take(8)?;
-        Ok(u64::from_be_bytes(bytes[..].try_into().expect("eight bytes were taken")))
+        Ok(u64::from_be_bytes(bytes.try_into().expect("eight bytes were taken")))
     }
 
     /// See [`Writer::bytes`]. Shares the memory of the record.
     pub fn bytes(&mut self) -> Result<Bytes, DecodeError> {
+        let count = self.length()?;
+        self.take(count)?;
+        Ok(self.bytes.slice(self.at - count..self.at))
+    }
+
+    fn length(&mut self) -> Result<usize, DecodeError> {
         let count = self.int()?;
-        let count = usize::try_from(count).map_err(|_| self.fault("a length does not fit"))?;
-        self.take(count)
+        usize::try_from(count).map_err(|_| self.fault("a length does not fit"))
+    }
+
+    fn str(&mut self) -> Result<&str, DecodeError> {
+        let record = self.record;
+        let count = self.length()?;
+        let fault = DecodeError { record, fault: "a text is not UTF-8" };
+        std::str::from_utf8(self.take(count)?).map_err(|_| fault)
     }
 
     /// See [`Writer::text`].
     pub fn text(&mut self) -> Result<String, DecodeError> {
-        let bytes = self.bytes()?;
-        match std::str::from_utf8(&bytes) {
-            Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(self.fault("a text is not UTF-8")),
-        }
+        self.str().map(str::to_owned)
     }
 
     /// See [`Writer::text_option`].
     pub fn text_option(&mut self) -> Result<Option<String>, DecodeError> {
-        Ok(Some(self.text()?).filter(|text| !text.is_empty()))
+        Ok(Some(self.str()?).filter(|text| !text.is_empty()).map(str::to_owned))
     }
 
     /// A text that must be a name.
     pub fn name<T: std::str::FromStr>(&mut self) -> Result<T, DecodeError> {
-        self.text()?.parse().map_err(|_| self.fault("a name is not legal"))
+        let record = self.record;
+        self.str()?.parse().map_err(|_| DecodeError { record, fault: "a name is not legal" })
     }
 
     /// A name that may be missing.
     pub fn name_option<T: std::str::FromStr>(&mut self) -> Result<Option<T>, DecodeError> {
-        match self.text_option()? {
-            None => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| self.fault("a name is not legal")),
+        let record = self.record;
+        match self.str()? {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| DecodeError { record, fault: "a name is not legal" }),
         }
     }
 
     /// See [`Writer::message_id`].
     pub fn message_id(&mut self) -> Result<MessageId, DecodeError> {
-        let bytes = self.take(16)?;
-        MessageId::from_slice(&bytes).map_err(|_| self.fault("a message id is nil"))
+        let record = self.record;
+        MessageId::from_slice(self.take(16)?)
+            .map_err(|_| DecodeError { record, fault: "a message id is nil" })
     }
 
     /// See [`Writer::transaction_option`].
@@ -245,7 +270,7 @@ impl Reader {
     ) -> Result<Vec<T>, DecodeError> {
         let count = self.int()?;
         // Each item takes a byte at least: a count beyond that is damage, not a reason to reserve memory.
-        if count > self.bytes.len() as u64 {
+        if count > self.left().len() as u64 {
             return Err(self.fault("a count is larger than the record"));
         }
         (0..count).map(|_| each(self)).collect()

@@ -31,6 +31,20 @@ pub struct Message {
 impl Record for Message {
     const NAME: &'static str = "message";
 
+    fn size_hint(&self) -> usize {
+        const FIXED_FIELDS: usize = 64;
+        const OF_A_LENGTH: usize = 3;
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let header = |(name, value): &(String, String)| name.len() + value.len() + 2 * OF_A_LENGTH;
+        FIXED_FIELDS
+            + self.topic.as_str().len()
+            + text(&self.key)
+            + text(&self.ordering_key)
+            + self.tag.as_ref().map_or(0, |tag| tag.as_str().len())
+            + self.headers.iter().map(header).sum::<usize>()
+            + self.body.len()
+    }
+
     fn write(&self, to: &mut Writer) {
         to.message_id(self.id);
         to.text(self.topic.as_str());
@@ -230,6 +244,11 @@ pub struct Remembered {
 
 impl Record for Remembered {
     const NAME: &'static str = "remembered ids";
+
+    fn size_hint(&self) -> usize {
+        const OF_AN_ID: usize = 16 + 9 + 1;
+        8 + self.ids.len() * OF_AN_ID
+    }
 
     fn write(&self, to: &mut Writer) {
         to.list(&self.ids, |to, (id, fate)| {

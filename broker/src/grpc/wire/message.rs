@@ -96,10 +96,9 @@ impl MessageChecks {
     }
 
     fn one(&self, message: v1::Message) -> Checked<Message> {
-        let now_ms = self.clock.now().unix_ms;
         self.body("message.body", &message.body)?;
         let id = match message.id.is_empty() {
-            true => self.chance.message_id(now_ms),
+            true => self.chance.message_id(self.clock.now().unix_ms),
             false => message_id("message.id", &message.id)?,
         };
         Ok(Message {
@@ -109,7 +108,10 @@ impl MessageChecks {
             ordering_key: key("message.ordering_key", message.ordering_key)?,
             tag: name_option("message.tag", &message.tag)?,
             headers: headers(message.headers)?,
-            deliver_at_ms: deliver_at(message.deliver_at_ms, now_ms)?,
+            deliver_at_ms: match message.deliver_at_ms {
+                0 => 0,
+                at_ms => deliver_at(at_ms, self.clock.now().unix_ms)?,
+            },
             time_to_live_ms: time("message.time_to_live_ms", message.time_to_live_ms)?,
             body: message.body,
         })
