@@ -171,7 +171,6 @@ pub fn serve(listener: TcpListener, parts: HttpParts) -> io::Result<HttpServer> 
     let api = api::routes().layer(middleware::from_fn(guard::only_deliberate_calls));
     let rates = Rates::default();
     tokio::spawn(rates.clone().keep(parts.stop.clone(), sampler(&shared)));
-    tokio::spawn(shared.metrics.clone().keep_folded(parts.stop.clone()));
     let console = Console::new(shared.clone(), rates, parts.clock.clone(), &parts.chance.secret());
     let pages = console::routes(console);
     let guarded =

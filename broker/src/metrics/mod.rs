@@ -1,26 +1,22 @@
 //! What the broker counts. A recorder for each broker: several in one process do not mix. Must never decide anything.
 
+mod histogram;
 pub mod names;
 mod scrape;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use escrow_protocol::Reason;
-use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
+use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::engine::{Counts, Delivery, Effect, Input, Outcome};
-use names::Named;
+use histogram::Histogram;
 
 pub use scrape::Scrape;
 
-/// How often samples are folded into their buckets. Until then each of them takes memory, for the exporter keeps it as it
-/// came: a broker that nobody scrapes would grow with all it does.
-const FOLD_EVERY: Duration = Duration::from_secs(1);
+const MICROS_IN_A_SECOND: f64 = 1e6;
 
 const METADATA: Metadata<'static> = Metadata::new("escrow", Level::INFO, None);
 
@@ -73,19 +69,9 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// Metrics that start at zero.
     pub fn new() -> Self {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets(names::SECONDS_BUCKETS)
-            .and_then(|builder| {
-                let inputs = Matcher::Full(names::TURN_INPUTS.0.to_owned());
-                builder.set_buckets_for_metric(inputs, names::COUNT_BUCKETS)
-            })
-            .expect("the buckets are not empty")
-            .build_recorder();
+        let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
-        let histogram = |(name, text): Named| {
-            recorder.describe_histogram(name.into(), None, text.into());
-            recorder.register_histogram(&Key::from_static_name(name), &METADATA)
-        };
+        let seconds = |named| Histogram::new(named, names::SECONDS_BUCKETS, MICROS_IN_A_SECOND);
         let (name, text) = names::REFUSED;
         recorder.describe_counter(name.into(), None, text.into());
         let (name, text) = names::TURNS;
@@ -93,11 +79,11 @@ impl Metrics {
         Self {
             counts: Mutex::default(),
             turns: recorder.register_counter(&Key::from_static_name(name), &METADATA),
-            turn_inputs: histogram(names::TURN_INPUTS),
-            commit_seconds: histogram(names::COMMIT_SECONDS),
-            publish_seconds: histogram(names::PUBLISH_SECONDS),
-            decision_seconds: histogram(names::DECISION_SECONDS),
-            delivery_delay_seconds: histogram(names::DELIVERY_DELAY_SECONDS),
+            turn_inputs: Histogram::new(names::TURN_INPUTS, names::COUNT_BUCKETS, 1.0),
+            commit_seconds: seconds(names::COMMIT_SECONDS),
+            publish_seconds: seconds(names::PUBLISH_SECONDS),
+            decision_seconds: seconds(names::DECISION_SECONDS),
+            delivery_delay_seconds: seconds(names::DELIVERY_DELAY_SECONDS),
             recorder,
             handle,
         }
@@ -106,8 +92,8 @@ impl Metrics {
     /// A batch of so many inputs became durable.
     pub fn committed(&self, inputs: usize, took_us: u64) {
         self.turns.increment(1);
-        self.turn_inputs.record(inputs as f64);
-        self.commit_seconds.record(seconds(took_us));
+        self.turn_inputs.record(inputs as u64);
+        self.commit_seconds.record(took_us);
     }
 
     /// The engine's counts at the end of a turn.
@@ -125,21 +111,11 @@ impl Metrics {
         if let Err(refusal) = outcome {
             return self.refused(refusal.reason, 1);
         }
-        let took = seconds(durable_at_us.saturating_sub(happening.queued_at_us));
+        let took_us = durable_at_us.saturating_sub(happening.queued_at_us);
         match happening.what {
-            What::Stored => self.publish_seconds.record(took),
-            What::Decided => self.decision_seconds.record(took),
+            What::Stored => self.publish_seconds.record(took_us),
+            What::Decided => self.decision_seconds.record(took_us),
             What::Other => {}
-        }
-    }
-
-    /// Folds samples into their buckets every second, until told to stop.
-    pub async fn keep_folded(self: Arc<Self>, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(FOLD_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Cancel-safe: a tick that is dropped comes again.
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.handle.run_upkeep();
         }
     }
 
@@ -147,7 +123,7 @@ impl Metrics {
     pub fn effects(&self, effects: &[Effect], unix_ms: u64) {
         for effect in effects {
             if let Effect::Deliver(Delivery { attempt: 1, at_ms, .. }) = effect {
-                self.delivery_delay_seconds.record(unix_ms.saturating_sub(*at_ms) as f64 / 1e3);
+                self.delivery_delay_seconds.record(unix_ms.saturating_sub(*at_ms).saturating_mul(1_000));
             }
         }
     }
@@ -164,8 +140,4 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn seconds(micros: u64) -> f64 {
-    micros as f64 / 1e6
 }

@@ -30,8 +30,16 @@ pub struct Scrape {
 impl Metrics {
     /// The text for Prometheus.
     pub fn render(&self, scrape: &Scrape) -> String {
-        self.handle.run_upkeep();
         let mut text = self.handle.render();
+        for histogram in [
+            &self.turn_inputs,
+            &self.commit_seconds,
+            &self.publish_seconds,
+            &self.decision_seconds,
+            &self.delivery_delay_seconds,
+        ] {
+            histogram.render(&mut text);
+        }
         let counts = self.counts();
         for ((name, help), value) in names::ENGINE_COUNTERS {
             let value = value(&counts);

@@ -1,0 +1,69 @@
+//! A histogram whose buckets are fixed: a sample costs two additions. (The exporter's own keeps each sample, with the time
+//! it came, until somebody folds them.)
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::names::Named;
+
+/// See the module. Samples are whole numbers of its unit, e.g. microseconds.
+#[derive(Debug)]
+pub(super) struct Histogram {
+    named: Named,
+    /// Upper bounds, as they are shown.
+    bounds: &'static [f64],
+    /// How many units of a sample are one of what is shown.
+    units: f64,
+    /// Samples up to each bound and above the one before; the last are those above all.
+    counts: Vec<AtomicU64>,
+    sum: AtomicU64,
+}
+
+impl Histogram {
+    pub(super) fn new(named: Named, bounds: &'static [f64], units: f64) -> Self {
+        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { named, bounds, units, counts, sum: AtomicU64::new(0) }
+    }
+
+    /// Adds a sample.
+    pub(super) fn record(&self, sample: u64) {
+        let shown = sample as f64 / self.units;
+        let bucket = self.bounds.partition_point(|bound| *bound < shown);
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(sample, Ordering::Relaxed);
+    }
+
+    /// Its text for Prometheus.
+    pub(super) fn render(&self, text: &mut String) {
+        let (name, help) = self.named;
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram");
+        let mut count = 0;
+        for (bound, samples) in self.bounds.iter().zip(&self.counts) {
+            count += samples.load(Ordering::Relaxed);
+            let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+        count += self.counts[self.bounds.len()].load(Ordering::Relaxed);
+        let sum = self.sum.load(Ordering::Relaxed) as f64 / self.units;
+        let _ =
+            writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_counts_in_every_bucket_that_holds_it() {
+        let histogram = Histogram::new(("waits_seconds", "How long"), &[0.001, 0.5], 1e6);
+        for micros in [0, 1_000, 1_001, 500_000, 600_000] {
+            histogram.record(micros);
+        }
+        let mut text = String::new();
+        histogram.render(&mut text);
+        let expected = "# HELP waits_seconds How long\n# TYPE waits_seconds histogram\n\
+                        waits_seconds_bucket{le=\"0.001\"} 2\nwaits_seconds_bucket{le=\"0.5\"} 4\n\
+                        waits_seconds_bucket{le=\"+Inf\"} 5\nwaits_seconds_sum 1.102001\nwaits_seconds_count 5\n";
+        assert_eq!(text, expected);
+    }
+}
