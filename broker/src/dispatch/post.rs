@@ -26,13 +26,17 @@ const RETURN_AFTER_MS: u64 = 1_000;
 /// Sends out the answers of one turn, then its effects. Call it only when the turn is durable.
 pub fn post(sessions: &Sessions, answers: Vec<(ReplyTo, Outcome)>, effects: Vec<Effect>) {
     let mut heaps: HashMap<SessionId, (Arc<Outbox>, Vec<Parcel>)> = HashMap::new();
+    // Most turns have answers for one session: it gets room for all of them, others as they come.
+    let mut room = answers.len();
     for (reply_to, outcome) in answers {
         match reply_to {
             ReplyTo::Nobody => {}
             // A caller that went away wants no answer.
             ReplyTo::Caller(caller) => drop(caller.send(outcome)),
             ReplyTo::Session(outbox, ticket) => {
-                let heap = heaps.entry(outbox.id()).or_insert_with(|| (outbox, Vec::new()));
+                let heap = heaps
+                    .entry(outbox.id())
+                    .or_insert_with(|| (outbox, Vec::with_capacity(std::mem::take(&mut room))));
                 heap.1.push(Parcel::Answer(ticket, outcome));
             }
         }

@@ -33,7 +33,8 @@ impl EngineHandle {
     /// The engine's refusal; `Overloaded`: try again later; `ShuttingDown`: try again at the next start.
     pub async fn ask(&self, input: Input) -> Outcome {
         let (reply_to, answer) = oneshot::channel();
-        self.put(vec![(input, ReplyTo::Caller(reply_to))]).map_err(|(_, refusal)| refusal)?;
+        let asked = vec![self.envelope(input, ReplyTo::Caller(reply_to))];
+        self.put(asked).map_err(|(_, refusal)| refusal)?;
         settle(answer).await
     }
 
@@ -51,14 +52,14 @@ impl EngineHandle {
 
     /// What becomes of each of `inputs`, in order.
     pub async fn ask_all(&self, inputs: Vec<Input>) -> Vec<Outcome> {
-        let (answers, pairs): (Vec<_>, Vec<_>) = inputs
+        let (answers, asked): (Vec<_>, Vec<_>) = inputs
             .into_iter()
             .map(|input| {
                 let (reply_to, answer) = oneshot::channel();
-                (answer, (input, ReplyTo::Caller(reply_to)))
+                (answer, self.envelope(input, ReplyTo::Caller(reply_to)))
             })
             .unzip();
-        let refused = match self.put(pairs) {
+        let refused = match self.put(asked) {
             Ok(()) => None,
             Err((rest, refusal)) => Some((answers.len() - rest.len(), refusal)),
         };
@@ -75,9 +76,13 @@ impl EngineHandle {
     /// Hands in the commands of a session's frame; each answer, or the refusal of what found no room, arrives in its
     /// outbox.
     pub fn submit(&self, outbox: &Arc<Outbox>, commands: Vec<(Input, Ticket)>) {
-        let reply_to = |ticket| ReplyTo::Session(outbox.clone(), ticket);
-        let pairs = commands.into_iter().map(|(input, ticket)| (input, reply_to(ticket))).collect();
-        if let Err((rest, refusal)) = self.put(pairs) {
+        // One look at the clock for all of a frame, which came at one time.
+        let queued_at_us = self.clock.micros();
+        let envelopes = commands.into_iter().map(|(input, ticket)| {
+            let reply_to = ReplyTo::Session(outbox.clone(), ticket);
+            Envelope { input, reply_to, queued_at_us }
+        });
+        if let Err((rest, refusal)) = self.put(envelopes.collect()) {
             outbox.post(rest.into_iter().filter_map(|reply_to| match reply_to {
                 ReplyTo::Session(_, ticket) => Some(Parcel::Answer(ticket, Err(refusal.clone()))),
                 ReplyTo::Nobody | ReplyTo::Caller(_) => None,
@@ -87,9 +92,10 @@ impl EngineHandle {
 
     /// As [`EngineHandle::submit`], but waits for room; an input without a ticket gets no answer. Not cancel-safe.
     pub async fn submit_when_room(&self, outbox: &Arc<Outbox>, inputs: Vec<(Input, Option<Ticket>)>) {
+        let queued_at_us = self.clock.micros();
         let envelopes = inputs.into_iter().map(|(input, ticket)| {
             let reply_to = ticket.map_or(ReplyTo::Nobody, |ticket| ReplyTo::Session(outbox.clone(), ticket));
-            self.envelope(input, reply_to)
+            Envelope { input, reply_to, queued_at_us }
         });
         // If the engine stops there is no answer, and the session ends.
         self.inbox.put_when_room(envelopes.collect()).await;
@@ -106,8 +112,7 @@ impl EngineHandle {
         self.inbox.fail(error);
     }
 
-    fn put(&self, pairs: Vec<(Input, ReplyTo)>) -> Result<(), (Vec<ReplyTo>, Refusal)> {
-        let envelopes = pairs.into_iter().map(|(input, reply_to)| self.envelope(input, reply_to)).collect();
+    fn put(&self, envelopes: Vec<Envelope>) -> Result<(), (Vec<ReplyTo>, Refusal)> {
         self.inbox.put(envelopes).map_err(|(rest, why)| {
             let refusal = match why {
                 NotTaken::Full => full(),
