@@ -11,8 +11,31 @@ use bytes::Bytes;
 pub enum Edit {
     /// The key now has this value.
     Put(Bytes),
+    /// As [`Edit::Put`], of a key that did not exist: the caller knows. When it is deleted soon, no trace is left.
+    Insert(Bytes),
     /// The key is gone.
     Delete,
+}
+
+impl Edit {
+    /// The value that the key now has; `None` if it is gone.
+    pub fn value(&self) -> Option<&Bytes> {
+        match self {
+            Self::Put(value) | Self::Insert(value) => Some(value),
+            Self::Delete => None,
+        }
+    }
+
+    /// What is left of two edits of one key, of which `self` is the later one; `None`: nothing was and nothing is there.
+    pub(crate) fn after(self, earlier: Option<&Self>) -> Option<Self> {
+        match (earlier, self) {
+            (Some(Self::Insert(_)), Self::Delete) => None,
+            (Some(Self::Insert(_)), Self::Put(value)) => Some(Self::Insert(value)),
+            // It was there before it was deleted, or may have been.
+            (Some(_), Self::Insert(value)) => Some(Self::Put(value)),
+            (_, later) => Some(later),
+        }
+    }
 }
 
 /// The edits of one commit, ordered by key, each key at most once.
@@ -29,12 +52,26 @@ impl Batch {
 
     /// Sets `key` to `value`; replaces an earlier edit of the same key in this batch.
     pub fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
-        self.edits.insert(key.into(), Edit::Put(value.into()));
+        self.edit(key.into(), Edit::Put(value.into()));
+    }
+
+    /// As [`Batch::put`], of a key that does not exist. Only for what cannot exist (a new number, an id that was looked
+    /// for): a key that does exist would come back when this one is deleted. In exchange, what is inserted and deleted
+    /// before it has left memory leaves no trace to be cleared away.
+    pub fn insert(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.edit(key.into(), Edit::Insert(value.into()));
     }
 
     /// Removes `key`; replaces an earlier edit of the same key in this batch.
     pub fn delete(&mut self, key: impl Into<Bytes>) {
-        self.edits.insert(key.into(), Edit::Delete);
+        self.edit(key.into(), Edit::Delete);
+    }
+
+    fn edit(&mut self, key: Bytes, edit: Edit) {
+        match edit.after(self.edits.get(&key)) {
+            Some(edit) => self.edits.insert(key, edit),
+            None => self.edits.remove(&key),
+        };
     }
 
     /// The edit of `key` in this batch, if there is one.

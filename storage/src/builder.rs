@@ -7,13 +7,12 @@ use bytes::Bytes;
 use crate::directory::{Layout, create_with_parents, io_error, sync_dir};
 use crate::journal;
 use crate::journal::frame::Header;
-use crate::table::record::Meta;
-use crate::table::{self, Table, TableError};
+use crate::table::{self, Change, Meta, Table, TableError};
 use crate::watermark::{Mark, Watermark};
 use crate::{Edit, Epoch, FailPoints, OpenError, Options, remedy};
 
 /// How many bytes of records are collected before they go to the table.
-const PENDING_BYTES_MAX: usize = 1 << 20;
+const PENDING_BYTES_MAX: usize = 8 << 20;
 
 /// A directory in the making.
 pub(crate) struct Builder {
@@ -28,6 +27,7 @@ impl Builder {
     pub(crate) fn begin(layout: &Layout, options: &Options) -> Result<Self, OpenError> {
         create_with_parents(&layout.journal())?;
         create_with_parents(&layout.table())?;
+        create_with_parents(&layout.values())?;
         let table = Table::open(&layout.table(), options.table_cache_bytes, options.table_open_limit)?;
         if table.meta().is_some_and(|meta| meta != Meta::default()) {
             return Err(without_format(layout));
@@ -42,7 +42,7 @@ impl Builder {
         if self.pending.last().is_some_and(|(last, _)| *last >= key) {
             self.apply(0)?;
         }
-        self.pending_bytes += key.len() + if let Edit::Put(value) = &edit { value.len() } else { 0 };
+        self.pending_bytes += key.len() + edit.value().map_or(0, Bytes::len);
         self.pending.push((key, edit));
         if self.pending_bytes >= PENDING_BYTES_MAX { self.apply(0) } else { Ok(()) }
     }
@@ -72,7 +72,7 @@ impl Builder {
     fn apply(&mut self, sequence: u64) -> Result<(), OpenError> {
         let edits = std::mem::take(&mut self.pending);
         self.pending_bytes = 0;
-        let edits = edits.iter().map(|(key, edit)| (key, edit));
+        let edits = edits.iter().map(|(key, edit)| Change { key, edit, at: None });
         let applied = self.table.apply(edits, sequence, &|| false, &FailPoints::off());
         applied.map(|_| ()).map_err(|error| self.error(error))
     }

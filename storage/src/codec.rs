@@ -17,6 +17,11 @@ pub const BATCH_BYTES_MAX: usize = 1 << 30;
 const KIND_DELETE: u8 = 0;
 const KIND_PUT: u8 = 1;
 
+/// What stands before the key and the value of a put: kind u8, key length u16, value length u32.
+pub(crate) const PUT_HEADER_BYTES: usize = 1 + 2 + 4;
+/// What stands before the key of a delete.
+const DELETE_HEADER_BYTES: usize = 1 + 2;
+
 /// Takes fields off the front of unchecked bytes; `None` means that they end too soon.
 pub(crate) struct Cursor<'a> {
     rest: &'a [u8],
@@ -60,11 +65,15 @@ impl<'a> Cursor<'a> {
 
 /// How many bytes [`encode_edits`] writes for `batch`.
 pub(crate) fn edits_length(batch: &Batch) -> usize {
-    let edit_length = |(key, edit): (&Bytes, &Edit)| match edit {
-        Edit::Put(value) => 1 + 2 + 4 + key.len() + value.len(),
-        Edit::Delete => 1 + 2 + key.len(),
-    };
-    4 + batch.iter().map(edit_length).sum::<usize>()
+    4 + batch.iter().map(|(key, edit)| edit_length(key, edit)).sum::<usize>()
+}
+
+/// How many bytes one edit takes.
+pub(crate) fn edit_length(key: &[u8], edit: &Edit) -> usize {
+    match edit.value() {
+        Some(value) => PUT_HEADER_BYTES + key.len() + value.len(),
+        None => DELETE_HEADER_BYTES + key.len(),
+    }
 }
 
 /// Appends the edits of `batch`: {count u32}, then of each {kind u8, key length u16, [value length u32], key, [value]}.
@@ -73,13 +82,13 @@ pub(crate) fn edits_length(batch: &Batch) -> usize {
 pub(crate) fn encode_edits(batch: &Batch, out: &mut Vec<u8>) {
     out.extend_from_slice(&(batch.len() as u32).to_be_bytes());
     for (key, edit) in batch.iter() {
-        out.push(if matches!(edit, Edit::Put(_)) { KIND_PUT } else { KIND_DELETE });
+        out.push(if edit.value().is_some() { KIND_PUT } else { KIND_DELETE });
         out.extend_from_slice(&(key.len() as u16).to_be_bytes());
-        if let Edit::Put(value) = edit {
+        if let Some(value) = edit.value() {
             out.extend_from_slice(&(value.len() as u32).to_be_bytes());
         }
         out.extend_from_slice(key);
-        if let Edit::Put(value) = edit {
+        if let Some(value) = edit.value() {
             out.extend_from_slice(value);
         }
     }
@@ -107,6 +116,29 @@ pub(crate) fn decode_edits(bytes: &[u8]) -> Option<Batch> {
     (cursor.is_empty() && batch.len() == count).then_some(batch)
 }
 
+/// Hands the key of each put in encoded edits to `take`, with where its value begins in `bytes` and how long it is;
+/// `None` if the bytes are no edits.
+pub(crate) fn each_put(bytes: &[u8], take: &mut dyn FnMut(&[u8], usize, usize)) -> Option<()> {
+    let mut cursor = Cursor::new(bytes);
+    let count = cursor.u32()?;
+    for _ in 0..count {
+        let kind = cursor.u8()?;
+        let key_length = usize::from(cursor.u16()?);
+        match kind {
+            KIND_PUT => {
+                let value_length = cursor.u32()? as usize;
+                let key = cursor.take(key_length)?;
+                let start = bytes.len() - cursor.rest.len();
+                cursor.take(value_length)?;
+                take(key, start, value_length);
+            }
+            KIND_DELETE => drop(cursor.take(key_length)?),
+            _ => return None,
+        }
+    }
+    cursor.is_empty().then_some(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +153,11 @@ mod tests {
         encode_edits(&batch, &mut bytes);
         assert_eq!(bytes.len(), edits_length(&batch));
         assert_eq!(decode_edits(&bytes).unwrap(), batch);
+        let mut puts = Vec::new();
+        let each =
+            &mut |key: &[u8], start, length| puts.push((key.to_vec(), bytes[start..start + length].to_vec()));
+        each_put(&bytes, each).unwrap();
+        assert_eq!(puts, [(Vec::new(), Vec::new()), (b"key".to_vec(), vec![7; 300])]);
         for length in 0..bytes.len() {
             assert_eq!(decode_edits(&bytes[..length]), None, "{length} bytes");
         }

@@ -12,14 +12,23 @@ use crate::{OpenError, remedy};
 
 /// The format number of the whole data directory that this release writes, and the newest that it reads: the one in its
 /// file `FORMAT`.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const FORMAT_NAME: &str = "FORMAT";
 const FORMAT_UNFINISHED: &str = "FORMAT.tmp";
 const LOCK_NAME: &str = "LOCK";
 /// What a directory of ours may hold. `lost+found` is what a fresh file system holds at its root.
-const KNOWN: [&str; 8] =
-    [FORMAT_NAME, FORMAT_UNFINISHED, LOCK_NAME, "journal", "table", "WATERMARK", "BALLAST", "lost+found"];
+const KNOWN: [&str; 9] = [
+    FORMAT_NAME,
+    FORMAT_UNFINISHED,
+    LOCK_NAME,
+    "journal",
+    "table",
+    "values",
+    "WATERMARK",
+    "BALLAST",
+    "lost+found",
+];
 
 /// The paths of a data directory.
 #[derive(Debug, Clone)]
@@ -38,6 +47,10 @@ impl Layout {
 
     pub(crate) fn table(&self) -> PathBuf {
         self.root.join("table")
+    }
+
+    pub(crate) fn values(&self) -> PathBuf {
+        self.root.join("values")
     }
 
     pub(crate) fn watermark(&self) -> PathBuf {
@@ -95,7 +108,7 @@ pub(crate) fn claim_existing(layout: &Layout) -> Result<(DirectoryLock, Option<O
         return Err(OpenError::NotOurs { path: layout.root.clone(), fault });
     }
     let format = match read_format(layout) {
-        Ok(()) => None,
+        Ok(_) => None,
         Err(OpenError::Newer { path, found, supported }) => {
             return Err(OpenError::Newer { path, found, supported });
         }
@@ -216,7 +229,12 @@ fn format_text(format: u32) -> String {
     format!("{text}crc32 {crc:08x}\n")
 }
 
-fn read_format(layout: &Layout) -> Result<(), OpenError> {
+/// Whether an older release wrote it. It is a directory of ours.
+pub(crate) fn is_older(layout: &Layout) -> Result<bool, OpenError> {
+    Ok(read_format(layout)? < FORMAT)
+}
+
+fn read_format(layout: &Layout) -> Result<u32, OpenError> {
     let path = layout.format();
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
@@ -231,7 +249,7 @@ fn read_format(layout: &Layout) -> Result<(), OpenError> {
         Some(found) if found > FORMAT => {
             Err(OpenError::Newer { path: layout.root.clone(), found, supported: FORMAT })
         }
-        Some(_) => Ok(()),
+        Some(found) => Ok(found),
     }
 }
 
@@ -268,8 +286,8 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "not even a LOCK was added");
         std::fs::remove_file(dir.path().join("thesis.txt")).unwrap();
         std::fs::write(layout.format(), format_text(FORMAT + 1)).unwrap();
-        assert!(matches!(claim(&layout), Err(OpenError::Newer { found: 2, supported: 1, .. })));
-        std::fs::write(layout.format(), format_text(FORMAT).replace("format 1", "format 0")).unwrap();
+        assert!(matches!(claim(&layout), Err(OpenError::Newer { found: 3, supported: 2, .. })));
+        std::fs::write(layout.format(), format_text(FORMAT).replace("format 2", "format 0")).unwrap();
         assert!(matches!(claim(&layout), Err(OpenError::Damaged { .. })));
         std::fs::remove_file(layout.format()).unwrap();
         write_format(&layout).unwrap();

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use crate::backup::Writer;
 use crate::codec::{self, Cursor};
 use crate::journal::frame::{self, FRAME_HEADER_BYTES, HEADER_BYTES, Header};
-use crate::journal::{Tail, file_path, scan_bytes};
+use crate::journal::{Kept, Tail, file_path, scan_bytes};
 use crate::restore::{Backup, record as backup_record};
-use crate::table::record;
+use crate::table::block;
+use crate::table::legacy::record;
 use crate::{Epoch, RestoreError, Sequence, watermark};
 
 /// A journal file, up to every way in which it can end.
@@ -28,7 +29,7 @@ fn journal_file(bytes: &[u8]) {
     let first = Header::decode(bytes).map_or(1, |header| header.first);
     let path = file_path(Path::new("journal"), first);
     let mut batches = Vec::new();
-    let Ok(Ok(scan)) = scan_bytes(&path, bytes, &mut |sequence, batch| batches.push((sequence, batch)))
+    let Ok(Ok(scan)) = scan_bytes(&path, bytes, &mut |kept: Kept| batches.push((kept.sequence, kept.batch)))
     else {
         assert!(batches.is_empty(), "batches of what is no journal file");
         return;
@@ -122,7 +123,7 @@ fn read_backup(mut bytes: &[u8]) -> Result<u64, RestoreError> {
     Ok(backup.records)
 }
 
-/// A record of the table, and the store's own: `bytes` are {key length u8, key, head}.
+/// A block of the table, a record of format 1, and the store's own: `bytes` are {key length u8, key, block or head}.
 ///
 /// # Panics
 /// If a value is served that was not stored under its key.
@@ -132,6 +133,7 @@ pub fn stored(bytes: &[u8]) {
         Some(key) => (key, &bytes[1 + key.len()..]),
         None => (&[][..], bytes),
     };
+    block::fuzz(key, rest);
     // Nothing is known of these but that they must not bring the reader down.
     let _ = record::key_of_part(bytes);
     if let Ok(head) = record::Head::decode(rest)

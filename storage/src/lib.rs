@@ -32,6 +32,7 @@ mod stats;
 mod store;
 mod table;
 mod throttle;
+mod values;
 mod verify;
 mod watermark;
 

@@ -129,8 +129,14 @@ impl DiskState {
     fn apply(&mut self, sequence: Sequence, batch: Batch) {
         for (key, edit) in batch {
             self.damaged.remove(&key);
+            // Invariant: what is inserted was not there. A store that keeps its word about deletes needs it.
+            assert!(
+                !matches!(edit, Edit::Insert(_)) || !self.entries.contains_key(&key),
+                "a key that exists was inserted: {}",
+                crate::hex::of(&key)
+            );
             match edit {
-                Edit::Put(value) => self.entries.insert(key, value),
+                Edit::Put(value) | Edit::Insert(value) => self.entries.insert(key, value),
                 Edit::Delete => self.entries.remove(&key),
             };
         }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::lock::read;
 use crate::overlay::{Chunk, Layers, comes_first};
 use crate::table::{Direction, Table};
-use crate::{Edit, Entry, KeyRange, ReadError};
+use crate::{Entry, KeyRange, ReadError};
 
 /// How many edits of the layers are taken under one lock.
 const CHUNK_EDITS_MAX: usize = 256;
@@ -41,10 +41,8 @@ impl Newest for Layers {
 pub(crate) fn get(table: &Table, newest: &impl Newest, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
     loop {
         let (edit, freezes) = newest.at_once(|layers| (layers.get(key).cloned(), layers.freezes()));
-        match edit {
-            Some(Edit::Put(value)) => return Ok(Some(value)),
-            Some(Edit::Delete) => return Ok(None),
-            None => {}
+        if let Some(edit) = edit {
+            return Ok(edit.value().cloned());
         }
         match table.get(key) {
             Err(ReadError::Corrupt { .. }) if has_changed(newest, freezes) => {}
@@ -124,11 +122,11 @@ fn walk_chunk(
     direction: Direction,
     visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, ReadError> {
-    let mut heads = table.heads(&chunk.covered, direction)?;
+    let mut records = table.records(&chunk.covered, direction)?;
     let mut edits = chunk.edits.into_iter().peekable();
-    let mut head = heads.next()?;
+    let mut record = records.next()?;
     loop {
-        let edit_is_next = match (edits.peek(), &head) {
+        let edit_is_next = match (edits.peek(), &record) {
             (None, None) => return Ok(ControlFlow::Continue(())),
             (None, Some(_)) => false,
             (Some(_), None) => true,
@@ -136,17 +134,14 @@ fn walk_chunk(
         };
         let entry = if edit_is_next {
             let (key, edit) = edits.next().expect("it was peeked at");
-            if head.as_ref().is_some_and(|(older, _)| *older == key) {
-                head = heads.next()?;
+            if record.as_ref().is_some_and(|(older, _)| *older == key) {
+                record = records.next()?;
             }
-            match edit {
-                Edit::Put(value) => Some((key, value)),
-                Edit::Delete => None,
-            }
+            edit.value().cloned().map(|value| (key, value))
         } else {
-            let (key, stored) = head.take().expect("there is one if no edit is next");
-            let value = heads.value(&key, &stored)?;
-            head = heads.next()?;
+            let (key, stored) = record.take().expect("there is one if no edit is next");
+            let value = records.value(&key, stored)?;
+            record = records.next()?;
             Some((key, value))
         };
         if let Some((key, value)) = entry

@@ -4,33 +4,62 @@
 //! Owns the newest value or tombstone of each key. Pure: no lock, no disk. Invariant: a key that is in neither layer is
 //! in the table as it was last committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::codec::{PUT_HEADER_BYTES, edit_length};
+use crate::journal::frame::FRAME_HEADER_BYTES;
 use crate::table::Direction;
+use crate::values::{FileId, Location};
 use crate::{Batch, Edit, KeyRange};
 
-/// What an edit costs beside its bytes: two `Bytes` (32 each), its place in a node, allocations. Measured, rounded up.
-const EDIT_OVERHEAD_BYTES: u64 = 128;
+/// What an edit costs beside its bytes: two `Bytes` (32 each), its place, its place in a node, allocations. Measured,
+/// rounded up.
+const EDIT_OVERHEAD_BYTES: u64 = 144;
+
+/// The newest edit of a key.
+#[derive(Debug, Clone)]
+pub(crate) struct Placed {
+    pub(crate) edit: Edit,
+    /// Where its value lies in the journal.
+    pub(crate) at: Location,
+}
 
 /// The edits of one layer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Overlay {
-    edits: BTreeMap<Bytes, Edit>,
+    edits: BTreeMap<Bytes, Placed>,
     bytes: u64,
+    /// How many bytes of each journal file were written for it.
+    journal_bytes: HashMap<FileId, u64>,
 }
 
 impl Overlay {
-    fn apply(&mut self, batch: Batch) {
+    /// `frame_at` is where the frame of `batch` lies.
+    fn apply(&mut self, batch: Batch, frame_at: Location) {
+        let mut offset = frame_at.offset + (FRAME_HEADER_BYTES + 4) as u64;
         for (key, edit) in batch {
-            self.bytes += cost(&key, &edit);
-            let key_length = key.len() as u64;
-            if let Some(old) = self.edits.insert(key, edit) {
-                self.bytes -= EDIT_OVERHEAD_BYTES + key_length + value_length(&old);
+            let at = Location { file: frame_at.file, offset: offset + (PUT_HEADER_BYTES + key.len()) as u64 };
+            offset += edit_length(&key, &edit) as u64;
+            let old = self.edits.get(&key);
+            let old_cost = old.map_or(0, |old| cost(&key, &old.edit));
+            match edit.after(old.map(|old| &old.edit)) {
+                Some(edit) => {
+                    self.bytes += cost(&key, &edit);
+                    self.edits.insert(key, Placed { edit, at });
+                }
+                None => drop(self.edits.remove(&key)),
             }
+            self.bytes -= old_cost;
         }
+        *self.journal_bytes.entry(frame_at.file).or_default() += offset - frame_at.offset;
+    }
+
+    /// How many bytes of each journal file were written for what is or was in it.
+    pub(crate) fn journal_bytes(&self) -> &HashMap<FileId, u64> {
+        &self.journal_bytes
     }
 
     /// What it takes of memory, in bytes.
@@ -44,7 +73,7 @@ impl Overlay {
     }
 
     /// Its edits, ascending.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Bytes, &Edit)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Bytes, &Placed)> + Clone {
         self.edits.iter()
     }
 
@@ -55,6 +84,7 @@ impl Overlay {
     ) -> Box<dyn Iterator<Item = (&'a Bytes, &'a Edit)> + 'a> {
         use std::ops::Bound::{Excluded, Included};
         let found = self.edits.range::<[u8], _>((Included(&range.start[..]), Excluded(&range.end[..])));
+        let found = found.map(|(key, placed)| (key, &placed.edit));
         match direction {
             Direction::Forward => Box::new(found),
             Direction::Backward => Box::new(found.rev()),
@@ -63,14 +93,7 @@ impl Overlay {
 }
 
 fn cost(key: &Bytes, edit: &Edit) -> u64 {
-    EDIT_OVERHEAD_BYTES + key.len() as u64 + value_length(edit)
-}
-
-fn value_length(edit: &Edit) -> u64 {
-    match edit {
-        Edit::Put(value) => value.len() as u64,
-        Edit::Delete => 0,
-    }
+    EDIT_OVERHEAD_BYTES + key.len() as u64 + edit.value().map_or(0, |value| value.len() as u64)
 }
 
 /// An overlay that does not change any more.
@@ -106,10 +129,11 @@ impl Layers {
         Self { last, ..Self::default() }
     }
 
-    pub(crate) fn apply(&mut self, sequence: u64, batch: Batch) {
+    /// Takes in the batch of `sequence`, whose frame lies at `frame_at`.
+    pub(crate) fn apply(&mut self, sequence: u64, batch: Batch, frame_at: Location) {
         // Invariant: sequences are dense.
         assert_eq!(sequence, self.last + 1, "a batch was applied out of order");
-        self.live.apply(batch);
+        self.live.apply(batch, frame_at);
         self.last = sequence;
     }
 
@@ -133,9 +157,10 @@ impl Layers {
         self.frozen.as_ref()
     }
 
-    /// Whether there is anything to freeze and room for it.
+    /// Whether there is anything to freeze and room for it. An overlay in which all that came has gone again is not
+    /// empty: the journal that was written for it waits for the spill.
     pub(crate) fn can_freeze(&self) -> bool {
-        self.frozen.is_none() && self.live.len() > 0
+        self.frozen.is_none() && !self.live.journal_bytes.is_empty()
     }
 
     /// Sets the live overlay aside and begins an empty one.
@@ -154,7 +179,7 @@ impl Layers {
     /// The newest edit of `key`; `None` leaves the table to be asked.
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Edit> {
         let frozen = || self.frozen.as_ref()?.overlay.edits.get(key);
-        self.live.edits.get(key).or_else(frozen)
+        self.live.edits.get(key).or_else(frozen).map(|placed| &placed.edit)
     }
 
     /// The first `limit` newest edits of `range` in this direction. The range must not be empty or inverted.
@@ -223,12 +248,51 @@ mod tests {
         batch
     }
 
+    const AT: Location = Location { file: FileId(1), offset: 40 };
+
+    #[test]
+    fn what_was_inserted_leaves_no_trace_and_what_may_be_below_does() {
+        let mut layers = Layers::new(0);
+        let mut first = Batch::new();
+        first.insert("new", "1");
+        first.insert("kept", "1");
+        first.put("old", "1");
+        layers.apply(1, first, AT);
+        layers.apply(2, batch(&[("new", None), ("old", None), ("kept", Some("2"))]), AT);
+        assert_eq!((layers.get(b"new"), layers.get(b"old")), (None, Some(&Edit::Delete)));
+        assert_eq!(layers.get(b"kept"), Some(&Edit::Insert("2".into())));
+        let mut again = Batch::new();
+        again.insert("old", "3");
+        layers.apply(3, again, AT);
+        assert_eq!(layers.get(b"old"), Some(&Edit::Put("3".into())), "the table may hold an older one");
+        layers.freeze();
+        layers.apply(4, batch(&[("kept", None)]), AT);
+        assert_eq!(layers.get(b"kept"), Some(&Edit::Delete), "it is in the layer below");
+        assert_eq!(layers.live_bytes(), EDIT_OVERHEAD_BYTES + 4);
+    }
+
+    #[test]
+    fn values_are_found_where_the_frame_holds_them() {
+        let mut layers = Layers::new(0);
+        let written = batch(&[("a", Some("first")), ("b", None), ("c", Some("second"))]);
+        let mut frame = vec![0; AT.offset as usize];
+        let mut bytes = Vec::new();
+        crate::journal::frame::encode(&written, 1, 7, &mut bytes);
+        frame.extend_from_slice(&bytes);
+        layers.apply(1, written, AT);
+        assert_eq!(layers.live.journal_bytes[&AT.file], bytes.len() as u64);
+        for (key, value) in [("a", "first"), ("c", "second")] {
+            let at = layers.live.edits[key.as_bytes()].at.offset as usize;
+            assert_eq!(&frame[at..at + value.len()], value.as_bytes());
+        }
+    }
+
     #[test]
     fn the_newer_layer_wins_and_a_tombstone_hides() {
         let mut layers = Layers::new(0);
-        layers.apply(1, batch(&[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))]));
+        layers.apply(1, batch(&[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))]), AT);
         layers.freeze();
-        layers.apply(2, batch(&[("b", Some("2")), ("c", None)]));
+        layers.apply(2, batch(&[("b", Some("2")), ("c", None)]), AT);
         assert_eq!(layers.get(b"a"), Some(&Edit::Put("1".into())));
         assert_eq!(layers.get(b"b"), Some(&Edit::Put("2".into())));
         assert_eq!(layers.get(b"c"), Some(&Edit::Delete));
@@ -240,9 +304,9 @@ mod tests {
     #[test]
     fn chunks_cover_a_range_without_gap_in_both_directions() {
         let mut layers = Layers::new(0);
-        layers.apply(1, batch(&[("a", Some("1")), ("c", Some("1")), ("e", Some("1"))]));
+        layers.apply(1, batch(&[("a", Some("1")), ("c", Some("1")), ("e", Some("1"))]), AT);
         layers.freeze();
-        layers.apply(2, batch(&[("b", None), ("c", Some("2")), ("d", Some("2"))]));
+        layers.apply(2, batch(&[("b", None), ("c", Some("2")), ("d", Some("2"))]), AT);
         for direction in [Direction::Forward, Direction::Backward] {
             let mut rest = Some(KeyRange::new("a", "z"));
             let mut seen = Vec::new();
@@ -268,8 +332,8 @@ mod tests {
     #[test]
     fn bytes_are_given_back_when_a_key_is_written_again() {
         let mut layers = Layers::new(0);
-        layers.apply(1, batch(&[("key", Some("a long value"))]));
-        layers.apply(2, batch(&[("key", None)]));
+        layers.apply(1, batch(&[("key", Some("a long value"))]), AT);
+        layers.apply(2, batch(&[("key", None)]), AT);
         assert_eq!(layers.live_bytes(), EDIT_OVERHEAD_BYTES + 3);
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Must never touch a table: that is saved by a salvage into a new directory, or restored.
 
+use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -10,8 +11,8 @@ use std::path::{Path, PathBuf};
 use crate::directory::{self, Layout, io_error, sync_dir};
 use crate::journal::frame::Header;
 use crate::journal::{self, Damage, Scan};
-use crate::table::record::Meta;
-use crate::table::{self, Table};
+use crate::table::{self, Meta, Table};
+use crate::values::{FileId, Values};
 use crate::watermark::{Mark, Watermark};
 use crate::{Epoch, Faults, OpenError, Options};
 
@@ -61,7 +62,7 @@ pub fn repair(
     let layout = Layout::new(dir.as_ref());
     let options = options.clone().checked();
     let (_lock, format) = directory::claim_existing(&layout)?;
-    let (meta, mark) = read_table(&layout, &options)?;
+    let (meta, mark, pointed_into) = read_table(&layout, &options)?;
     let mark_is_damaged = mark.is_none();
     let scan = journal::scan(&layout.journal(), meta.sequence)?;
     let cut = Cut::plan(&layout, &scan, meta, mark.unwrap_or_default())?;
@@ -87,7 +88,7 @@ pub fn repair(
     let mut mark = mark.unwrap_or(Mark { sequence: meta.sequence, records: meta.records, ..Mark::default() });
     (mark.epoch, mark.committed) = (mark.epoch.max(scan.epoch().0), scan.last());
     if let Some(cut) = &cut {
-        cut.run(&layout)?;
+        cut.run(&layout, &pointed_into)?;
         (mark.epoch, mark.committed) = (cut.next.epoch.0, cut.next.first - 1);
     }
     if cut.is_some() || mark_is_damaged {
@@ -100,8 +101,11 @@ pub fn repair(
     Ok(report)
 }
 
-/// What the table says of itself, and the watermark unless it has to be written again.
-fn read_table(layout: &Layout, options: &Options) -> Result<(Meta, Option<Mark>), RepairError> {
+/// What the table says of itself, the watermark unless it has to be written again, and the files into which it points.
+fn read_table(
+    layout: &Layout,
+    options: &Options,
+) -> Result<(Meta, Option<Mark>, HashSet<FileId>), RepairError> {
     let mark = match Watermark::open(&layout.watermark()) {
         Ok(watermark) => Some(watermark.mark()),
         Err(OpenError::Damaged { .. }) => None,
@@ -114,7 +118,8 @@ fn read_table(layout: &Layout, options: &Options) -> Result<(Meta, Option<Mark>)
         .map_err(RepairError::Table)?;
     let meta =
         crate::disk::check_against_mark(&table, mark.unwrap_or_default()).map_err(RepairError::Table)?;
-    Ok((meta, mark))
+    table.values().check(&table.live()).map_err(RepairError::Table)?;
+    Ok((meta, mark, table.live().into_keys().collect()))
 }
 
 /// What happens to the journal.
@@ -165,11 +170,19 @@ impl Cut {
         steps
     }
 
-    /// Newest first, so that a crash half-way leaves a journal that is damaged no worse than before.
-    fn run(&self, layout: &Layout) -> Result<(), OpenError> {
+    /// Newest first, so that a crash half-way leaves a journal that is damaged no worse than before. A file into which
+    /// the table points leaves the journal, but stays.
+    fn run(&self, layout: &Layout, pointed_into: &HashSet<FileId>) -> Result<(), OpenError> {
         let dir = layout.journal();
+        let values = Values::of(&layout.root);
+        values.make_dir()?;
         for path in self.deleted.iter().rev() {
-            std::fs::remove_file(path).map_err(|source| io_error(path, source))?;
+            let id = journal::first_of(path).map(FileId::journal).filter(|id| pointed_into.contains(id));
+            let retired = match id {
+                Some(id) => values.adopt(path, id).and_then(|()| values.sync_dir()),
+                None => std::fs::remove_file(path),
+            };
+            retired.map_err(|source| io_error(path, source))?;
         }
         if let Some((path, end)) = &self.shortened {
             let file = OpenOptions::new().write(true).open(path);

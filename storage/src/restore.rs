@@ -129,6 +129,7 @@ pub(crate) fn record(cursor: &mut Cursor<'_>) -> Option<(Bytes, Bytes)> {
 /// Moves the finished parts to their places; `FORMAT` makes them a data directory.
 fn move_out(staging: &Layout, layout: &Layout) -> Result<(), RestoreError> {
     let moves = [
+        (staging.values(), layout.values()),
         (staging.table(), layout.table()),
         (staging.journal(), layout.journal()),
         (staging.watermark(), layout.watermark()),

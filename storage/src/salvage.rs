@@ -54,10 +54,10 @@ pub fn salvage(
     // sled can lose records without a word: their number is all that is known of them.
     if scrub.records != meta.records_now {
         let fault = format!("{} records were found, {} were written", scrub.records, meta.records_now);
-        lost.push(Lost { key: None, fault });
+        lost.push(Lost::somewhere(fault));
     }
-    for (_, batch) in scan.batches.iter().filter(|(sequence, _)| *sequence > meta.sequence) {
-        for (key, edit) in batch.iter() {
+    for kept in scan.batches.iter().filter(|kept| kept.sequence > meta.sequence) {
+        for (key, edit) in kept.batch.iter() {
             // What the journal wrote again is not lost.
             lost.retain(|lost| lost.key.as_ref() != Some(key));
             builder.add(key.clone(), edit.clone())?;
@@ -65,7 +65,7 @@ pub fn salvage(
     }
     if let Some(damage) = &scan.damage {
         let fault = format!("the journal behind sequence {}: {}", damage.good, damage.fault);
-        lost.push(Lost { key: None, fault });
+        lost.push(Lost::somewhere(fault));
     }
     let last = meta.sequence.max(scan.last()).max(mark.sequence).max(mark.committed);
     lost.extend(lost_commits(&scan, meta.sequence, last));
@@ -83,12 +83,12 @@ pub fn salvage(
 
 /// The commits that are neither in the table nor in the journal.
 fn lost_commits(scan: &Scan, spilled: u64, last: u64) -> Vec<Lost> {
-    let mut sequences = scan.batches.iter().map(|(sequence, _)| *sequence);
+    let mut sequences = scan.batches.iter().map(|kept| kept.sequence);
     let first_batch = sequences.find(|sequence| *sequence > spilled);
     let behind_table = (spilled + 1, first_batch.map_or(last, |first| first - 1));
     let behind_journal = (first_batch.map_or(last, |_| scan.last()) + 1, last);
     let gaps = [behind_table, behind_journal].into_iter().filter(|(first, last)| first <= last);
-    gaps.map(|(first, last)| Lost { key: None, fault: format!("the commits {first} to {last}") }).collect()
+    gaps.map(|(first, last)| Lost::somewhere(format!("the commits {first} to {last}"))).collect()
 }
 
 fn describe(lost: Lost) -> String {

@@ -181,9 +181,11 @@ fn check_table(
         Some(_) => Ok(()),
     });
     fits.or_else(|error| report.add_error(error))?;
+    table.values().check(&table.live()).or_else(|error| report.add_error(error))?;
+    table.values().list().map(drop).or_else(|error| report.add_error(error))?;
     // What the journal holds will be written again: damage there heals by itself.
     let rewritten =
-        scan.batches.iter().flat_map(|(_, batch)| batch.iter().map(|(key, _)| key.clone())).collect();
+        scan.batches.iter().flat_map(|kept| kept.batch.iter().map(|(key, _)| key.clone())).collect();
     scrub(table, &rewritten, report)
         .map_err(|error| directory::io_error(&table.path(), std::io::Error::other(error)))
 }
@@ -193,12 +195,7 @@ fn scrub(table: &Table, rewritten: &BTreeSet<Bytes>, report: &mut VerifyReport) 
     let path = table.path();
     let scrub = table.scrub::<ReadError>(&mut |_, _| Ok(()))?;
     report.table_records = scrub.records;
-    let strays = match table.stray_parts() {
-        Ok(strays) => strays,
-        Err(ReadError::Corrupt { fault, .. }) => vec![Lost { key: None, fault }],
-        Err(error) => return Err(error),
-    };
-    for lost in scrub.lost.into_iter().chain(strays) {
+    for lost in scrub.lost {
         if lost.key.as_ref().is_none_or(|key| !rewritten.contains(key)) {
             report.add_lost(&path, lost);
         }
@@ -206,7 +203,7 @@ fn scrub(table: &Table, rewritten: &BTreeSet<Bytes>, report: &mut VerifyReport) 
     let expected = table.meta().unwrap_or_default().records_now;
     if expected != report.table_records {
         let fault = format!("{} records were found, {expected} were written", report.table_records);
-        report.add_lost(&path, Lost { key: None, fault });
+        report.add_lost(&path, Lost::somewhere(fault));
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use escrow_storage::{
 };
 use support::*;
 
-/// A small closed store with records in the table (one with parts) and batches in the journal.
+/// A small closed store with records in the table (one with a large value) and batches in the journal.
 fn small_store(dir: &Path) -> Model {
     let mut model = Model::new();
     let (mut store, _) = open(dir, journal_only());
@@ -24,6 +24,11 @@ fn small_store(dir: &Path) -> Model {
         apply(&mut model, batch);
     }
     store.settle().unwrap();
+    // The file of the large value leaves the journal at the first start that finds a newer one.
+    for _ in 0..2 {
+        store.close().unwrap();
+        (store, _) = open(dir, journal_only());
+    }
     for number in 20..40_u8 {
         let batch = put(&format!("key-{number:02}"), value_of(number + 1, 30));
         store.commit(batch.clone()).unwrap();
@@ -220,58 +225,128 @@ fn tamper(dir: &Path, table_key: &[u8], change: impl FnOnce(&mut Vec<u8>) -> boo
     db.flush().unwrap();
 }
 
-#[test]
-fn a_damaged_record_is_named_counted_and_left_out_of_a_salvage() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut model = small_store(dir.path());
-    tamper(dir.path(), b"hkey-03", |value| {
-        value[20] ^= 1;
-        true
-    });
-    tamper(dir.path(), b"p\x00\x06key-07\x00\x00\x00\x01", |_| false);
-    tamper(dir.path(), b"hkey-25", |value| {
-        value[20] ^= 1; // the journal writes this one again
-        true
-    });
-    let report = verify(dir.path(), &quick()).unwrap();
-    assert_eq!(report.findings.len(), 2, "{:?}", report.findings);
-    assert!(report.findings[0].fault.contains("6b65792d3033"), "{:?}", report.findings);
-
-    let (store, _) = open(dir.path(), journal_only());
-    let reader = store.reader();
-    for key in ["key-03", "key-07"] {
-        assert!(matches!(reader.get(key.as_bytes()), Err(ReadError::Corrupt { .. })), "{key}");
-        model.remove(key.as_bytes());
-    }
-    assert!(reader.scan(&everything(), 99).is_err());
-    assert_eq!(store.stats().corrupt_records, 3);
-    assert_eq!(reader.get(b"key-25").unwrap().unwrap(), value_of(26, 30));
-    // Its snapshot is the first and holds the spill; after it the journal's edit heals the third.
-    assert_eq!(reader.verify().unwrap().findings.len(), 3, "the table before any spill");
-    assert!(escrow_storage::backup(&store.snapshot(), &mut Vec::new()).is_err(), "a backup hides no damage");
-    store.close().unwrap();
-
-    let into = tempfile::tempdir().unwrap();
-    let saved = salvage(dir.path(), into.path(), &quick()).unwrap();
-    assert_eq!((saved.lost.len(), saved.records), (2, model.len() as u64), "{saved:?}");
-    assert!(saved.lost[0].starts_with("6b65792d3033: "));
-    let (store, opened) = open(into.path(), quick());
-    assert_equals(&store.reader(), &model);
-    assert_eq!(opened.last_sequence, Sequence(50));
-    assert!(salvage(dir.path(), into.path(), &quick()).is_err(), "not into a store");
+/// The file of values in which the one large value of [`small_store`] lies.
+fn value_file(dir: &Path) -> std::path::PathBuf {
+    files_in(&dir.join("values")).pop().unwrap()
 }
 
 #[test]
-fn a_part_without_a_record_is_named() {
+fn a_damaged_value_is_named_counted_left_out_of_a_salvage_and_healed() {
     let dir = tempfile::tempdir().unwrap();
-    small_store(dir.path());
-    let db = sled::open(dir.path().join("table")).unwrap();
-    db.insert(b"p\x00\x04lost\x00\x00\x00\x00", &b"crc.and bytes"[..]).unwrap();
-    db.flush().unwrap();
-    drop(db);
+    let mut model = small_store(dir.path());
+    let path = value_file(dir.path());
+    let bytes = std::fs::read(&path).unwrap();
+    let value = &model[&b"key-07"[..]];
+    let at = bytes.windows(value.len()).position(|window| window == &value[..]).unwrap();
+    flip(&path, at + 5000, 3);
     let report = verify(dir.path(), &quick()).unwrap();
     assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
-    assert!(report.findings[0].fault.contains("belongs to no record"));
+    assert!(report.findings[0].fault.contains("6b65792d3037"), "{:?}", report.findings);
+
+    let (mut store, _) = open(dir.path(), journal_only());
+    let reader = store.reader();
+    assert!(matches!(reader.get(b"key-07"), Err(ReadError::Corrupt { .. })));
+    assert!(reader.scan(&everything(), 99).is_err());
+    assert_eq!(store.stats().corrupt_records, 2);
+    assert_eq!(reader.verify().unwrap().findings.len(), 1);
+    assert!(escrow_storage::backup(&store.snapshot(), &mut Vec::new()).is_err(), "a backup hides no damage");
+
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), copy.path());
+    let into = tempfile::tempdir().unwrap();
+    let saved = salvage(copy.path(), into.path(), &quick()).unwrap();
+    assert_eq!((saved.lost.len(), saved.records), (1, model.len() as u64 - 1), "{saved:?}");
+    assert!(saved.lost[0].starts_with("6b65792d3037: "));
+    store.commit(put("key-07", "new")).unwrap();
+    store.settle().unwrap();
+    assert_eq!(store.reader().get(b"key-07").unwrap(), Some(Bytes::from("new")));
+    assert!(store.reader().verify().unwrap().is_whole());
+    assert!(!path.exists(), "nothing points into it any more");
+    store.close().unwrap();
+
+    model.remove(&b"key-07"[..]);
+    let (store, opened) = open(into.path(), quick());
+    assert_equals(&store.reader(), &model);
+    assert_eq!(opened.last_sequence, Sequence(50));
+    assert!(salvage(copy.path(), into.path(), &quick()).is_err(), "not into a store");
+}
+
+#[test]
+fn a_damaged_block_is_named_never_written_over_and_left_out_of_a_salvage() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = small_store(dir.path());
+    tamper(dir.path(), b"bkey-00", |value| {
+        value[20] ^= 1;
+        true
+    });
+    let report = verify(dir.path(), &quick()).unwrap();
+    assert_eq!(report.findings.len(), 2, "the block, and the count: {:?}", report.findings);
+    assert!(report.findings[0].fault.contains("6b65792d3030"), "{:?}", report.findings);
+
+    let (mut store, _) = open(dir.path(), journal_only());
+    let reader = store.reader();
+    assert!(matches!(reader.get(b"key-03"), Err(ReadError::Corrupt { .. })));
+    assert!(matches!(reader.get(b"key-unknown"), Err(ReadError::Corrupt { .. })), "nobody knows");
+    assert_eq!(reader.get(b"key-25").unwrap().unwrap(), value_of(26, 30), "the journal has it");
+    store.commit(put("key-03", "new")).unwrap();
+    assert_eq!(reader.get(b"key-03").unwrap().unwrap(), "new");
+    assert!(matches!(store.settle(), Err(escrow_storage::CommitError::Failed(_))), "a silent gap was made");
+    drop(store);
+
+    let into = tempfile::tempdir().unwrap();
+    let saved = salvage(dir.path(), into.path(), &quick()).unwrap();
+    assert_eq!(saved.lost.len(), 2, "{saved:?}");
+    let (store, _) = open(into.path(), quick());
+    let mut expected: Model = model.into_iter().filter(|(key, _)| key[..] >= b"key-20"[..]).collect();
+    expected.insert("key-03".into(), "new".into());
+    assert_equals(&store.reader(), &expected);
+}
+
+#[test]
+fn a_missing_or_short_file_of_values_is_named_before_anything_is_changed() {
+    for is_short in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let model = small_store(dir.path());
+        let path = value_file(dir.path());
+        if is_short {
+            std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(100).unwrap();
+        } else {
+            std::fs::remove_file(&path).unwrap();
+        }
+        let before = files_in(dir.path());
+        match DiskStore::open(dir.path(), quick()) {
+            Err(OpenError::Damaged { file, remedy, .. }) => {
+                assert!(file == path && remedy.contains("salvage"), "{} {remedy}", file.display());
+            }
+            other => panic!("{}", other.err().map_or("it opened".into(), |error| error.to_string())),
+        }
+        assert_eq!(files_in(dir.path()), before);
+        let found = verify(dir.path(), &quick()).unwrap().findings;
+        assert!(found.iter().any(|finding| finding.file == path), "{found:?}");
+        let into = tempfile::tempdir().unwrap();
+        let saved = salvage(dir.path(), into.path(), &quick()).unwrap();
+        assert_eq!((saved.lost.len(), saved.records), (1, model.len() as u64 - 1), "{saved:?}");
+    }
+}
+
+#[test]
+fn a_damaged_record_of_format_1_is_named_and_nothing_else_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats/1"), dir.path());
+    tamper(dir.path(), b"hin-the-table", |value| {
+        value[9] ^= 1;
+        true
+    });
+    let report = verify(dir.path(), &quick()).unwrap();
+    assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
+    for _ in 0..2 {
+        let error = DiskStore::open(dir.path(), quick()).err().unwrap().to_string();
+        assert!(error.contains("salvage") && error.contains("696e2d7468652d7461626c65"), "{error}");
+    }
+    let into = tempfile::tempdir().unwrap();
+    let saved = salvage(dir.path(), into.path(), &quick()).unwrap();
+    assert_eq!((saved.lost.len(), saved.records), (1, 2), "{saved:?}");
+    assert_eq!(open(into.path(), quick()).0.reader().get(b"in-the-journal").unwrap().unwrap(), "newest");
 }
 
 #[test]
@@ -288,21 +363,6 @@ fn a_journal_file_missing_in_the_middle_is_named() {
     std::fs::remove_file(&files[1]).unwrap();
     let error = DiskStore::open(dir.path(), options).unwrap_err().to_string();
     assert!(error.contains("begins with sequence"), "{error}");
-}
-
-#[test]
-fn a_damaged_record_heals_when_its_key_is_written_again() {
-    let dir = tempfile::tempdir().unwrap();
-    small_store(dir.path());
-    tamper(dir.path(), b"hkey-03", |value| {
-        value[3] ^= 1;
-        true
-    });
-    let (mut store, _) = open(dir.path(), journal_only());
-    store.commit(put("key-03", "new")).unwrap();
-    store.settle().unwrap();
-    assert_eq!(store.reader().get(b"key-03").unwrap(), Some(Bytes::from("new")));
-    assert!(store.reader().verify().unwrap().is_whole());
 }
 
 #[test]
@@ -325,13 +385,13 @@ fn a_running_store_is_verified_while_it_works() {
 fn newer_and_foreign_directories_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     small_store(dir.path());
-    let format = "escrow store\nformat 2\n";
+    let format = "escrow store\nformat 3\n";
     let text = format!("{format}crc32 {:08x}\n", crc32fast::hash(format.as_bytes()));
     std::fs::write(dir.path().join("FORMAT"), text).unwrap();
     for refused in
         [DiskStore::open(dir.path(), quick()).unwrap_err(), verify(dir.path(), &quick()).unwrap_err()]
     {
-        assert!(matches!(refused, OpenError::Newer { found: 2, supported: 1, .. }), "{refused}");
+        assert!(matches!(refused, OpenError::Newer { found: 3, supported: 2, .. }), "{refused}");
     }
     std::fs::write(dir.path().join("holiday.jpg"), "x").unwrap();
     assert!(matches!(DiskStore::open(dir.path(), quick()), Err(OpenError::NotOurs { .. })));

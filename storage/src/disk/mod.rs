@@ -14,4 +14,3 @@ pub use store::DiskStore;
 
 pub(crate) use open::{check_against_journal, check_against_mark};
 pub(crate) use shared::Shared;
-pub(crate) use snapshot::everything;

@@ -13,8 +13,8 @@ use crate::journal::{self, Closed, FileScan, Journal, JournalFile, Scan, Tail};
 use crate::overlay::Layers;
 use crate::room::RoomWatch;
 use crate::stats::Counters;
-use crate::table::record::Meta;
-use crate::table::{self, Table};
+use crate::table::{self, Meta, Table, TableError};
+use crate::values::FileId;
 use crate::watermark::{Mark, Watermark};
 use crate::{Epoch, Faults, OpenError, Options, Sequence, remedy};
 
@@ -64,11 +64,15 @@ impl DiskStore {
         let table = table.map_or_else(|| open_table(&layout, &options), Ok)?;
         let meta = check_against_mark(&table, watermark.mark())?;
         check_against_journal(&layout, &scan, meta, watermark.mark())?;
+        table.values().check(&table.live())?;
+        let value_files = table.values().list()?;
         options.failpoints.pass(FailPoint::DuringRecovery);
 
         // Before anything is raised or begun upon what was read.
         journal::make_durable(&scan, watermark.mark().committed, &options.faults)?;
         sync_if_ahead(&table, &mut watermark, meta)?;
+        table.values().make_dir()?;
+        bring_up_to_date(&layout, &table)?;
         let mut opened = Opened {
             was_created,
             epoch: Epoch(scan.epoch().0 + 1),
@@ -80,7 +84,8 @@ impl DiskStore {
             old_files_deleted: 0,
         };
         cut_torn_tail(&scan, &options.faults)?;
-        let closed = delete_old_files(&layout, &scan, meta.sequence, &mut opened)?;
+        let closed = retire_old_files(&layout, &scan, &table, meta.sequence, &mut opened)?;
+        delete_unused(&table, &value_files)?;
         let journal = Journal::begin(&layout.journal(), opened.epoch, scan.last(), &options)
             .map_err(|source| io_error(&layout.journal(), source))?;
         let mark = Mark { epoch: opened.epoch.0, committed: scan.last(), ..watermark.mark() };
@@ -223,6 +228,27 @@ fn sync_if_ahead(table: &Table, watermark: &mut Watermark, meta: Meta) -> Result
     watermark.write(mark).map_err(|source| io_error(watermark.path(), source))
 }
 
+/// A table of format 1 is moved into the present one. `FORMAT` first: an older release must not take what is half moved
+/// for its own.
+fn bring_up_to_date(layout: &Layout, table: &Table) -> Result<(), OpenError> {
+    let moved = |result: Result<bool, TableError>| match result {
+        Ok(answer) => Ok(answer),
+        Err(TableError::Io(source)) => Err(io_error(&table.path(), source)),
+        Err(error) => Err(table::damaged(&layout.table(), error.to_string())),
+    };
+    if directory::is_older(layout)? {
+        directory::write_format(layout)?;
+    }
+    if !moved(table.has_legacy())? {
+        return Ok(());
+    }
+    let records = table.meta().unwrap_or_default().records_now;
+    tracing::info!(records, "a data directory of format 1 is brought up to date");
+    moved(table.move_legacy().and_then(|()| table.sync(&crate::FailPoints::off())).map(|()| true))?;
+    tracing::info!(records, "the data directory is up to date");
+    Ok(())
+}
+
 fn cut_torn_tail(scan: &Scan, faults: &Faults) -> Result<(), OpenError> {
     let Some(newest) = scan.files.last().filter(|file| file.tail != Tail::Clean) else { return Ok(()) };
     if newest.tail == Tail::Torn {
@@ -240,10 +266,11 @@ fn cut_torn_tail(scan: &Scan, faults: &Faults) -> Result<(), OpenError> {
     cut.map_err(|source| io_error(&newest.path, source))
 }
 
-/// Deletes the files that the table has overtaken, oldest first; returns the others that hold batches.
-fn delete_old_files(
+/// Takes the files that the table has overtaken out of the journal, oldest first; returns the others that hold batches.
+fn retire_old_files(
     layout: &Layout,
     scan: &Scan,
+    table: &Table,
     spilled: u64,
     opened: &mut Opened,
 ) -> Result<Vec<Closed>, OpenError> {
@@ -256,7 +283,7 @@ fn delete_old_files(
         // The newest file keeps the epoch until the next one is there.
         let is_newest = Some(&file.path) == scan.files.last().map(|newest| &newest.path);
         if file.last <= spilled && !is_newest {
-            std::fs::remove_file(&file.path).map_err(|source| io_error(&file.path, source))?;
+            spill::retire(table, &as_closed(file)).map_err(|source| io_error(&file.path, source))?;
             opened.old_files_deleted += 1;
         } else {
             closed.push(as_closed(file));
@@ -265,14 +292,29 @@ fn delete_old_files(
     Ok(closed)
 }
 
+/// Deletes files of values into which nothing points: a crash came between writing them and pointing to them, or between
+/// letting go of them and deleting them.
+fn delete_unused(table: &Table, value_files: &[FileId]) -> Result<(), OpenError> {
+    let values = table.values();
+    for id in value_files.iter().filter(|id| !table.points_into(**id)) {
+        values.delete(*id).map_err(|source| io_error(&values.path(*id), source))?;
+    }
+    values.sync_dir().map_err(|source| io_error(values.dir(), source))
+}
+
 fn as_closed(file: &FileScan) -> Closed {
-    Closed { path: file.path.clone(), last: file.last, bytes: file.end }
+    Closed {
+        path: file.path.clone(),
+        id: FileId::journal(file.header.first),
+        last: file.last,
+        bytes: file.end,
+    }
 }
 
 fn replay(scan: Scan, spilled: u64, opened: &mut Opened) -> Layers {
     let mut layers = Layers::new(spilled);
-    for (sequence, batch) in scan.batches.into_iter().filter(|(sequence, _)| *sequence > spilled) {
-        layers.apply(sequence, batch);
+    for kept in scan.batches.into_iter().filter(|kept| kept.sequence > spilled) {
+        layers.apply(kept.sequence, kept.batch, kept.at);
         opened.frames_replayed += 1;
     }
     layers

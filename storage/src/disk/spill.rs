@@ -1,8 +1,10 @@
 //! The thread that moves frozen overlays to the table, and then drops the journal below them.
 //!
-//! The only writer of the table and of the watermark. Must never drop a journal file before the table is synced and the
-//! watermark durable.
+//! The only writer of the table, of files of values and of the watermark. Must never drop a journal file before the table
+//! is synced and the watermark durable, and never one into which the table points.
 
+use std::collections::{HashMap, HashSet};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -14,13 +16,24 @@ use crate::directory::sync_dir;
 use crate::failpoints::FailPoint;
 use crate::journal::Closed;
 use crate::lock::{lock, read, write};
-use crate::overlay::Frozen;
+use crate::overlay::{Frozen, Overlay, Placed};
 use crate::stats::Counters;
-use crate::table::Outcome;
+use crate::table::{Change, Outcome, Table};
+use crate::values::{FileId, Location, SEPARATE_BYTES_MIN};
 use crate::watermark::{Mark, Watermark};
 
 /// How often a spill that waits for room on disk looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// A journal file is kept for the values in it if they are at least this share of its bytes, in percent. Of one that
+/// holds less they are copied: what is kept on disk for nothing stays below the rest.
+const KEEP_PERCENT: u64 = 50;
+/// A file of values of which less than this is still in use, in percent, is emptied into another.
+const EMPTY_PERCENT: u64 = 50;
+/// So many of those are emptied after one spill: what waits for the next one must not wait long.
+const EMPTIED_MAX: usize = 2;
+/// Files of copies that are smaller than this are put together when there are [`SMALL_FILES_MAX`] of them.
+const SMALL_FILE_BYTES: u64 = 1 << 20;
+const SMALL_FILES_MAX: usize = 32;
 
 /// Runs until the store is closed or the table fails; gives the watermark back.
 pub(super) fn run(shared: &Arc<Shared>, mut watermark: Watermark) -> Watermark {
@@ -68,13 +81,19 @@ fn spill(shared: &Shared, frozen: &Frozen, watermark: &mut Watermark) -> Result<
     let started = clock::now();
     let failpoints = &shared.options.failpoints;
     let is_stopped = || lock(&shared.gate.state).is_stopping;
-    let edits = frozen.overlay.iter();
-    let applied = shared.table.apply(edits, frozen.last, &is_stopped, failpoints);
+    let used_before: Vec<FileId> = shared.table.live().into_keys().collect();
+    let kept = worth_keeping(&frozen.overlay);
+    let changes = frozen.overlay.iter().map(|(key, Placed { edit, at })| {
+        let at = Some(*at).filter(|at: &Location| kept.contains(&at.file));
+        Change { key, edit, at }
+    });
+    let applied = shared.table.apply(changes, frozen.last, &is_stopped, failpoints);
     let meta = match applied.map_err(|error| error.to_string())? {
         Outcome::Done(meta) => meta,
         // The journal still holds all of it.
         Outcome::Stopped => return Ok(()),
     };
+    let emptied = if is_stopped() { Vec::new() } else { empty_sparse(&shared.table)? };
     shared.table.sync(failpoints).map_err(|error| error.to_string())?;
     let committed = read(&shared.layers).last();
     let mark = Mark { sequence: meta.sequence, records: meta.records, epoch: shared.epoch.0, committed };
@@ -85,13 +104,73 @@ fn spill(shared: &Shared, frozen: &Frozen, watermark: &mut Watermark) -> Result<
     Counters::add(&shared.counters.spills, 1);
     failpoints.pass(FailPoint::BeforeJournalDrop);
     drop_journal(shared, mark.sequence);
+    delete_unused(&shared.table, used_before.into_iter().chain(emptied));
     if let Some(observer) = &shared.options.observer {
         observer.spilled(frozen.overlay.len() as u64, clock::now() - started);
     }
     Ok(())
 }
 
-/// Deletes the journal files that hold nothing above `sequence`, oldest first so that no gap can arise.
+/// The journal files that are kept for the values in them.
+fn worth_keeping(overlay: &Overlay) -> HashSet<FileId> {
+    let mut of_values: HashMap<FileId, u64> = HashMap::new();
+    for (_, Placed { edit, at }) in overlay.iter() {
+        if let Some(value) = edit.value().filter(|value| value.len() >= SEPARATE_BYTES_MIN) {
+            *of_values.entry(at.file).or_default() += value.len() as u64;
+        }
+    }
+    let written = overlay.journal_bytes();
+    let is_worth = |(id, bytes): &(FileId, u64)| {
+        bytes * 100 >= written.get(id).copied().unwrap_or(u64::MAX / 100) * KEEP_PERCENT
+    };
+    of_values.into_iter().filter(is_worth).map(|(id, _)| id).collect()
+}
+
+/// Moves what is left in files of values that are mostly unused, and what lies in many small ones; those that are empty
+/// now.
+fn empty_sparse(table: &Table) -> Result<Vec<FileId>, String> {
+    let mut sparse: Vec<(u64, FileId)> = Vec::new();
+    let mut small = Vec::new();
+    for (id, live) in table.live() {
+        // One that is still in the journal is looked at when it has left it.
+        let Ok(metadata) = table.values().path(id).metadata() else { continue };
+        if live.bytes * 100 < metadata.len() * EMPTY_PERCENT {
+            sparse.push((live.bytes, id));
+        } else if metadata.len() < SMALL_FILE_BYTES && id.copies_number().is_some() {
+            small.push(id);
+        }
+    }
+    sparse.sort_unstable();
+    let mut files: Vec<FileId> = sparse.into_iter().take(EMPTIED_MAX).map(|(_, id)| id).collect();
+    if small.len() >= SMALL_FILES_MAX {
+        files.append(&mut small);
+    }
+    table.relocate(&files).map_err(|error| error.to_string())
+}
+
+/// Deletes those of `files` into which nothing points any more. The table that no longer points to them is durable.
+fn delete_unused(table: &Table, files: impl Iterator<Item = FileId>) {
+    for id in files.filter(|id| !table.points_into(*id)) {
+        if let Err(error) = table.values().delete(id) {
+            // The next start deletes it; until then it only takes space.
+            tracing::warn!(file = %id, %error, "an unused file of values could not be deleted");
+        }
+    }
+}
+
+/// Takes a file out of the journal that the table has overtaken, if the table points into it; whether it does.
+pub(super) fn keep_for_values(table: &Table, file: &Closed) -> io::Result<bool> {
+    let is_kept = table.points_into(file.id);
+    if is_kept {
+        table.values().adopt(&file.path, file.id)?;
+    } else {
+        // It may be written over: nobody may read old values in it.
+        table.values().forget(file.id);
+    }
+    Ok(is_kept)
+}
+
+/// Takes the files out of the journal that hold nothing above `sequence`, oldest first so that no gap can arise.
 fn drop_journal(shared: &Shared, sequence: u64) {
     let done: Vec<Closed> = {
         let mut closed = lock(&shared.closed_files);
@@ -102,17 +181,22 @@ fn drop_journal(shared: &Shared, sequence: u64) {
         return;
     }
     for file in &done {
-        if let Err(error) = shared.spare.retire(file, shared.room.has_room_for_spare(file.bytes)) {
-            // The next start deletes it; until then it only takes space.
-            tracing::warn!(file = %file.path.display(), %error, "an old journal file could not be deleted");
+        let room_for_spare = shared.room.has_room_for_spare(file.bytes);
+        let retired = keep_for_values(&shared.table, file).and_then(|is_kept| {
+            if is_kept { Ok(()) } else { shared.spare.retire(file, room_for_spare) }
+        });
+        if let Err(error) = retired {
+            // The next start does it; until then it only takes space.
+            tracing::warn!(file = %file.path.display(), %error, "an old journal file could not be retired");
             break;
         }
     }
     shared.options.failpoints.pass(FailPoint::AfterJournalDrop);
-    match sync_dir(&shared.layout.journal()) {
+    let synced = shared.table.values().sync_dir().and_then(|()| sync_dir(&shared.layout.journal()));
+    match synced {
         Ok(()) => shared.spare.names_are_durable(),
         Err(error) => {
-            tracing::warn!(%error, "the journal directory could not be synced after old files were deleted");
+            tracing::warn!(%error, "the names of journal files could not be synced after old ones were retired");
         }
     }
 }

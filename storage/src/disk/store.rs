@@ -225,7 +225,7 @@ impl Store for DiskStore {
         let appended = self.append(&batch)?;
         let sequence = self.journal.last();
         // Durable from here; only now may anyone see it.
-        write(&self.shared.layers).apply(sequence, batch);
+        write(&self.shared.layers).apply(sequence, batch, appended.at);
         self.note(appended, delay);
         self.freeze_if_large();
         Ok(Sequence(sequence))

@@ -94,6 +94,11 @@ impl<'a> Frame<'a> {
         FRAME_HEADER_BYTES + self.edits.len()
     }
 
+    /// The encoded edits; they begin [`FRAME_HEADER_BYTES`] behind the frame's own beginning.
+    pub(crate) fn edits(&self) -> &'a [u8] {
+        self.edits
+    }
+
     /// The batch; `None` if the edits are not what a batch is encoded to. One without edits is never written.
     pub(crate) fn batch(&self) -> Option<Batch> {
         codec::decode_edits(self.edits).filter(|batch| !batch.is_empty())

@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use durable::make_durable;
 pub(crate) use file::JournalFile;
-pub(crate) use scan::{Damage, FileScan, Remains, Scan, Tail, check_closed, paths_behind, scan, scan_bytes};
+pub(crate) use scan::{
+    Damage, FileScan, Kept, Remains, Scan, Tail, check_closed, paths_behind, scan, scan_bytes,
+};
 pub(crate) use spare::Spare;
 pub(crate) use writer::{AppendError, Appended, Closed, Journal, create_file};
 
@@ -27,6 +29,11 @@ pub(crate) const UNFINISHED: &str = "unfinished.tmp";
 
 /// A file that is no longer needed, kept to be written over. Deleted at the next open.
 pub(crate) const SPARE: &str = "spare.tmp";
+
+/// The first sequence of the journal file at `path`, by its name.
+pub(crate) fn first_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.parse().ok()
+}
 
 /// The journal file that begins with sequence `first`. Zero padded, so that the order of names is the order of files.
 pub(crate) fn file_path(dir: &Path, first: u64) -> PathBuf {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::frame::{FRAME_HEADER_BYTES, Frame, HEADER_BYTES, Header, HeaderFault};
 use super::{SPARE, SUFFIX, UNFINISHED};
+use crate::values::{FileId, Location};
 use crate::{Batch, Epoch, OpenError, remedy};
 
 /// One journal file as far as it is whole.
@@ -65,13 +66,22 @@ impl Damage {
     }
 }
 
+/// A batch of the journal.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) sequence: u64,
+    pub(crate) batch: Batch,
+    /// Where its frame lies.
+    pub(crate) at: Location,
+}
+
 /// The whole journal.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
     /// In ascending order. The last one is the newest.
     pub(crate) files: Vec<FileScan>,
     /// The batches that were asked for, ascending and without a gap.
-    pub(crate) batches: Vec<(u64, Batch)>,
+    pub(crate) batches: Vec<Kept>,
     /// The first damage; what lies behind it was not read.
     pub(crate) damage: Option<Damage>,
 }
@@ -102,9 +112,9 @@ pub(crate) fn scan(dir: &Path, after: u64) -> Result<Scan, OpenError> {
     let paths = file_paths(dir)?;
     let newest = paths.last().cloned();
     for path in paths {
-        let mut keep = |sequence, batch| {
-            if sequence > after {
-                scan.batches.push((sequence, batch));
+        let mut keep = |kept: Kept| {
+            if kept.sequence > after {
+                scan.batches.push(kept);
             }
         };
         let is_newest = Some(&path) == newest.as_ref();
@@ -124,7 +134,7 @@ pub(crate) fn scan(dir: &Path, after: u64) -> Result<Scan, OpenError> {
         }
         if damage.is_some() {
             let last = scan.last();
-            scan.batches.retain(|(sequence, _)| *sequence <= last);
+            scan.batches.retain(|kept| kept.sequence <= last);
             scan.damage = damage;
             return Ok(scan);
         }
@@ -134,7 +144,7 @@ pub(crate) fn scan(dir: &Path, after: u64) -> Result<Scan, OpenError> {
 
 /// Checks a file that takes no more frames and ended with sequence `last` (`None`: not known); the number of its frames.
 pub(crate) fn check_closed(path: &Path, last: Option<u64>) -> Result<u64, OpenError> {
-    let damage = match scan_file(path, &mut |_, _| {})? {
+    let damage = match scan_file(path, &mut |_| {})? {
         Ok(file) => match damage_in(&file, false).or_else(|| short_of(&file, last)) {
             None => return Ok(file.frames),
             Some(damage) => damage,
@@ -165,7 +175,7 @@ impl Remains {
     pub(crate) fn of(dir: &Path) -> Result<Self, OpenError> {
         let mut remains = Self { paths: file_paths(dir)?, ..Self::default() };
         for path in remains.paths.clone() {
-            match scan_file(&path, &mut |_, _| {})? {
+            match scan_file(&path, &mut |_| {})? {
                 Ok(file) => {
                     remains.epoch = remains.epoch.max(file.header.epoch);
                     let behind =
@@ -230,7 +240,7 @@ fn damage_in(file: &FileScan, is_newest: bool) -> Option<Damage> {
 /// Reads one file and hands each of its whole batches to `keep`. The inner error says why it is no journal file.
 pub(crate) fn scan_file(
     path: &Path,
-    keep: &mut impl FnMut(u64, Batch),
+    keep: &mut impl FnMut(Kept),
 ) -> Result<Result<FileScan, String>, OpenError> {
     let bytes = std::fs::read(path).map_err(|source| io_error(path, source))?;
     scan_bytes(path, &bytes, keep)
@@ -240,7 +250,7 @@ pub(crate) fn scan_file(
 pub(crate) fn scan_bytes(
     path: &Path,
     bytes: &[u8],
-    keep: &mut impl FnMut(u64, Batch),
+    keep: &mut impl FnMut(Kept),
 ) -> Result<Result<FileScan, String>, OpenError> {
     let header = match Header::decode(bytes) {
         Ok(header) => header,
@@ -271,7 +281,8 @@ pub(crate) fn scan_bytes(
             break;
         }
         if let (Some(batch), true) = (frame.batch(), frame.sequence == file.last + 1) {
-            keep(frame.sequence, batch);
+            let at = Location { file: FileId::journal(header.first), offset: file.end };
+            keep(Kept { sequence: frame.sequence, batch, at });
             file.last = frame.sequence;
             file.frames += 1;
         } else {

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::directory::sync_dir;
 use crate::failpoints::{FailPoint, FailPoints};
 use crate::faults::Faults;
+use crate::values::{FileId, Location};
 use crate::{Batch, Epoch, Options};
 
 /// Why an append did not happen.
@@ -30,6 +31,8 @@ pub(crate) enum AppendError {
 #[derive(Debug, Clone)]
 pub(crate) struct Closed {
     pub(crate) path: PathBuf,
+    /// As what the table knows it, if it points into it.
+    pub(crate) id: FileId,
     /// The sequence of its last frame: it may go when the table holds that.
     pub(crate) last: u64,
     pub(crate) bytes: u64,
@@ -39,6 +42,8 @@ pub(crate) struct Closed {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Appended {
     pub(crate) bytes: u64,
+    /// Where the frame lies.
+    pub(crate) at: Location,
     pub(crate) write: Duration,
     pub(crate) sync: Duration,
 }
@@ -145,10 +150,11 @@ impl Journal {
         let written = clock::now();
         self.sync()?;
         self.failpoints.pass(FailPoint::AfterSync);
+        let at = Location { file: FileId::journal(self.header.first), offset: self.offset };
         self.offset += frame.len() as u64;
         self.written_to = self.written_to.max(self.offset);
         let (write, sync) = (written - started, clock::now() - written);
-        Ok(Appended { bytes: frame.len() as u64, write, sync })
+        Ok(Appended { bytes: frame.len() as u64, at, write, sync })
     }
 
     /// Keeps zeros ahead of the frames. They become durable with the next sync, which then only overwrites. Not for
@@ -207,7 +213,12 @@ impl Journal {
         // What lies behind the last frame is not needed any more; a crash before this is durable leaves it, which is
         // accepted.
         self.file.give_back(self.offset);
-        let closed = Closed { path: self.file.path().into(), last: self.last, bytes: self.offset };
+        let closed = Closed {
+            path: self.file.path().into(),
+            id: FileId::journal(self.header.first),
+            last: self.last,
+            bytes: self.offset,
+        };
         self.file = file;
         self.header = header;
         self.offset = HEADER_BYTES as u64;

@@ -1,29 +1,38 @@
-//! The table: everything that has left the overlay, on sled, behind envelopes of our own.
+//! The table: everything that has left the overlay, on sled, in blocks of our own.
 //!
 //! Owns `<data>/table/`. One thread writes, any number read. sled promises little (docs/decisions/0003): a page that it
-//! cannot read is a panic, a flush is no sync, so every call is guarded and every sync is ours.
+//! cannot read is a panic, a flush is no sync, so every call is guarded and every sync is ours. Large values are not in
+//! it: it points to them (`values`).
 
 mod apply;
+pub(crate) mod block;
 mod guard;
+pub(crate) mod legacy;
+mod meta;
 mod open;
-pub(crate) mod record;
+mod relocate;
 mod scrub;
+mod walk;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 
+use self::block::{Entry, PREFIX};
 use self::guard::guarded;
-use self::record::{Head, Meta};
 use crate::failpoints::{FailPoint, FailPoints};
 use crate::lock::{lock, read, write};
-use crate::{KeyRange, ReadError, hex};
+use crate::values::{FileId, Live, ValueError, Values};
+use crate::{ReadError, hex};
 
-pub(crate) use apply::Outcome;
+pub(crate) use apply::{Change, Outcome};
 pub(crate) use guard::TableError;
+pub(crate) use meta::Meta;
 pub(crate) use open::{damaged, lost};
 pub(crate) use scrub::Lost;
 
@@ -36,6 +45,13 @@ pub(crate) struct Table {
     /// sled's file, opened by us, for the sync that sled does not do.
     file: File,
     meta: Mutex<Option<Meta>>,
+    /// How much of each file of values the table points to. A file that is not named is not pointed to.
+    live: Mutex<HashMap<FileId, Live>>,
+    /// Held for writing while blocks change: two blocks that are read under it are of one moment.
+    structure: RwLock<()>,
+    /// How often blocks changed.
+    writes: AtomicU64,
+    values: Values,
 }
 
 /// In which order a scan goes.
@@ -61,18 +77,61 @@ impl Table {
         self.file.metadata().map_or(0, |metadata| metadata.len())
     }
 
-    /// The value at `key`.
-    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        let db = self.reading()?;
-        let head = guarded(|| db.get(record::head_key(key))).map_err(|error| error.into_read_error(key))?;
-        head.map(|head| value_of(&db, key, &head)).transpose()
+    /// The files that hold its large values.
+    pub(crate) fn values(&self) -> &Values {
+        &self.values
     }
 
-    /// The heads of the records in `range`, in order.
-    pub(crate) fn heads(&self, range: &KeyRange, direction: Direction) -> Result<Heads<'_>, ReadError> {
+    /// How much of each file of values it points to.
+    pub(crate) fn live(&self) -> HashMap<FileId, Live> {
+        lock(&self.live).clone()
+    }
+
+    /// Whether it points into this file.
+    pub(crate) fn points_into(&self, id: FileId) -> bool {
+        lock(&self.live).contains_key(&id)
+    }
+
+    /// The value at `key`.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        self.entry(key)?.map(|entry| self.resolve(key, entry)).transpose()
+    }
+
+    /// What is stored at `key`.
+    fn entry(&self, key: &[u8]) -> Result<Option<Entry>, ReadError> {
         let db = self.reading()?;
-        let iter = db.range(record::head_key(&range.start)..record::head_key(&range.end));
-        Ok(Heads { db, iter, direction, at: range.start.clone() })
+        let floor = guarded(|| db.range(&[PREFIX][..]..=&block::table_key(key)[..]).next_back().transpose());
+        let Some((block_key, bytes)) = floor.map_err(|error| error.into_read_error(key))? else {
+            return Ok(None);
+        };
+        block::find(&block_key[1..], &bytes, key).map_err(|fault| corrupt(key, fault))
+    }
+
+    /// The value of `entry`, which was found at `key`. A value that was moved meanwhile is looked for again.
+    fn resolve(&self, key: &[u8], mut entry: Entry) -> Result<Bytes, ReadError> {
+        loop {
+            let pointer = match entry {
+                Entry::Inline(value) => return Ok(value),
+                Entry::At(pointer) => pointer,
+            };
+            match self.values.read(key, &pointer) {
+                Ok(value) => return Ok(value),
+                Err(ValueError::Damaged(fault)) => return Err(corrupt(key, fault)),
+                Err(ValueError::Io(error)) => {
+                    return Err(ReadError::Failed(format!("values/{}: {error}", pointer.at.file)));
+                }
+                Err(ValueError::Gone) => {}
+            }
+            match self.entry(key)? {
+                Some(moved) if moved != Entry::At(pointer) => entry = moved,
+                _ => {
+                    return Err(corrupt(
+                        key,
+                        format!("the file of its value, values/{}, is missing", pointer.at.file),
+                    ));
+                }
+            }
+        }
     }
 
     /// Makes durable what was applied: sled's own flush, then the sync that it leaves out.
@@ -141,52 +200,8 @@ impl std::ops::Deref for Reading<'_> {
         self.guard.as_ref().expect("checked when the guard was taken")
     }
 }
-
-/// Walks over the heads of a range.
-pub(crate) struct Heads<'a> {
-    db: Reading<'a>,
-    iter: sled::Iter,
-    direction: Direction,
-    /// Where the next key is looked for, to say from where on a page cannot be read. The last key seen can be.
-    at: Bytes,
-}
-
-impl Heads<'_> {
-    /// The next key and its stored head.
-    pub(crate) fn next(&mut self) -> Result<Option<(Bytes, sled::IVec)>, ReadError> {
-        let next = guarded(|| match self.direction {
-            Direction::Forward => self.iter.next().transpose(),
-            Direction::Backward => self.iter.next_back().transpose(),
-        });
-        let Some((key, head)) = next.map_err(|error| error.into_read_error(&self.at))? else {
-            return Ok(None);
-        };
-        let key = Bytes::copy_from_slice(&key[1..]);
-        self.at = match self.direction {
-            Direction::Forward => [&key[..], &[0]].concat().into(),
-            Direction::Backward => key.clone(),
-        };
-        Ok(Some((key, head)))
-    }
-
-    /// The value that belongs to a head of this walk.
-    pub(crate) fn value(&self, key: &[u8], head: &[u8]) -> Result<Bytes, ReadError> {
-        value_of(&self.db, key, head)
-    }
-}
-
-fn value_of(db: &sled::Db, key: &[u8], stored: &[u8]) -> Result<Bytes, ReadError> {
-    let corrupt = |fault| ReadError::Corrupt { key: hex::of(key), fault };
-    let head = Head::decode(stored).map_err(corrupt)?;
-    let mut parts = Vec::new();
-    if record::part_count(head.length) > 0 {
-        let scan = guarded(|| {
-            let found = db.scan_prefix(record::part_prefix(key)).values();
-            found.collect::<sled::Result<Vec<_>>>()
-        });
-        parts = scan.map_err(|error| error.into_read_error(key))?;
-    }
-    head.value(key, &parts).map_err(corrupt)
+fn corrupt(key: &[u8], fault: String) -> ReadError {
+    ReadError::Corrupt { key: hex::of(key), fault }
 }
 
 /// Whether anything was ever written to the table of a directory.

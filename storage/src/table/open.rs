@@ -2,15 +2,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Condvar, Mutex, RwLock};
 use std::time::Duration;
 
 use super::guard::guarded;
-use super::record::{META_KEY, Meta};
+use super::meta::{META_KEY, Meta};
 use super::{Table, TableError};
 use crate::directory::{io_error, sync_dir};
 use crate::lock::lock;
+use crate::values::Values;
 use crate::{OpenError, clock, remedy};
 
 /// Where sled keeps everything.
@@ -44,15 +46,18 @@ impl Table {
         let path = dir.join(DATABASE_FILE);
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.map_err(|source| io_error(&path, source))?;
-        let stored = guarded(|| db.get(META_KEY)).map_err(|error| lost(dir, error.to_string()))?;
-        let meta = match stored {
-            None => None,
-            Some(bytes) => Some(
-                Meta::decode(&bytes)
-                    .ok_or_else(|| lost(dir, "the record about the table itself is damaged".into()))?,
-            ),
-        };
-        Ok(Self { db: RwLock::new(Some(db)), dir: dir.into(), file, meta: Mutex::new(meta) })
+        let meta = Self::read_meta(&db).map_err(|error| lost(dir, error.to_string()))?;
+        let live = Self::read_live(&db).map_err(|error| damaged(dir, error.to_string()))?;
+        Ok(Self {
+            db: RwLock::new(Some(db)),
+            dir: dir.into(),
+            file,
+            meta: Mutex::new(meta),
+            live: Mutex::new(live),
+            structure: RwLock::default(),
+            writes: AtomicU64::default(),
+            values: Values::of(dir.parent().unwrap_or(dir)),
+        })
     }
 
     /// The last step of creating a table: from now on one that opens empty has lost something.

@@ -70,7 +70,7 @@ pub fn put(key: &str, value: impl Into<Bytes>) -> Batch {
 pub fn apply(model: &mut Model, batch: Batch) {
     for (key, edit) in batch {
         match edit {
-            Edit::Put(value) => model.insert(key, value),
+            Edit::Put(value) | Edit::Insert(value) => model.insert(key, value),
             Edit::Delete => model.remove(&key),
         };
     }
@@ -119,10 +119,23 @@ pub fn files_in(dir: &Path) -> Vec<std::path::PathBuf> {
     files
 }
 
+/// The batch, with what the model does not hold inserted.
+pub fn with_inserts(batch: Batch, model: &Model) -> Batch {
+    let mut inserting = Batch::new();
+    for (key, edit) in batch {
+        match edit {
+            Edit::Delete => inserting.delete(key),
+            Edit::Put(value) | Edit::Insert(value) if model.contains_key(&key) => inserting.put(key, value),
+            Edit::Put(value) | Edit::Insert(value) => inserting.insert(key, value),
+        }
+    }
+    inserting
+}
+
 /// Commits `count` random batches to both.
 pub fn run(store: &mut DiskStore, model: &mut Model, rng: &mut fastrand::Rng, count: usize) {
     for _ in 0..count {
-        let batch = random_batch(rng);
+        let batch = with_inserts(random_batch(rng), model);
         store.commit(batch.clone()).unwrap();
         apply(model, batch);
     }

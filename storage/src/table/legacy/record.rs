@@ -1,7 +1,7 @@
-//! The bytes of a record in the table: its keys, its envelope and its parts. Drawn in docs/format.md.
+//! The bytes of a record in a table of format 1: its keys, its envelope and its parts. Drawn in docs/format.md.
 //!
-//! Pure. A value is cut so that no stored value exceeds [`STORED_BYTES_MAX`]; the checksum covers the key and the whole
-//! value, so neither a swapped record nor a part of an older value can pass.
+//! Pure. No stored value exceeds [`STORED_BYTES_MAX`]; the checksum covers the key and the whole value, so neither a
+//! swapped record nor a part of an older value can pass. Written by tests only.
 
 use bytes::{Bytes, BytesMut};
 
@@ -22,8 +22,6 @@ const VERSION: u8 = 1;
 
 /// The prefix of heads: one for each record, in the order of the user's keys.
 pub(crate) const HEAD: u8 = b'h';
-/// The prefix of the table's own record.
-pub(crate) const META_KEY: &[u8] = b"m";
 /// The prefix of parts.
 const PART: u8 = b'p';
 
@@ -159,38 +157,6 @@ fn part_checksum(key: &[u8], number: u32, chunk: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// What the table says of itself, written in the same sled batch as the edits it describes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Meta {
-    /// The last sequence that is in the table completely.
-    pub(crate) sequence: u64,
-    /// How many records there were then.
-    pub(crate) records: u64,
-    /// How many records there are now: differs while an overlay is being written.
-    pub(crate) records_now: u64,
-}
-
-impl Meta {
-    /// {version u8, sequence u64, records u64, records now u64, crc32 u32}.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        for number in [self.sequence, self.records, self.records_now] {
-            out.extend_from_slice(&number.to_be_bytes());
-        }
-        let crc = crc32fast::hash(&out);
-        out.extend_from_slice(&crc.to_be_bytes());
-        out
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut cursor = Cursor::new(bytes);
-        let version = cursor.u8()?;
-        let meta = Self { sequence: cursor.u64()?, records: cursor.u64()?, records_now: cursor.u64()? };
-        let is_whole = cursor.u32()? == crc32fast::hash(&bytes[..bytes.len().checked_sub(4)?]);
-        (is_whole && cursor.is_empty() && version == VERSION).then_some(meta)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,18 +209,5 @@ mod tests {
         assert!(!part_key(b"ab", 0).starts_with(&part_prefix(b"a")));
         assert_eq!(key_of_part(&part_key(b"ab", 7)), Some((&b"ab"[..], 7)));
         assert_eq!(key_of_part(&head_key(b"ab")), None);
-    }
-
-    #[test]
-    fn meta_is_checked() {
-        let meta = Meta { sequence: 1, records: 2, records_now: 3 };
-        let bytes = meta.encode();
-        assert_eq!(Meta::decode(&bytes), Some(meta));
-        for bit in 0..bytes.len() * 8 {
-            let mut flipped = bytes.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Meta::decode(&flipped), None, "bit {bit}");
-        }
-        assert_eq!(Meta::decode(&[]), None);
     }
 }

@@ -1,0 +1,79 @@
+//! Moving the few values that still live in a file elsewhere, so that the file can be deleted.
+//!
+//! Only the thread that writes the table does this. Readers that meet an old pointer look again.
+
+use std::collections::VecDeque;
+
+use super::block::Entry;
+use super::{Table, TableError};
+use crate::values::{Copies, FileId, Pointer, Resting, ValueError, resting_in};
+
+/// How many bytes of values are moved with one batch.
+const PIECE_BYTES: usize = 4 << 20;
+
+impl Table {
+    /// Moves what lives in `files` into as few new ones as it takes; those into which nothing points any more. One that
+    /// cannot be walked to its end stays as it is.
+    pub(crate) fn relocate(&self, files: &[FileId]) -> Result<Vec<FileId>, TableError> {
+        let mut living = Vec::new();
+        for id in files {
+            self.collect(*id, &mut living)?;
+        }
+        self.move_piece(living)?;
+        Ok(files.iter().filter(|id| !self.points_into(**id)).copied().collect())
+    }
+
+    /// Adds what lives in the file `id` to `living`, and moves that when it is much.
+    fn collect(&self, id: FileId, living: &mut Vec<Resting>) -> Result<(), TableError> {
+        let mut bytes = 0;
+        let mut failed = None;
+        let walked = resting_in(&self.values, id, &mut |resting| {
+            if failed.is_some() || !self.is_at(&resting).unwrap_or(false) {
+                return;
+            }
+            bytes += resting.value.len();
+            living.push(resting);
+            if bytes >= PIECE_BYTES {
+                bytes = 0;
+                failed = self.move_piece(std::mem::take(living)).err();
+            }
+        });
+        match walked {
+            Ok(true) | Err(ValueError::Gone) => {}
+            Ok(false) | Err(ValueError::Damaged(_)) => {
+                tracing::warn!(file = %id, "a file of values is damaged where nothing is read: it is kept as it is");
+            }
+            Err(ValueError::Io(error)) => return Err(TableError::Io(error)),
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn is_at(&self, resting: &Resting) -> Result<bool, crate::ReadError> {
+        let entry = self.entry(&resting.key)?;
+        Ok(
+            matches!(entry, Some(Entry::At(pointer)) if pointer == Pointer::to(resting.at, &resting.key, &resting.value)),
+        )
+    }
+
+    fn move_piece(&self, mut piece: Vec<Resting>) -> Result<(), TableError> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        piece.sort_by(|left, right| left.key.cmp(&right.key));
+        let mut copies = Copies::new(&self.values, self.next_copies_number()?);
+        for resting in &piece {
+            copies.add(&resting.key, &resting.value).map_err(TableError::Io)?;
+        }
+        let pointers: VecDeque<Pointer> = copies.finish().map_err(TableError::Io)?;
+        let db = self.writing()?;
+        let keys = piece.into_iter().map(|resting| resting.key);
+        let mut edits = keys.zip(pointers).map(|(key, pointer)| (key, Some(Entry::At(pointer)))).peekable();
+        let mut writer = self.writer(&db);
+        while edits.peek().is_some() {
+            if writer.merge(&mut edits)? || writer.is_full() {
+                writer.write()?;
+            }
+        }
+        writer.write()
+    }
+}

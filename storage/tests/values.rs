@@ -1,0 +1,168 @@
+//! Large values: kept out of the table, found again, moved when little of their file is left, deleted when nothing is.
+
+#![allow(clippy::unwrap_used)] // These are tests, their helpers too.
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use escrow_storage::{Batch, Options, Read, Store, verify};
+use support::*;
+
+/// Bytes of all files below `dir`.
+fn bytes_below(dir: &std::path::Path) -> u64 {
+    if dir.exists() { files_in(dir).iter().map(|path| path.metadata().unwrap().len()).sum() } else { 0 }
+}
+
+fn key(number: u32) -> String {
+    format!("message-{number:06}")
+}
+
+fn insert(number: u32) -> Batch {
+    let mut batch = Batch::new();
+    batch.insert(key(number), value_of(number as u8, 1000 + number as usize % 50));
+    batch
+}
+
+#[test]
+fn what_is_deleted_soon_never_reaches_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { overlay_bytes_max: 1 << 20, journal_bytes_max: 64 << 10, ..tiny() };
+    let (mut store, _) = open(dir.path(), options);
+    for number in 0..2000 {
+        store.commit(insert(number)).unwrap();
+        let mut batch = Batch::new();
+        batch.delete(key(number));
+        store.commit(batch).unwrap();
+        assert_eq!(store.reader().get(key(number).as_bytes()).unwrap(), None);
+    }
+    store.settle().unwrap();
+    let stats = store.stats();
+    assert!(stats.spills > 5 && stats.table_records == 0, "{stats:?}");
+    assert_eq!(bytes_below(&dir.path().join("values")), 0);
+    assert!(bytes_below(&dir.path().join("journal")) < 64 << 10);
+}
+
+#[test]
+fn a_backlog_is_kept_in_the_journal_files_it_was_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), tiny());
+    let mut payload = 0;
+    for number in 0..500 {
+        payload += 1000 + u64::from(number) % 50;
+        store.commit(insert(number)).unwrap();
+    }
+    store.settle().unwrap();
+    store.commit(insert(500)).unwrap();
+    let values = dir.path().join("values");
+    let names = files_in(&values);
+    assert!(names.iter().all(|path| path.extension().is_some_and(|ending| ending == "log")), "{names:?}");
+    assert!(bytes_below(&values) < payload + payload / 10, "nothing was written twice");
+    assert!(bytes_below(&dir.path().join("table")) < payload, "the table holds no large values");
+    store.close().unwrap();
+    let (mut store, _) = open(dir.path(), tiny());
+    for number in 0..=500 {
+        let value = store.reader().get(key(number).as_bytes()).unwrap().unwrap();
+        assert_eq!(value, value_of(number as u8, 1000 + number as usize % 50));
+    }
+    for number in 0..=500 {
+        let mut batch = Batch::new();
+        batch.delete(key(number));
+        store.commit(batch).unwrap();
+    }
+    store.settle().unwrap();
+    assert_eq!(bytes_below(&values), 0, "what was consumed costs nothing any more");
+    store.close().unwrap();
+    assert!(verify(dir.path(), &tiny()).unwrap().is_whole());
+}
+
+#[test]
+fn many_small_files_are_put_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { overlay_bytes_max: 1 << 20, journal_bytes_max: 1 << 20, ..tiny() };
+    let (mut store, _) = open(dir.path(), options);
+    for number in 0..100 {
+        // Too little of the journal to keep its file for it.
+        store.commit(put("noise", value_of(1, 400))).unwrap();
+        store.commit(put("noise", value_of(2, 6000))).unwrap();
+        store.commit(put("noise", value_of(3, 400))).unwrap();
+        store.commit(insert(number)).unwrap();
+        store.settle().unwrap();
+    }
+    let files = files_in(&dir.path().join("values"));
+    assert!(files.len() < 40, "{} files", files.len());
+    for number in 0..100 {
+        let value = store.reader().get(key(number).as_bytes()).unwrap().unwrap();
+        assert_eq!(value, value_of(number as u8, 1000 + number as usize % 50));
+    }
+}
+
+#[test]
+fn sparse_files_are_emptied_while_others_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), tiny());
+    let mut model = Model::new();
+    let mut rng = fastrand::Rng::with_seed(9);
+    // Every tenth stays: its file becomes sparse.
+    for number in 0..600 {
+        let batch = insert(number);
+        store.commit(batch.clone()).unwrap();
+        apply(&mut model, batch);
+    }
+    store.settle().unwrap();
+    let kept: Vec<u32> = (0..600).filter(|number| number % 10 == 0).collect();
+    let reader = store.reader();
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers = [1, 2].map(|seed| {
+            let (kept, reader, is_done) = (&kept, reader.clone(), &is_done);
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(seed);
+                let mut reads = 0_u64;
+                while !is_done.load(Ordering::Relaxed) {
+                    let number = kept[rng.usize(0..kept.len())];
+                    let value = reader.get(key(number).as_bytes()).unwrap().unwrap();
+                    assert_eq!(value, value_of(number as u8, 1000 + number as usize % 50));
+                    let found = reader.scan(&everything(), usize::MAX).unwrap();
+                    let seen =
+                        found.iter().filter(|(key, _)| key.starts_with(b"message-") && key.ends_with(b"0"));
+                    assert_eq!(seen.count(), kept.len(), "a walk misses nothing that was there all the time");
+                    reads += 1;
+                }
+                reads
+            })
+        });
+        for number in (0..600).filter(|number| number % 10 != 0) {
+            let mut batch = Batch::new();
+            batch.delete(key(number));
+            store.commit(batch.clone()).unwrap();
+            apply(&mut model, batch);
+            if number % 50 == 1 {
+                store.settle().unwrap();
+            }
+            let other = put(&format!("other-{}", rng.u8(0..50)), value_of(rng.u8(..), rng.usize(0..900)));
+            store.commit(other.clone()).unwrap();
+            apply(&mut model, other);
+        }
+        // Each settling looks at a few files.
+        for number in 0..40 {
+            let other = put("other-x", value_of(number, 20));
+            store.commit(other.clone()).unwrap();
+            apply(&mut model, other);
+            store.settle().unwrap();
+        }
+        is_done.store(true, Ordering::Relaxed);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 0);
+        }
+    });
+    let live: u64 = model.values().map(|value| value.len() as u64).sum();
+    let on_disk = bytes_below(&dir.path().join("values"));
+    assert!(on_disk < live * 3, "{on_disk} bytes are kept for {live}");
+    assert!(store.reader().verify().unwrap().is_whole());
+    store.close().unwrap();
+    let (store, _) = open(dir.path(), tiny());
+    let expected: Vec<(Bytes, Bytes)> = model.into_iter().collect();
+    assert_eq!(store.reader().scan(&everything(), usize::MAX).unwrap(), expected);
+}
