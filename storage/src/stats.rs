@@ -68,6 +68,10 @@ pub struct Stats {
     pub frozen_bytes: u64,
     /// Bytes of the table on disk. sled's file never shrinks.
     pub table_bytes: u64,
+    /// Files outside the journal and the table that hold large values.
+    pub value_files: u64,
+    /// Bytes of the values in them, and in the journal, to which the table points.
+    pub value_bytes: u64,
     /// Records in the table as of `spilled_sequence`.
     pub table_records: u64,
     /// The syncs of the journal.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 
 use escrow_protocol::{Reason, ShardId};
-use escrow_storage::{BATCH_BYTES_MAX, Batch, CommitError, Edit, ReadError, Store};
+use escrow_storage::{BATCH_BYTES_MAX, Batch, CommitError, ReadError, Store};
 use tokio::sync::oneshot;
 
 use crate::clock::{Chance, Clock};
@@ -291,11 +291,7 @@ fn refusal_of(inputs: usize, batch_bytes: usize, fault: &str) -> Refusal {
 fn bytes_of(batch: &Batch) -> usize {
     const AROUND_AN_EDIT: usize = 16;
     let edits = batch.iter().map(|(key, edit)| {
-        let value = match edit {
-            Edit::Put(value) => value.len(),
-            Edit::Delete => 0,
-        };
-        key.len() + value + AROUND_AN_EDIT
+        key.len() + edit.value().map_or(0, |value| value.len()) + AROUND_AN_EDIT
     });
     edits.sum()
 }

@@ -70,7 +70,7 @@ impl Deduplication {
         // The next turn has about as many: growing to that anew, turn by turn, shows in the profile.
         let room = Vec::with_capacity(self.fresh.len());
         let ids = std::mem::replace(&mut self.fresh, room);
-        turn.put(keys::remembered(now.unix_ms, number), &Remembered { ids });
+        turn.insert(keys::remembered(now.unix_ms, number), &Remembered { ids });
     }
 
     /// The oldest batch of ids, if it is to be forgotten now.
@@ -179,10 +179,13 @@ impl Engine {
             deliver_at_ms: message.deliver_at_ms,
             time_to_live_ms: message.time_to_live_ms,
         };
-        turn.put_bytes(keys::message(stub.id), message.record);
+        turn.insert_bytes(keys::message(stub.id), message.record);
         if let Some(hash) = stub.key_hash {
-            turn.put_bytes(keys::business_key(hash, stub.id), Default::default());
+            turn.insert_bytes(keys::business_key(hash, stub.id), Default::default());
         }
+        // Whoever queues or schedules it in the same turn replaces this.
+        let place = Place { stored_at_ms: now.unix_ms, transaction, standing: Standing::Undecided };
+        turn.insert(keys::place(stub.id), &place);
         self.deduplication.remember(now, stub.id, Fate { transaction, cancelled: false });
         stub
     }
@@ -203,7 +206,7 @@ impl Engine {
         let due_ms = stub.deliver_at_ms;
         let key = keys::scheduled(due_ms, stub.id);
         self.schedule.expect(key.clone());
-        turn.put(key, stub);
+        turn.insert(key, stub);
         let standing = Standing::Scheduled { due_ms };
         turn.put(keys::place(stub.id), &Place { stored_at_ms, transaction, standing });
         self.topics.tail_mut(stub.topic).awaited += 1;

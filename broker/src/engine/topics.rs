@@ -182,7 +182,7 @@ impl Engine {
         let offset = tail.next;
         tail.next = if planted(Fault::OffsetSkipped) { offset.next().next() } else { offset.next() };
         tail.bytes += u64::from(entry.body_bytes);
-        turn.put(keys::queue(number, offset), entry);
+        turn.insert(keys::queue(number, offset), entry);
         self.wake_subscribers(number);
         self.topics.to_trim.insert(number);
         offset

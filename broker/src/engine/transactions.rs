@@ -59,7 +59,7 @@ impl Transactions {
     pub(super) fn flush(&mut self, now: Now, turn: &mut Turn<'_>) {
         let Some(first) = self.fresh.first().copied() else { return };
         self.decided.push(now.unix_ms, first, self.fresh.len());
-        turn.put(
+        turn.insert(
             keys::decided_log(now.unix_ms, first),
             &DecidedLog { numbers: std::mem::take(&mut self.fresh) },
         );
@@ -126,9 +126,6 @@ impl Engine {
         for (message, topic) in half.messages.into_iter().zip(topics) {
             let stub = self.store(now, turn, message, topic, Some(transaction));
             self.topics.tail_mut(stub.topic).awaited += 1;
-            let standing = Standing::Undecided;
-            let place = Place { stored_at_ms: now.unix_ms, transaction: Some(transaction), standing };
-            turn.put(keys::place(stub.id), &place);
             if planted(Fault::HalfMessageVisible) {
                 self.append(now, turn, &stub, Some(transaction), now.unix_ms);
             }
@@ -153,7 +150,7 @@ impl Engine {
         if let Some(key) = &record.key {
             turn.put(keys::transaction_key(record.group.as_str(), key), &TransactionKey { number });
         }
-        turn.put(keys::undecided(number), &record);
+        turn.insert(keys::undecided(number), &record);
         self.track_undecided(number, &record);
         self.counts.transactions_prepared += 1;
         Reply::Prepared { transaction, messages: ids, state: record.state, duplicate: false }
@@ -292,7 +289,7 @@ impl Engine {
         record.state = decision.state();
         record.decider = Some(decider.clone());
         turn.delete(keys::undecided(number));
-        turn.put(keys::decided(number), &record);
+        turn.insert(keys::decided(number), &record);
         self.transactions.fresh.push(number);
         match decision {
             Decision::Commit => self.counts.transactions_committed += 1,

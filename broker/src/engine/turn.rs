@@ -47,8 +47,7 @@ impl<'a> Turn<'a> {
 
     pub(super) fn get_bytes(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
         match self.edits.get(key) {
-            Some(Edit::Put(value)) => Ok(Some(value.clone())),
-            Some(Edit::Delete) => Ok(None),
+            Some(edit) => Ok(edit.value().cloned()),
             None => self.view.get(key),
         }
     }
@@ -62,8 +61,14 @@ impl<'a> Turn<'a> {
         self.edits.put(key, record.encode());
     }
 
-    pub(super) fn put_bytes(&mut self, key: Bytes, value: Bytes) {
-        self.edits.put(key, value);
+    /// As [`Turn::put`], at a key that does not exist: a number that was just given, an id that was looked for. What is
+    /// inserted and deleted again soon leaves no trace in the store.
+    pub(super) fn insert<R: Record>(&mut self, key: Bytes, record: &R) {
+        self.edits.insert(key, record.encode());
+    }
+
+    pub(super) fn insert_bytes(&mut self, key: Bytes, value: Bytes) {
+        self.edits.insert(key, value);
     }
 
     pub(super) fn delete(&mut self, key: Bytes) {
@@ -96,7 +101,7 @@ impl<'a> Turn<'a> {
             let Some((key, edit)) = edits.next() else { break };
             // The edit replaces what the view has under the same key.
             stored.next_if(|(stored_key, _)| stored_key == key);
-            if let Edit::Put(value) = edit {
+            if let Some(value) = edit.value() {
                 merged.push((key.clone(), value.clone()));
             }
         }

@@ -103,7 +103,10 @@ impl Shared {
             let closed = lock(&self.closed_files);
             (closed.iter().map(|file| file.bytes).sum::<u64>(), closed.len() as u64)
         };
+        let live = self.table.live();
         Stats {
+            value_files: live.len() as u64,
+            value_bytes: live.values().map(|live| live.bytes).sum(),
             last_sequence: Sequence(last),
             spilled_sequence: Sequence(self.spilled.load(Ordering::Acquire)),
             journal_bytes: closed_bytes + Counters::get(&self.counters.journal_bytes),

@@ -410,9 +410,9 @@ impl World {
         let at = self.clock.now();
         self.trace.mix(&(at.unix_ms, at.mono_ms, accident, round.end));
         for (key, edit) in round.batch.iter() {
-            match edit {
-                escrow_storage::Edit::Put(value) => self.trace.mix(&(key, value)),
-                escrow_storage::Edit::Delete => self.trace.mix(&key),
+            match edit.value() {
+                Some(value) => self.trace.mix(&(key, value)),
+                None => self.trace.mix(&key),
             }
         }
         for (input, outcome) in &round.answers {

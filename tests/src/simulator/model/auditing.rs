@@ -4,7 +4,7 @@
 use escrow_broker::engine::{Cancelled, Input, Now, Outcome, Reply};
 use escrow_broker::records::keys::{self, space};
 use escrow_broker::records::{AuditEntry, AuditVerb, Decision, Record as _, Role};
-use escrow_storage::{Batch, Edit};
+use escrow_storage::Batch;
 
 use super::{Model, Verdict, require};
 
@@ -14,7 +14,7 @@ impl Model {
             answers.iter().filter_map(|(input, outcome)| operation_of(input, outcome)).collect();
         let mut entries = Vec::new();
         for (key, edit) in batch.iter().filter(|(key, _)| key.first() == Some(&space::AUDIT)) {
-            let Edit::Put(value) = edit else { continue };
+            let Some(value) = edit.value() else { continue };
             let number = keys::audit_of(key).ok_or("an audit entry has no number")?;
             require!(number == self.audited + 1, "audit entry {number} follows {}", self.audited);
             self.audited = number;

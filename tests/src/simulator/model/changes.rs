@@ -93,10 +93,7 @@ fn message_id(key: &[u8]) -> Result<MessageId, String> {
 }
 
 fn bytes(edit: &Edit) -> Option<Bytes> {
-    match edit {
-        Edit::Put(value) => Some(value.clone()),
-        Edit::Delete => None,
-    }
+    edit.value().cloned()
 }
 
 fn record<R: Record>(edit: &Edit) -> Result<Option<R>, String> {
