@@ -290,9 +290,9 @@ fn refusal_of(inputs: usize, batch_bytes: usize, fault: &str) -> Refusal {
 /// At least what the store counts for `batch`: its keys and values, and what it writes around them.
 fn bytes_of(batch: &Batch) -> usize {
     const AROUND_AN_EDIT: usize = 16;
-    let edits = batch.iter().map(|(key, edit)| {
-        key.len() + edit.value().map_or(0, |value| value.len()) + AROUND_AN_EDIT
-    });
+    let edits = batch
+        .iter()
+        .map(|(key, edit)| key.len() + edit.value().map_or(0, |value| value.len()) + AROUND_AN_EDIT);
     edits.sum()
 }
 

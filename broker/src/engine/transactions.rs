@@ -13,8 +13,8 @@ use super::trouble::Step;
 use super::window::{Batch, Window};
 use super::{Decide, Engine, NewMessage, Now, Refusal, Reply, SendHalf, Turn};
 use crate::records::{
-    CheckCounts, DecidedLog, Decider, Decision, Place, Role, Standing, TopicNumber, Transaction,
-    TransactionKey, TransactionMessage, TransactionState, keys,
+    CheckCounts, DecidedLog, Decider, Decision, Role, TopicNumber, Transaction, TransactionKey,
+    TransactionMessage, TransactionState, keys,
 };
 
 /// What is kept in memory of an undecided transaction: enough to know when to act on it.
