@@ -283,7 +283,9 @@ fn retire_old_files(
         // The newest file keeps the epoch until the next one is there.
         let is_newest = Some(&file.path) == scan.files.last().map(|newest| &newest.path);
         if file.last <= spilled && !is_newest {
-            spill::retire(table, &as_closed(file)).map_err(|source| io_error(&file.path, source))?;
+            let retired = spill::keep_for_values(table, &as_closed(file))
+                .and_then(|is_kept| if is_kept { Ok(()) } else { std::fs::remove_file(&file.path) });
+            retired.map_err(|source| io_error(&file.path, source))?;
             opened.old_files_deleted += 1;
         } else {
             closed.push(as_closed(file));

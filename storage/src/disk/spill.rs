@@ -182,9 +182,8 @@ fn drop_journal(shared: &Shared, sequence: u64) {
     }
     for file in &done {
         let room_for_spare = shared.room.has_room_for_spare(file.bytes);
-        let retired = keep_for_values(&shared.table, file).and_then(|is_kept| {
-            if is_kept { Ok(()) } else { shared.spare.retire(file, room_for_spare) }
-        });
+        let retired = keep_for_values(&shared.table, file)
+            .and_then(|is_kept| if is_kept { Ok(()) } else { shared.spare.retire(file, room_for_spare) });
         if let Err(error) = retired {
             // The next start does it; until then it only takes space.
             tracing::warn!(file = %file.path.display(), %error, "an old journal file could not be retired");

@@ -84,7 +84,7 @@ mod tests {
     fn closed(dir: &Path, name: &str) -> Closed {
         let path = dir.join(name);
         std::fs::write(&path, name).unwrap();
-        Closed { path, last: 1, bytes: 1 }
+        Closed { path, id: crate::values::FileId::journal(1), last: 1, bytes: 1 }
     }
 
     #[test]

@@ -114,22 +114,20 @@ impl Table {
                 Entry::Inline(value) => return Ok(value),
                 Entry::At(pointer) => pointer,
             };
-            match self.values.read(key, &pointer) {
+            let fault = match self.values.read(key, &pointer) {
                 Ok(value) => return Ok(value),
-                Err(ValueError::Damaged(fault)) => return Err(corrupt(key, fault)),
                 Err(ValueError::Io(error)) => {
                     return Err(ReadError::Failed(format!("values/{}: {error}", pointer.at.file)));
                 }
-                Err(ValueError::Gone) => {}
-            }
+                Err(ValueError::Gone) => {
+                    format!("the file of its value, values/{}, is missing", pointer.at.file)
+                }
+                // A file that was let go may have been written over.
+                Err(ValueError::Damaged(fault)) => fault,
+            };
             match self.entry(key)? {
                 Some(moved) if moved != Entry::At(pointer) => entry = moved,
-                _ => {
-                    return Err(corrupt(
-                        key,
-                        format!("the file of its value, values/{}, is missing", pointer.at.file),
-                    ));
-                }
+                _ => return Err(corrupt(key, fault)),
             }
         }
     }

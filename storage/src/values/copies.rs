@@ -99,7 +99,7 @@ impl<'a> Copies<'a> {
         let number = self.next_number;
         self.next_number += 1;
         let id = FileId::copies(number);
-        let header = Header { epoch: Epoch(0), first: number };
+        let header = Header { epoch: Epoch(0), first: number, is_reused: false };
         // One of that number can only be left of a crash before anything pointed into it.
         let path = self.values.path(id);
         let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path)?;

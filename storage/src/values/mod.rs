@@ -201,6 +201,11 @@ impl Values {
         std::fs::rename(journal_file, self.path(id))
     }
 
+    /// Closes a journal file that may be written over.
+    pub(crate) fn forget(&self, id: FileId) {
+        write(&self.open).remove(&id);
+    }
+
     /// Makes the names of the files durable.
     pub(crate) fn sync_dir(&self) -> io::Result<()> {
         sync_dir(&self.dir)
@@ -208,7 +213,7 @@ impl Values {
 
     /// Deletes a file to which nothing points. A reader that has it open reads on.
     pub(crate) fn delete(&self, id: FileId) -> io::Result<()> {
-        write(&self.open).remove(&id);
+        self.forget(id);
         match std::fs::remove_file(self.path(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
