@@ -37,9 +37,11 @@ const SMALL_FILES_MAX: usize = 32;
 
 /// Runs until the store is closed or the table fails; gives the watermark back.
 pub(super) fn run(shared: &Arc<Shared>, mut watermark: Watermark) -> Watermark {
+    // Files that cannot be emptied, until the next start.
+    let mut stuck = HashSet::new();
     while let Some(frozen) = next(shared) {
         // Were it to die of a panic, commits would wait and snapshots hang without a word.
-        let caught = catch_unwind(AssertUnwindSafe(|| spill(shared, &frozen, &mut watermark)));
+        let caught = catch_unwind(AssertUnwindSafe(|| spill(shared, &frozen, &mut watermark, &mut stuck)));
         let spilled = caught.unwrap_or_else(|_| Err("the spill thread panicked".into()));
         lock(&shared.gate.state).is_spilling = false;
         // Freed before the others wake, and under no lock: it may be large.
@@ -77,7 +79,12 @@ fn next(shared: &Shared) -> Option<Arc<Frozen>> {
     }
 }
 
-fn spill(shared: &Shared, frozen: &Frozen, watermark: &mut Watermark) -> Result<(), String> {
+fn spill(
+    shared: &Shared,
+    frozen: &Frozen,
+    watermark: &mut Watermark,
+    stuck: &mut HashSet<FileId>,
+) -> Result<(), String> {
     let started = clock::now();
     let failpoints = &shared.options.failpoints;
     let is_stopped = || lock(&shared.gate.state).is_stopping;
@@ -93,7 +100,7 @@ fn spill(shared: &Shared, frozen: &Frozen, watermark: &mut Watermark) -> Result<
         // The journal still holds all of it.
         Outcome::Stopped => return Ok(()),
     };
-    let emptied = if is_stopped() { Vec::new() } else { empty_sparse(&shared.table)? };
+    let emptied = if is_stopped() { Vec::new() } else { empty_sparse(&shared.table, stuck)? };
     shared.table.sync(failpoints).map_err(|error| error.to_string())?;
     let committed = read(&shared.layers).last();
     let mark = Mark { sequence: meta.sequence, records: meta.records, epoch: shared.epoch.0, committed };
@@ -126,12 +133,11 @@ fn worth_keeping(overlay: &Overlay) -> HashSet<FileId> {
     of_values.into_iter().filter(is_worth).map(|(id, _)| id).collect()
 }
 
-/// Moves what is left in files of values that are mostly unused, and what lies in many small ones; those that are empty
-/// now.
-fn empty_sparse(table: &Table) -> Result<Vec<FileId>, String> {
+/// Moves what is left in files of values that are mostly unused, and what lies in many small ones; which were looked at.
+fn empty_sparse(table: &Table, stuck: &mut HashSet<FileId>) -> Result<Vec<FileId>, String> {
     let mut sparse: Vec<(u64, FileId)> = Vec::new();
     let mut small = Vec::new();
-    for (id, live) in table.live() {
+    for (id, live) in table.live().into_iter().filter(|(id, _)| !stuck.contains(id)) {
         // One that is still in the journal is looked at when it has left it.
         let Ok(metadata) = table.values().path(id).metadata() else { continue };
         if live.bytes * 100 < metadata.len() * EMPTY_PERCENT {
@@ -145,7 +151,8 @@ fn empty_sparse(table: &Table) -> Result<Vec<FileId>, String> {
     if small.len() >= SMALL_FILES_MAX {
         files.append(&mut small);
     }
-    table.relocate(&files).map_err(|error| error.to_string())
+    stuck.extend(table.relocate(&files).map_err(|error| error.to_string())?);
+    Ok(files)
 }
 
 /// Deletes those of `files` into which nothing points any more. The table that no longer points to them is durable.

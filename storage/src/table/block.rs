@@ -284,7 +284,7 @@ mod tests {
             let inline = Entry::Inline(vec![number as u8; number % SEPARATE_BYTES_MIN].into());
             (
                 Bytes::from(format!("a-common-prefix-{number:05}")),
-                if number % 3 == 0 { pointer } else { inline },
+                if number.is_multiple_of(3) { pointer } else { inline },
             )
         };
         (0..count).map(entry).collect()

@@ -12,19 +12,23 @@ use crate::values::{Copies, FileId, Pointer, Resting, ValueError, resting_in};
 const PIECE_BYTES: usize = 4 << 20;
 
 impl Table {
-    /// Moves what lives in `files` into as few new ones as it takes; those into which nothing points any more. One that
-    /// cannot be walked to its end stays as it is.
+    /// Moves what lives in `files` into as few new ones as it takes; those that could not be walked to their end, and stay
+    /// as they are.
     pub(crate) fn relocate(&self, files: &[FileId]) -> Result<Vec<FileId>, TableError> {
         let mut living = Vec::new();
+        let mut stuck = Vec::new();
         for id in files {
-            self.collect(*id, &mut living)?;
+            if !self.collect(*id, &mut living)? {
+                tracing::warn!(file = %id, "a file of values is damaged where nothing is read: it is kept as it is");
+                stuck.push(*id);
+            }
         }
         self.move_piece(living)?;
-        Ok(files.iter().filter(|id| !self.points_into(**id)).copied().collect())
+        Ok(stuck)
     }
 
-    /// Adds what lives in the file `id` to `living`, and moves that when it is much.
-    fn collect(&self, id: FileId, living: &mut Vec<Resting>) -> Result<(), TableError> {
+    /// Adds what lives in the file `id` to `living`, and moves that when it is much; whether the whole file was walked.
+    fn collect(&self, id: FileId, living: &mut Vec<Resting>) -> Result<bool, TableError> {
         let mut bytes = 0;
         let mut failed = None;
         let walked = resting_in(&self.values, id, &mut |resting| {
@@ -38,14 +42,13 @@ impl Table {
                 failed = self.move_piece(std::mem::take(living)).err();
             }
         });
-        match walked {
-            Ok(true) | Err(ValueError::Gone) => {}
-            Ok(false) | Err(ValueError::Damaged(_)) => {
-                tracing::warn!(file = %id, "a file of values is damaged where nothing is read: it is kept as it is");
-            }
+        let walked = match walked {
+            Ok(walked) => walked,
+            Err(ValueError::Gone) => true,
+            Err(ValueError::Damaged(_)) => false,
             Err(ValueError::Io(error)) => return Err(TableError::Io(error)),
-        }
-        failed.map_or(Ok(()), Err)
+        };
+        failed.map_or(Ok(walked), Err)
     }
 
     fn is_at(&self, resting: &Resting) -> Result<bool, crate::ReadError> {
