@@ -132,3 +132,56 @@ impl Records<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::table::Change;
+    use crate::{Edit, FailPoints};
+
+    fn key(number: usize) -> Bytes {
+        Bytes::from(format!("key-{number:04}"))
+    }
+
+    fn apply(table: &Table, edits: &[(Bytes, Edit)]) {
+        let changes = edits.iter().map(|(key, edit)| Change { key, edit, at: None });
+        table.apply(changes, 1, &|| false, &FailPoints::off()).unwrap();
+    }
+
+    #[test]
+    fn blocks_that_are_joined_or_split_under_a_walk_are_neither_missed_nor_met_twice() {
+        for direction in [Direction::Forward, Direction::Backward] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("table");
+            let table = Table::open(&path, 1 << 20, Duration::from_secs(9)).unwrap();
+            table.values().make_dir().unwrap();
+            let value = Edit::Put(vec![7; 100].into());
+            apply(&table, &(0..200).map(|number| (key(number), value.clone())).collect::<Vec<_>>());
+            let range = KeyRange::new("key", "kez");
+            let mut records = table.records(&range, direction).unwrap();
+            let mut seen = vec![records.next().unwrap().unwrap().0];
+            // Only every tenth stays, so that blocks are joined; later, between those, many come, so that they are split.
+            let stays = |number: &usize| number.is_multiple_of(10);
+            let gone = (0..200).filter(|number| !stays(number)).map(|number| (key(number), Edit::Delete));
+            apply(&table, &gone.collect::<Vec<_>>());
+            for _ in 0..40 {
+                seen.extend(records.next().unwrap().map(|(key, _)| key));
+            }
+            let news =
+                (0..2000).map(|number| (Bytes::from(format!("key-0{}0x{number:04}", 7)), value.clone()));
+            apply(&table, &news.collect::<Vec<_>>());
+            while let Some((key, _)) = records.next().unwrap() {
+                seen.push(key);
+            }
+            if direction == Direction::Backward {
+                seen.reverse();
+            }
+            assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "in order, each once");
+            for number in (0..200).filter(stays) {
+                assert!(seen.contains(&key(number)), "{direction:?}: {number} was there all the time");
+            }
+        }
+    }
+}
