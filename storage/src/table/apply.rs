@@ -280,7 +280,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Joins a block that has become small with the next one, if both fit in one; whether it did.
+    /// Joins a block that has become small with the next one; whether there is one. What does not fit one block is cut
+    /// into two of a size.
     fn join_next(&self, merging: &mut Merging) -> Result<bool, TableError> {
         let is_small = merging.has_shrunk && block::size(&merging.entries) < BLOCK_BYTES_MIN;
         let Some(upper) = merging.upper.clone().filter(|_| is_small && !merging.entries.is_empty()) else {
@@ -288,9 +289,6 @@ impl Writer<'_> {
         };
         let table_key = block::table_key(&upper);
         let Some(bytes) = guarded(|| self.db.get(&table_key))? else { return Ok(false) };
-        if block::size(&merging.entries) + bytes.len() > BLOCK_BYTES_MAX {
-            return Ok(false);
-        }
         merging.entries.extend(decode(&upper, &bytes)?);
         merging.old_keys.push(upper);
         merging.upper = self.block_behind(&table_key)?.map(|(key, _)| Bytes::copy_from_slice(&key[1..]));
