@@ -15,4 +15,5 @@ pub mod grpc;
 pub mod http;
 pub mod metrics;
 pub mod records;
+mod retry_spec;
 pub mod service;

@@ -320,6 +320,7 @@ mod tests {
             | R::UnknownTransaction
             | R::UnknownMessage
             | R::UnknownDeadLetter
+            | R::UnknownRetry
             | R::UnknownSubscription => (Code::NotFound, K::NotFound),
             R::TopicExists | R::GroupExists | R::MessageIdReused | R::TransactionKeyReused => {
                 (Code::AlreadyExists, K::AlreadyExists)

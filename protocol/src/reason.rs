@@ -48,6 +48,8 @@ reasons! {
     UnknownMessage = "UNKNOWN_MESSAGE",
     /// No dead letter at that place: redriven, discarded, or never there. (NOT_FOUND)
     UnknownDeadLetter = "UNKNOWN_DEAD_LETTER",
+    /// The group does not retry that message. (NOT_FOUND)
+    UnknownRetry = "UNKNOWN_RETRY",
     /// The group is not subscribed to that topic. (NOT_FOUND)
     UnknownSubscription = "UNKNOWN_SUBSCRIPTION",
     /// No such job, or it ended long ago. (NOT_FOUND)

@@ -73,6 +73,7 @@ fn is_malformed(error: &escrow::Error) -> bool {
 fn hint(error: &escrow::Error) -> &'static str {
     match error.reason() {
         Some(Reason::UnknownTransaction) => "; `escrow tx ls` lists the undecided ones",
+        Some(Reason::UnknownRetry) => "; `escrow retry ls` lists the retries",
         Some(Reason::UnknownDeadLetter) => "; `escrow dlq ls` lists the dead letters",
         Some(Reason::InUse) => "; to force it, say --force",
         None if error.kind() == ErrorKind::Unavailable => " (another address: --url, or ESCROW_URL)",

@@ -8,7 +8,6 @@ mod error;
 mod output;
 mod paging;
 mod progress;
-mod retry_spec;
 pub(crate) mod serve;
 mod signals;
 mod verbs;
@@ -131,15 +130,15 @@ pub(crate) enum Verb {
   escrow jobs cancel 7"
     )]
     Jobs(JobsVerb),
-    /// Messages that wait for their next attempt.
+    /// Messages that wait for their next attempt: ls, run, give-up.
     #[command(
         subcommand,
         after_help = "Examples:
   escrow retry ls billing
-  escrow retry ls billing -o json"
+  escrow retry run billing 01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d"
     )]
     Retry(RetryVerb),
-    /// Messages that wait for their time.
+    /// Messages that wait for their time: ls, cancel, move.
     #[command(
         subcommand,
         after_help = "Examples:
@@ -152,7 +151,7 @@ pub(crate) enum Verb {
         subcommand,
         after_help = "Examples:
   escrow msg find --key o-42
-  escrow msg trace 01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d"
+  escrow msg trace --key o-42"
     )]
     Msg(MsgVerb),
     /// What a person should look at, and who is told: ls, show, ack, test, rules, sinks.

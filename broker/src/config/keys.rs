@@ -440,6 +440,18 @@ pub(super) const KEYS: &[Key] = &[
         "and at most this many of them. The newest always stays."
     ),
     number!(
+        "retention.story_age",
+        Shape::Duration(0, YEAR),
+        retention.story_ms,
+        "What happened to messages is told for this long, also when they are gone,"
+    ),
+    number!(
+        "retention.story_count",
+        Shape::Count(0, 30_000_000),
+        retention.story_max,
+        "from at most this many notes (a transaction that goes well takes three, about 25 bytes each). 0: nothing is noted."
+    ),
+    number!(
         "limits.body",
         Shape::Size(1, limits::BODY_BYTES_MAX_CEILING as u64),
         limits.body_bytes_max,

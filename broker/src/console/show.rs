@@ -145,6 +145,7 @@ pub(super) fn dead_reason(words: &'static Words, reason: DeadReason) -> &'static
         DeadReason::Expired => words.reason_expired,
         DeadReason::OrderingKeyFailed => words.reason_ordering_key_failed,
         DeadReason::Damaged => words.reason_damaged,
+        DeadReason::GivenUp => words.reason_given_up,
     }
 }
 

@@ -3,12 +3,12 @@
 
 use std::fmt::Write as _;
 
-use escrow_protocol::TransactionId;
+use escrow_protocol::{MessageId, TransactionId};
 use escrow_storage::{KeyRange, Read, ReadError, Room};
 
 use super::trouble::Step;
 use super::turn::{behind, key_in};
-use super::{Cancelled, Command, Engine, JobOrder, JobView, Now, Operator, Reply, Turn};
+use super::{Cancelled, Command, Engine, JobOrder, JobView, Moved, Now, Operator, Reply, Turn};
 use crate::records::keys::{self, space};
 use crate::records::{
     Alarm, AuditEntry, AuditVerb, DeadLetter, Decider, JobKind, LetterFilter, Place, RetryDelays,
@@ -79,6 +79,9 @@ impl Command {
             Self::CheckNow(id) => (AuditVerb::TransactionCheck, id.to_string()),
             Self::Resume(id) => (AuditVerb::TransactionResume, id.to_string()),
             Self::CancelScheduled(id) => (AuditVerb::ScheduledCancel, id.to_string()),
+            Self::MoveScheduled { id, .. } => (AuditVerb::ScheduledMove, id.to_string()),
+            Self::RunRetry { group, id } => (AuditVerb::RetryRun, format!("{group}/{id}")),
+            Self::GiveUpRetry { group, id } => (AuditVerb::RetryGiveUp, format!("{group}/{id}")),
             Self::Redrive { group, offset, edit: Some(_), .. } => {
                 (AuditVerb::DeadLetterEdit, letter_name(group, *offset))
             }
@@ -118,10 +121,15 @@ impl Engine {
         };
         let ordered = command.clone();
         let before = self.standing_of(turn, &ordered);
-        let reply = self.command(now, turn, operator.clone(), command)?;
+        self.story.set_person(&operator.name);
+        let done = self.command(now, turn, operator.clone(), command);
+        self.story.set_person("");
+        let reply = done?;
         let is_idle = matches!(
             reply,
-            Reply::Cancelled(Cancelled::TooLate | Cancelled::NotKnown) | Reply::Alarm(_, false)
+            Reply::Cancelled(Cancelled::TooLate | Cancelled::NotKnown)
+                | Reply::Moved(Moved::TooLate | Moved::NotKnown)
+                | Reply::Alarm(_, false)
         );
         if is_idle {
             return Ok(reply);
@@ -183,7 +191,10 @@ impl Engine {
                 let record = self.load_transaction(turn, id.number()).ok().flatten();
                 record.map(|record| record.state.as_str().to_owned())
             }
-            Command::CancelScheduled(id) => {
+            Command::RunRetry { group, id } | Command::GiveUpRetry { group, id } => {
+                self.words_of_retrying(turn, group, *id)
+            }
+            Command::CancelScheduled(id) | Command::MoveScheduled { id, .. } => {
                 let place: Option<Place> = turn.get(&keys::place(*id)).unwrap_or_default();
                 place.and_then(|place| match place.standing {
                     Standing::Scheduled { due_ms } => Some(format!("due_at_ms={due_ms}")),
@@ -221,12 +232,25 @@ impl Engine {
             (Command::Redrive { to: Some(topic), .. }, _) => format!("redriven to topic {topic}"),
             (Command::Discard { .. }, _) => "discarded".to_owned(),
             (Command::CancelScheduled(_), _) => "cancelled".to_owned(),
+            (Command::GiveUpRetry { .. }, _) => "dead letter".to_owned(),
             (Command::Seek { .. }, Reply::Sought { to, replayed, skipped, .. }) => {
                 format!("offset={} replayed={replayed} skipped={skipped}", to.0)
             }
             (Command::StartJob { .. }, Reply::Job(job)) => cut(words_of_job(job)),
             _ => self.standing_of(turn, command),
         }
+    }
+
+    fn words_of_retrying(
+        &self,
+        turn: &Turn<'_>,
+        group: &escrow_protocol::GroupName,
+        id: MessageId,
+    ) -> Option<String> {
+        let group = self.groups.known(self.groups.find(group.as_str()).ok()?);
+        let places = self.places_of(turn, id).ok()?;
+        let retrying = places.iter().find_map(|place| group.retries.get(place))?;
+        Some(format!("due_at_ms={} attempts_made={}", retrying.due_at_ms, retrying.attempts_made))
     }
 
     fn floor_of(

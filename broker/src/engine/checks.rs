@@ -10,7 +10,10 @@ use super::timers::{MonoTimer, WallTimer};
 use super::transactions::{in_doubt_at, unknown};
 use super::trouble::Step;
 use super::{CheckAnswered, CheckQuestion, Effect, Engine, Now, Refusal, Reply, SessionId, Turn};
-use crate::records::{CheckCounts, Decider, Decision, InDoubt, Role, Transaction, TransactionState, keys};
+use crate::records::{
+    CheckAnswer, CheckCounts, Decider, Decision, Happening, InDoubt, Role, Subject, Transaction,
+    TransactionState, keys,
+};
 
 /// A (producer group, kind) within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,9 +28,19 @@ pub(super) struct KindState {
     turn: usize,
     /// Transactions whose check is due and that wait for a checker or for a free place with one.
     pub(super) due: BTreeSet<u64>,
-    /// All its undecided transactions, the parked ones included.
-    pub(super) undecided: usize,
+    /// Its undecided transactions that are not parked.
+    pub(super) undecided: BTreeSet<u64>,
+    /// Those that are.
+    pub(super) parked: BTreeSet<u64>,
     pub(super) name: Option<(GroupName, Kind)>,
+}
+
+impl KindState {
+    /// Whether it is of this producer group and this kind; `None`: of any.
+    pub(super) fn is_of(&self, group: Option<&GroupName>, kind: Option<&Kind>) -> bool {
+        let Some((of_group, of_kind)) = &self.name else { return false };
+        group.is_none_or(|group| group == of_group) && kind.is_none_or(|kind| kind == of_kind)
+    }
 }
 
 /// All kinds that have an undecided transaction or a checker. The numbers of others are given again.
@@ -56,7 +69,7 @@ impl Kinds {
     /// Forgets a kind that nothing belongs to any more.
     pub(super) fn retire_if_idle(&mut self, number: KindNumber) {
         let state = self.get_mut(number);
-        if state.undecided > 0 || !state.checkers.is_empty() {
+        if !(state.undecided.is_empty() && state.parked.is_empty() && state.checkers.is_empty()) {
             return;
         }
         if let Some(name) = state.name.take() {
@@ -150,6 +163,7 @@ impl Engine {
             }
             turn.put(keys::undecided(number), &record);
             self.counts.checks_without_checker += 1;
+            self.note_check(number, CheckAnswer::NoChecker, "");
         }
         self.questions.to_pump.insert(kind);
     }
@@ -279,6 +293,7 @@ impl Engine {
             (None, true) => {
                 record.checks.unknown += 1;
                 self.counts.checks_unknown += 1;
+                self.note_check(number, CheckAnswer::Unknown, client.as_str());
                 self.check_again(now, turn, number, record)?;
             }
             (None, false) => {}
@@ -296,6 +311,9 @@ impl Engine {
         record.checks.timed_out += 1;
         self.counts.checks_delivered += 1;
         self.counts.checks_timed_out += 1;
+        let asked = self.sessions.producers.get(&question.session);
+        let client = asked.map_or(String::new(), |producer| producer.client.to_string());
+        self.note_check(question.number, CheckAnswer::TimedOut, &client);
         self.check_again(now, turn, question.number, record)
     }
 
@@ -334,6 +352,7 @@ impl Engine {
                 turn.put(keys::undecided(number), &record);
                 self.track_undecided(number, &record);
                 self.counts.transactions_parked += 1;
+                self.note(Subject::Transaction(number), Happening::Parked);
                 return Ok(());
             }
             InDoubt::Rollback => Decision::Rollback,
@@ -352,6 +371,12 @@ impl Engine {
         let decider = Decider { role: Role::Policy, name: name.into(), reason, at_ms: now.unix_ms };
         self.counts.decisions_by_policy += 1;
         self.decide_record(now, turn, number, record, decision, decider).map(|_| ())
+    }
+
+    /// Notes a check that decided nothing.
+    fn note_check(&mut self, number: u64, answer: CheckAnswer, client: &str) {
+        let client = client.to_owned();
+        self.note(Subject::Transaction(number), Happening::Checked { answer, client });
     }
 
     /// A person wants it asked now.
@@ -381,6 +406,8 @@ impl Engine {
         }
         let undecided = &self.transactions.undecided[&number];
         let waits = undecided.question.is_some() || self.kinds.get(undecided.kind).due.contains(&number);
+        let by = self.story.by();
+        self.note(Subject::Transaction(number), Happening::CheckOrdered { by });
         if !waits {
             self.check_due(turn, number, record);
         }
@@ -409,6 +436,8 @@ impl Engine {
         turn.put(keys::undecided(number), &record);
         self.track_undecided(number, &record);
         self.counts.transactions_resumed += 1;
+        let by = self.story.by();
+        self.note(Subject::Transaction(number), Happening::Resumed { by });
         Ok(Reply::Done)
     }
 

@@ -33,6 +33,11 @@ impl Engine {
             Command::CheckNow(transaction) => self.check_now(turn, transaction),
             Command::Resume(transaction) => self.resume(now, turn, transaction),
             Command::CancelScheduled(id) => self.cancel_scheduled(now, turn, id),
+            Command::MoveScheduled { id, deliver_at_ms } => {
+                self.move_scheduled(turn, id, deliver_at_ms).map(Reply::Moved)
+            }
+            Command::RunRetry { group, id } => self.run_retry(now, turn, &group, id),
+            Command::GiveUpRetry { group, id } => self.give_up_retry(now, turn, (&group, id), &operator),
             Command::Redrive { group, offset, to, edit, dry_run } => {
                 let number = self.groups.find(group.as_str())?;
                 self.redrive(now, turn, number, offset, (to, edit), dry_run)

@@ -6,11 +6,13 @@ use escrow_protocol::{MessageId, Offset, Reason, TopicName};
 
 use super::groups::Retrying;
 use super::position::Candidate;
+use super::story::noted;
 use super::timers::WallTimer;
 use super::trouble::Step;
 use super::{Engine, MessageEdit, NewMessage, Now, Refusal, Reply, Turn};
 use crate::records::{
-    DeadLetter, DeadPlace, DeadReason, GroupNumber, Message, QueueEntry, Resolution, Retry, TopicNumber, keys,
+    DeadLetter, DeadPlace, DeadReason, GroupNumber, Happening, Message, QueueEntry, Resolution, Retry,
+    Subject, TopicNumber, keys,
 };
 
 /// Names the message that a redriven copy was made of.
@@ -55,7 +57,13 @@ impl Engine {
         let at = self.append_entry(turn, dead_letters, &entry);
         turn.put(keys::dead_letter(dead_letters, at), &letter);
         turn.put(keys::dead_place(topic, offset, number), &DeadPlace { offset: at });
+        let error = noted(&letter.error);
+        self.note(
+            Subject::Place(topic, offset),
+            Happening::Died { group: number, offset: at, reason, error },
+        );
         self.topics.tail_mut(dead_letters).dead_letters += 1;
+        self.facets.add(dead_letters, reason, &letter.topic_name);
         self.counts.dead_letters += 1;
         self.counts.messages_expired += u64::from(reason == DeadReason::Expired);
         self.end_delivery(turn, number, candidate)
@@ -131,6 +139,12 @@ impl Engine {
         if dry_run {
             return Ok(reply);
         }
+        let by = self.story.by();
+        let happening = match &copy {
+            Some(copy) => Happening::Copied(number, copy.id, by),
+            None => Happening::Redriven(number, by),
+        };
+        self.note(Subject::Place(letter.topic, letter.offset), happening);
         match copy {
             Some(copy) => {
                 let topic = self.topic_to_publish(&copy.topic)?;
@@ -207,6 +221,8 @@ impl Engine {
     ) -> Step<Reply> {
         let (dead_letters, letter) = self.letter(turn, number, offset)?;
         if !dry_run {
+            let by = self.story.by();
+            self.note(Subject::Place(letter.topic, letter.offset), Happening::Discarded(number, by));
             self.resolve(turn, number, dead_letters, offset, &letter, Resolution::Discarded)?;
             self.counts.discards += 1;
         }
@@ -247,7 +263,12 @@ impl Engine {
         if let Some(entry) = &entry {
             turn.put(queue_key, &QueueEntry { resolution: Some(resolution), ..entry.clone() });
         }
-        turn.delete(keys::dead_letter(dead_letters, offset));
+        let letter_key = keys::dead_letter(dead_letters, offset);
+        let letter: Option<DeadLetter> = self.read_or_report(turn, &letter_key)?;
+        if let Some(letter) = letter {
+            self.facets.remove(dead_letters, letter.reason, &letter.topic_name);
+        }
+        turn.delete(letter_key);
         self.topics.tail_mut(dead_letters).dead_letters -= 1;
         self.topics.to_trim.insert(dead_letters);
         let listeners: Vec<GroupNumber> = self.topics.known(dead_letters).groups.iter().copied().collect();

@@ -306,9 +306,16 @@ impl Engine {
             body_bytes: entry.body_bytes,
             dead_letter,
         };
-        self.groups
-            .leases
-            .insert(token, Lease { group: number, candidate, session, client, deadline_ms, is_lost: false });
+        let lease = Lease {
+            group: number,
+            candidate,
+            session,
+            client,
+            deadline_ms,
+            delivered_at_ms: now.unix_ms,
+            is_lost: false,
+        };
+        self.groups.leases.insert(token, lease);
         delivery
     }
 }

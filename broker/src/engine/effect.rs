@@ -7,8 +7,8 @@ use escrow_protocol::{ClientId, GroupName, Kind, LeaseToken, MessageId, Offset, 
 
 use super::SessionId;
 use crate::records::{
-    Alarm, DeadReason, Decider, GroupNumber, GroupSettings, JobPlan, JobProgress, JobState, Subscription,
-    TopicNumber, TopicSettings, TransactionState,
+    Alarm, DeadReason, Decider, Facets, GroupNumber, GroupSettings, JobPlan, JobProgress, JobState,
+    Subscription, TopicNumber, TopicSettings, TransactionState,
 };
 
 /// What goes out to a stream.
@@ -131,7 +131,9 @@ pub enum Reply {
     },
     /// What became of a scheduled message.
     Cancelled(Cancelled),
-    /// What became of a dead letter (or would): the message it holds.
+    /// What became of a scheduled message that was to get another time.
+    Moved(Moved),
+    /// What became of a dead letter or a retry (or would): the message it holds.
     Resolved(MessageId),
     /// A new message was made of a dead one (or would be).
     Copied {
@@ -155,6 +157,17 @@ pub enum Reply {
 pub enum Cancelled {
     /// It will never be delivered.
     Cancelled,
+    /// It is in its topic already.
+    TooLate,
+    /// No scheduled message has this id.
+    NotKnown,
+}
+
+/// The exact answer to a move of a scheduled message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// It comes at its new time.
+    Moved,
     /// It is in its topic already.
     TooLate,
     /// No scheduled message has this id.
@@ -186,8 +199,12 @@ pub enum Seen {
     Jobs(Vec<JobView>),
     /// What alarms are about.
     Vitals(Vitals),
+    /// A group's dead letters by what they died of and where they came from.
+    Facets(Facets),
     /// A page of clients.
     Clients(Vec<ClientView>),
+    /// Stretches of stories: the first, and behind the last; the newest stretch first.
+    Stories(Vec<(u64, u64)>),
     /// Where groups stand with a message.
     Whereabouts(Vec<(GroupName, Whereabout)>),
 }

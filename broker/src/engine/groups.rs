@@ -40,6 +40,8 @@ pub(super) struct Lease {
     pub(super) client: escrow_protocol::ClientId,
     /// Monotonic.
     pub(super) deadline_ms: u64,
+    /// Unix milliseconds.
+    pub(super) delivered_at_ms: u64,
     /// Its consumer is gone: nobody may settle it any more, and it is about to be counted as failed.
     pub(super) is_lost: bool,
 }

@@ -10,7 +10,7 @@ use escrow_protocol::{
 
 use crate::records::{
     Alarm, AlarmNotice, CheckPolicy, Decision, GroupSettings, InDoubt, JobKind, LetterFilter, Message,
-    Record as _, Role, TopicNumber, TopicSettings,
+    Record as _, Role, Subject, TopicNumber, TopicSettings,
 };
 
 /// A live stream, or one unary call that takes deliveries. Numbered by the edge, never used twice in a process.
@@ -369,6 +369,27 @@ pub enum Command {
     Resume(TransactionId),
     /// → `Reply::Cancelled`
     CancelScheduled(MessageId),
+    /// A scheduled message gets another time; one that has passed means at once. → `Reply::Moved`
+    MoveScheduled {
+        /// The message.
+        id: MessageId,
+        /// Unix milliseconds.
+        deliver_at_ms: u64,
+    },
+    /// The next attempt of a retrying message comes at once. → `Reply::Resolved`
+    RunRetry {
+        /// Whose,
+        group: GroupName,
+        /// which.
+        id: MessageId,
+    },
+    /// A retrying message goes to the dead letters. → `Reply::Resolved`
+    GiveUpRetry {
+        /// Whose,
+        group: GroupName,
+        /// which.
+        id: MessageId,
+    },
     /// One dead letter again. → `Reply::Resolved`
     Redrive {
         /// Whose,
@@ -492,6 +513,10 @@ pub enum Inspect {
     Transactions {
         /// Which.
         filter: TransactionFilter,
+        /// Of this producer group; `None`: of any.
+        group: Option<GroupName>,
+        /// Of this kind; `None`: of any.
+        kind: Option<Kind>,
         /// Behind this one.
         after: Option<TransactionId>,
         /// At most.
@@ -506,6 +531,8 @@ pub enum Inspect {
         /// At most.
         limit: usize,
     },
+    /// Of a group's dead letters. → `Seen::Facets`
+    Facets(GroupName),
     /// → `Seen::Clients`
     Clients {
         /// Behind this session.
@@ -526,6 +553,13 @@ pub enum Inspect {
         before: Option<u64>,
         /// At most.
         limit: usize,
+    },
+    /// Where stories may be that tell of these. → `Seen::Stories`
+    Stories {
+        /// Any of them.
+        subjects: Vec<Subject>,
+        /// Only stories before this one.
+        before: Option<u64>,
     },
     /// Where each group of a topic stands with one message. → `Seen::Whereabouts`
     Whereabouts {

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use escrow_protocol::{Offset, TransactionId};
+use escrow_protocol::{GroupName, Kind, Offset, TransactionId};
 
 use super::groups::Group;
 use super::timers::Census;
@@ -48,8 +48,10 @@ impl Engine {
                 Seen::Groups(names.take(limit).map(|(_, number)| self.group_view(turn, *number)).collect())
             }
             Inspect::Transaction(id) => Seen::Transaction(self.live(self.transaction_number(id)?)),
-            Inspect::Transactions { filter, after, limit } => {
-                Seen::Transactions(self.transactions_page(filter, after, limit))
+            Inspect::Transactions { filter, group, kind, after, limit } => {
+                let numbers = self.numbers_page(filter, (group.as_ref(), kind.as_ref()), after, limit);
+                let live = numbers.into_iter().map(|number| (self.transaction_id(number), self.live(number)));
+                Seen::Transactions(live.collect())
             }
             Inspect::Retries { group, after, limit } => {
                 let number = self.groups.find(group.as_str())?;
@@ -60,7 +62,12 @@ impl Engine {
             Inspect::Vitals { after } => Seen::Vitals(self.vitals(after.as_ref())),
             Inspect::Job(number) => Seen::Job(self.jobs.find(number)?),
             Inspect::Jobs { before, limit } => Seen::Jobs(self.jobs.page(before, limit)),
+            Inspect::Facets(group) => {
+                let group = self.groups.known(self.groups.find(group.as_str())?);
+                Seen::Facets(self.facets.of(group.record.dead_letters))
+            }
             Inspect::Clients { after, limit } => Seen::Clients(self.sessions.list(after, limit)),
+            Inspect::Stories { subjects, before } => Seen::Stories(self.story.stretches(&subjects, before)),
             Inspect::Whereabouts { topic, offset } => {
                 Seen::Whereabouts(self.whereabouts(turn, topic, offset)?)
             }
@@ -181,30 +188,41 @@ impl Engine {
         TransactionLive { checkers_connected, ..TransactionLive::default() }
     }
 
-    fn transactions_page(
+    /// Numbers of undecided transactions of a producer group and a kind (`None`: of any), ascending: the oldest first.
+    fn numbers_page(
         &self,
         filter: TransactionFilter,
+        (group, kind): (Option<&GroupName>, Option<&Kind>),
         after: Option<TransactionId>,
         limit: usize,
-    ) -> Vec<(TransactionId, TransactionLive)> {
+    ) -> Vec<u64> {
         let from = after.map_or(0, |after| after.number() + 1);
-        let numbers: Vec<u64> = match filter {
-            TransactionFilter::Undecided => {
+        let of_any = group.is_none() && kind.is_none();
+        match filter {
+            TransactionFilter::Undecided if of_any => {
                 self.transactions.undecided.range(from..).take(limit).map(|(number, _)| *number).collect()
             }
-            TransactionFilter::Parked => {
+            TransactionFilter::Parked if of_any => {
                 self.transactions.parked.range(from..).take(limit).map(|(number, _)| *number).collect()
             }
-            TransactionFilter::WaitingForChecker => {
-                let unanswered = self.kinds.iter().filter(|kind| kind.checkers.is_empty());
-                let mut numbers: Vec<u64> =
-                    unanswered.flat_map(|kind| kind.due.range(from..).take(limit).copied()).collect();
+            _ => {
+                let kinds = self.kinds.iter().filter(|state| state.is_of(group, kind));
+                // A page of each kind, and the page that these make together.
+                let mut numbers: Vec<u64> = kinds
+                    .filter_map(|state| match filter {
+                        TransactionFilter::Undecided => Some(&state.undecided),
+                        TransactionFilter::Parked => Some(&state.parked),
+                        TransactionFilter::WaitingForChecker => {
+                            state.checkers.is_empty().then_some(&state.due)
+                        }
+                    })
+                    .flat_map(|numbers| numbers.range(from..).take(limit).copied())
+                    .collect();
                 numbers.sort_unstable();
                 numbers.truncate(limit);
                 numbers
             }
-        };
-        numbers.into_iter().map(|number| (self.transaction_id(number), self.live(number))).collect()
+        }
     }
 
     /// Where each group stands with the message at one place: those that listen, and those that still owe it.
@@ -266,7 +284,7 @@ impl Engine {
 
         let undecided = self.transactions.undecided.len() + self.transactions.parked.len();
         assert_eq!(
-            self.kinds.iter().map(|kind| kind.undecided).sum::<usize>(),
+            self.kinds.iter().map(|kind| kind.undecided.len() + kind.parked.len()).sum::<usize>(),
             undecided,
             "undecided by kind"
         );
@@ -288,6 +306,13 @@ impl Engine {
         }
         for topic in self.topics.by_number.values() {
             assert!(topic.tail.head <= topic.tail.next, "a topic's head is behind its end");
+        }
+        for (number, topic) in &self.topics.by_number {
+            // A damaged dead letter is in no count of these.
+            let (counted, letters) = (self.facets.of(*number).total(), topic.tail.dead_letters);
+            assert!(counted <= letters, "topic {number:?}: {counted} of {letters} dead letters are counted");
+            let is_whole = self.counts.records_damaged > 0 || counted == letters;
+            assert!(is_whole, "topic {number:?}: {counted} of {letters} dead letters are counted");
         }
     }
 

@@ -354,6 +354,19 @@ impl Engine {
     }
 
     fn job_does(&mut self, now: Now, turn: &mut Turn<'_>, plan: &JobPlan, offset: Offset) -> Step<Reply> {
+        self.story.set_person(&plan.name);
+        let done = self.job_does_what(now, turn, plan, offset);
+        self.story.set_person("");
+        done
+    }
+
+    fn job_does_what(
+        &mut self,
+        now: Now,
+        turn: &mut Turn<'_>,
+        plan: &JobPlan,
+        offset: Offset,
+    ) -> Step<Reply> {
         match &plan.kind {
             JobKind::Redrive => self.redrive(now, turn, plan.group, offset, (None, None), plan.dry_run),
             JobKind::RedriveTo(topic) => {

@@ -11,10 +11,14 @@ use escrow_protocol::{LeaseToken, Reason};
 use super::groups::{Lease, Retrying};
 use super::position::Candidate;
 use super::sabotage::{Fault, planted};
+use super::story::noted;
 use super::timers::{MonoTimer, WallTimer};
 use super::trouble::Step;
 use super::{Engine, Now, Refusal, Reply, SessionId, Settle, Turn, Verb};
-use crate::records::{Attempt, AttemptKind, DeadReason, GroupNumber, Retry, RetryDelays, RetryPolicy, keys};
+use crate::records::{
+    Attempt, AttemptKind, DeadReason, GroupNumber, Happening, Retry, RetryDelays, RetryPolicy, Subject,
+    Tried, keys,
+};
 
 /// A failed attempt, before it is counted.
 pub(super) struct Failure {
@@ -68,9 +72,16 @@ impl Engine {
     }
 
     fn ack(&mut self, turn: &mut Turn<'_>, token: u64) -> Step<()> {
-        let lease = self.groups.leases.get(&token).expect("the caller found it");
-        let (number, candidate) = (lease.group, lease.candidate.clone());
-        self.take_lease(token);
+        let lease = self.take_lease(token).expect("the caller found it");
+        let (number, candidate) = (lease.group, lease.candidate);
+        if self.story.is_on() {
+            let tried = Tried {
+                number: candidate.attempts_made + 1,
+                delivered_at_ms: lease.delivered_at_ms,
+                client: lease.client.to_string(),
+            };
+            self.note(Subject::Place(candidate.topic, candidate.offset), Happening::Acked(number, tried));
+        }
         self.groups.known_mut(number).acked += 1;
         self.counts.acks += 1;
         self.end_delivery(turn, number, &candidate)
@@ -119,6 +130,7 @@ impl Engine {
     pub(super) fn fail(&mut self, now: Now, turn: &mut Turn<'_>, token: u64, failure: Failure) -> Step<()> {
         let lease = self.groups.leases.get(&token).expect("the caller found it");
         let (number, mut candidate, client) = (lease.group, lease.candidate.clone(), lease.client.clone());
+        let delivered_at_ms = lease.delivered_at_ms;
         let key = keys::retry(candidate.topic, candidate.offset, number);
         let before: Option<Retry> = if candidate.is_retry { self.read_or_report(turn, &key)? } else { None };
         self.take_lease(token);
@@ -133,7 +145,7 @@ impl Engine {
             at_ms: now.unix_ms,
             kind: failure.kind,
             error: failure.error.clone(),
-            client: Some(client),
+            client: Some(client.clone()),
         };
         let (mut attempts, redrives) =
             before.map_or((Vec::new(), 0), |retry| (retry.attempts, retry.redrives));
@@ -156,11 +168,21 @@ impl Engine {
             attempts,
             redrives,
         };
+        let due_ms = match reason {
+            Some(_) => 0,
+            None => {
+                let delay_ms = self.delay_of(number, candidate.attempts_made, failure.delay_ms);
+                now.unix_ms.saturating_add(delay_ms)
+            }
+        };
+        let tried = Tried { number: candidate.attempts_made, delivered_at_ms, client: client.to_string() };
+        let (kind, error) = (failure.kind, noted(&failure.error));
+        let place = Subject::Place(candidate.topic, candidate.offset);
+        self.note(place, Happening::Failed { group: number, tried, kind, error, due_ms });
         match reason {
             Some(reason) => self.bury(now, turn, number, &candidate, retry, reason, failure.error),
             None => {
-                let delay_ms = self.delay_of(number, candidate.attempts_made, failure.delay_ms);
-                self.retry_later(turn, number, candidate, retry, now.unix_ms.saturating_add(delay_ms));
+                self.retry_later(turn, number, candidate, retry, due_ms);
                 Ok(())
             }
         }

@@ -14,6 +14,7 @@ mod counts;
 mod dead_letters;
 mod deliver;
 mod effect;
+mod facets;
 mod groups;
 mod input;
 mod inspect;
@@ -26,9 +27,12 @@ mod recover;
 mod refusal;
 mod retention;
 mod retries;
+mod retry_by_hand;
 pub mod sabotage;
 mod sessions;
 mod settings;
+mod sieve;
+mod story;
 mod time;
 mod timers;
 mod topics;
@@ -105,6 +109,8 @@ pub struct Engine {
     schedule: publish::Schedule,
     sessions: sessions::Sessions,
     audit: audit::AuditLog,
+    story: story::StoryLog,
+    facets: facets::AllFacets,
     jobs: jobs::Jobs,
     timers: timers::Timers,
     /// Pages of queues that this turn may still read ahead.
@@ -128,6 +134,7 @@ impl Engine {
     /// One thing that happened. A refused input has changed nothing (but for the count of contradicting decisions).
     pub fn handle(&mut self, now: Now, turn: &mut Turn<'_>, input: Input) -> Outcome {
         self.accepting = turn.room() == Room::Enough;
+        self.story.set_time(now.unix_ms);
         let step = match input {
             Input::ProducerConnected(hello) => self.producer_connected(now, hello),
             Input::ConsumerConnected(hello) => self.join(now, turn, hello),
@@ -160,6 +167,7 @@ impl Engine {
     /// What is due: checks, retries, leases, schedules, jobs, removals; bounded, see [`Engine::next_wake`].
     pub fn fire(&mut self, now: Now, turn: &mut Turn<'_>) {
         let limits = self.settings.limits;
+        self.story.set_time(now.unix_ms);
         self.fail_lost(now, turn, limits.lost_leases_per_turn_max);
         self.fire_mono(now, turn, limits.timers_per_turn_max);
         self.fire_wall(now, turn, limits.timers_per_turn_max);
@@ -272,6 +280,8 @@ impl Engine {
         self.transactions.flush(now, &mut turn);
         self.groups.flush(&mut turn);
         self.topics.flush(&mut turn);
+        self.facets.flush(&mut turn);
+        self.story.flush(&mut turn);
         if planted(Fault::DeliveredBeforeCommit) {
             let early = self.hand_out(now, turn.view())?;
             turn.effects.extend(early);
@@ -304,7 +314,7 @@ impl Engine {
             return Some(0);
         }
         let (ids, decided) = (self.deduplication.next_at(), self.transactions.next_at());
-        let stored = [self.schedule.next_at(), ids, decided, self.audit.next_at()];
+        let stored = [self.schedule.next_at(), ids, decided, self.audit.next_at(), self.story.next_at()];
         let stored = stored.into_iter().flatten().map(|at_ms| at_ms.saturating_sub(now.unix_ms));
         stored.chain(self.timers.next_in(now)).chain(self.jobs.next_in(now)).min()
     }

@@ -10,10 +10,10 @@ use super::sabotage::{Fault, planted};
 use super::trouble::Step;
 use super::turn::{behind, key_in};
 use super::window::{Batch, Window};
-use super::{Cancelled, Engine, NewMessage, Now, Refusal, Reply, Turn};
+use super::{Cancelled, Engine, Moved, NewMessage, Now, Refusal, Reply, Turn};
 use crate::records::{
-    Fate, Message, Place, Record as _, Remembered, Standing, Stub, TopicNumber, Transaction,
-    TransactionState, keys,
+    Ending, Fate, Happening, Message, Place, Record as _, Remembered, Standing, Stub, Subject, TopicNumber,
+    Transaction, TransactionState, keys,
 };
 
 /// How long a refused producer should wait for space.
@@ -254,6 +254,7 @@ impl Engine {
         let (transaction, stored_at_ms) =
             place.map_or((None, 0), |place| (place.transaction, place.stored_at_ms));
         self.topics.tail_mut(stub.topic).awaited -= 1;
+        self.note(Subject::Message(stub.id), Happening::Released { due_ms: stub.deliver_at_ms });
         self.append(now, turn, stub, transaction, stored_at_ms);
         self.counts.scheduled_released += 1;
         Ok(())
@@ -277,12 +278,49 @@ impl Engine {
             return Ok(Reply::Cancelled(Cancelled::Cancelled));
         }
         turn.delete(key);
+        self.note_end(id, Ending::Cancelled, (stub.key_hash, place.transaction), None);
         self.remove_message(turn, id, stub.key_hash);
         self.topics.tail_mut(stub.topic).awaited -= 1;
         self.counters_mut().scheduled -= 1;
         self.deduplication.remember(now, id, Fate { transaction: place.transaction, cancelled: true });
         self.counts.scheduled_cancelled += 1;
         Ok(Reply::Cancelled(Cancelled::Cancelled))
+    }
+
+    /// Gives a scheduled message another time. Answers exactly: moved, too late, or not known.
+    pub(super) fn move_scheduled(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: MessageId,
+        deliver_at_ms: u64,
+    ) -> Step<Moved> {
+        let place: Option<Place> = turn.get(&keys::place(id))?;
+        let Some(place) = place else {
+            return Ok(match self.cancel_of_gone(turn, id)? {
+                Cancelled::TooLate => Moved::TooLate,
+                Cancelled::Cancelled | Cancelled::NotKnown => Moved::NotKnown,
+            });
+        };
+        let due_ms = match place.standing {
+            Standing::Scheduled { due_ms } => due_ms,
+            Standing::Queued { .. } => return Ok(Moved::TooLate),
+            // Not scheduled yet: its transaction may still be rolled back.
+            Standing::Undecided => return Ok(Moved::NotKnown),
+        };
+        let key = keys::scheduled(due_ms, id);
+        let Some(stub) = turn.get::<Stub>(&key)? else { return Ok(Moved::NotKnown) };
+        if planted(Fault::MoveIgnored) {
+            return Ok(Moved::Moved);
+        }
+        turn.delete(key);
+        let key = keys::scheduled(deliver_at_ms, id);
+        self.schedule.expect(key.clone());
+        turn.put(key, &Stub { deliver_at_ms, ..stub });
+        let standing = Standing::Scheduled { due_ms: deliver_at_ms };
+        turn.put(keys::place(id), &Place { standing, ..place });
+        let by = self.story.by();
+        self.note(Subject::Message(id), Happening::Moved { from_ms: due_ms, to_ms: deliver_at_ms, by });
+        Ok(Moved::Moved)
     }
 
     /// What is remembered of a message that is gone: cancelled before, rolled back, or delivered and finished.

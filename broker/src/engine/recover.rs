@@ -15,6 +15,7 @@ use super::position::{Candidate, Position};
 use super::publish::{Deduplication, Schedule};
 use super::sabotage::{Fault, planted};
 use super::sessions::Sessions;
+use super::story::StoryLog;
 use super::timers::{Timers, WallTimer};
 use super::topics::{Topic, Topics};
 use super::transactions::Transactions;
@@ -53,6 +54,8 @@ impl Engine {
             sessions: Sessions::default(),
             jobs: Jobs::default(),
             audit: AuditLog::new(retention.audit_ms, retention.audit_max),
+            facets: Default::default(),
+            story: StoryLog::new(retention.story_ms, retention.story_max),
             timers: Timers::default(),
             pages_left: 0,
             last_served: None,
@@ -70,6 +73,8 @@ impl Engine {
         engine.recover_schedule(view)?;
         engine.recover_audit(view)?;
         engine.recover_jobs(now, view)?;
+        engine.recover_facets(view)?;
+        engine.recover_story(view)?;
         let recovered = Recovered {
             topics: engine.topics.by_number.len(),
             groups: engine.groups.by_number.len(),
@@ -286,9 +291,19 @@ impl Engine {
         &mut self,
         view: &dyn Read,
         space: u8,
+        each: impl FnMut(&mut Self, &[u8], R),
+    ) -> Result<(), ReadError> {
+        self.each_record_in(view, keys::all(space), each)
+    }
+
+    /// Every record of a range, as [`Engine::each_record`].
+    pub(super) fn each_record_in<R: Record>(
+        &mut self,
+        view: &dyn Read,
+        range: KeyRange,
         mut each: impl FnMut(&mut Self, &[u8], R),
     ) -> Result<(), ReadError> {
-        let KeyRange { mut start, end } = keys::all(space);
+        let KeyRange { mut start, end } = range;
         let mut stepped_over = None;
         loop {
             let page = match view.scan(&KeyRange::new(start.clone(), end.clone()), PAGE) {

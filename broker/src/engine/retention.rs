@@ -193,7 +193,7 @@ impl Engine {
         match self.topics.known(number).record.dead_letters_of {
             None if is_held => Ok(()),
             None => {
-                self.remove_message(turn, entry.id, entry.key_hash);
+                self.remove_queued(turn, (number, at), entry);
                 Ok(())
             }
             // The message of a dead letter belongs to where it came from.
@@ -225,6 +225,7 @@ impl Engine {
                 self.timers.cancel(at_ms, WallTimer::Retention(number));
             }
             self.topics.drop_empty(number);
+            self.facets.drop_topic(number);
         }
     }
 
@@ -249,6 +250,7 @@ impl Engine {
 
     /// Forgets ids and decided transactions that have been remembered long enough.
     pub(super) fn forget_outdated(&mut self, now: Now, turn: &mut Turn<'_>) -> Step<()> {
+        self.story.forget_outdated(now.unix_ms, turn);
         for _ in 0..FORGOTTEN_PER_TURN {
             let ids = self.deduplication.pop_outdated(now);
             let transactions = self.transactions.pop_outdated(now);

@@ -42,6 +42,12 @@ impl Retries {
         Some(retrying)
     }
 
+    /// It is due then; when it was before, and whether a timer waits for it.
+    pub(super) fn set_due(&mut self, place: &PlaceInGroup, due_at_ms: u64) -> Option<(u64, bool)> {
+        let retrying = self.by_place.get_mut(place)?;
+        Some((std::mem::replace(&mut retrying.due_at_ms, due_at_ms), retrying.is_planned))
+    }
+
     /// The one that has failed most often, and how often.
     pub(super) fn worst(&self) -> Option<(u32, PlaceInGroup)> {
         self.by_attempts.last().copied()

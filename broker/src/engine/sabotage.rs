@@ -52,6 +52,12 @@ pub enum Fault {
     ScheduledEarly,
     /// A scheduled message is called cancelled and comes.
     CancelIgnored,
+    /// A scheduled message is called moved and comes at its old time.
+    MoveIgnored,
+    /// A retry is called due at once and is not.
+    RunNowIgnored,
+    /// A retry that is given up is in no dead letters.
+    GivenUpForgotten,
     /// A message that was stored is stored again.
     DeduplicationForgotten,
     /// Messages of one ordering key go out side by side.
@@ -68,7 +74,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::IdReusedAfterRestart,
         Self::TokenReusedAfterRestart,
         Self::OffsetSkipped,
@@ -93,6 +99,9 @@ impl Fault {
         Self::RetryOutlivesItsEnd,
         Self::ScheduledEarly,
         Self::CancelIgnored,
+        Self::MoveIgnored,
+        Self::RunNowIgnored,
+        Self::GivenUpForgotten,
         Self::DeduplicationForgotten,
         Self::OrderingKeyNotHeld,
         Self::CreditIgnored,

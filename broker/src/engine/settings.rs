@@ -140,6 +140,10 @@ pub struct RetentionSettings {
     pub audit_ms: u64,
     /// … and at most this many operations. Default 100,000.
     pub audit_max: u64,
+    /// What happened to messages, milliseconds. Default 7 days.
+    pub story_ms: u64,
+    /// … and at most this many notes of it; a transaction that goes well takes three. 0: none. Default 3 million.
+    pub story_max: u64,
 }
 
 impl Default for RetentionSettings {
@@ -153,6 +157,8 @@ impl Default for RetentionSettings {
             ids_max: limits::REMEMBERED_IDS_DEFAULT,
             audit_ms: 90 * 24 * 3600 * 1000,
             audit_max: 100_000,
+            story_ms: 7 * 24 * 3600 * 1000,
+            story_max: 3_000_000,
         }
     }
 }

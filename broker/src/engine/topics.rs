@@ -10,8 +10,8 @@ use super::sabotage::{Fault, planted};
 use super::trouble::Step;
 use super::{Engine, Now, Refusal, Turn};
 use crate::records::{
-    GroupNumber, Place, QueueEntry, Standing, Stub, Tail, Topic as TopicRecord, TopicNumber, TopicSettings,
-    keys,
+    Ending, GroupNumber, Happening, Place, QueueEntry, Standing, Stub, Subject, Tail, Topic as TopicRecord,
+    TopicNumber, TopicSettings, keys,
 };
 
 /// A topic in memory.
@@ -210,8 +210,36 @@ impl Engine {
         if queued || self.is_held(turn, topic, offset)? {
             return Ok(());
         }
-        self.remove_message(turn, entry.id, entry.key_hash);
+        self.remove_queued(turn, (topic, offset), entry);
         Ok(())
+    }
+
+    /// Removes a message that was visible at `place`.
+    pub(super) fn remove_queued(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (topic, offset): (TopicNumber, Offset),
+        entry: &QueueEntry,
+    ) {
+        let place = Some((topic, offset, entry.at_ms));
+        let is_heard =
+            self.topics.get(topic).is_some_and(|topic| !topic.record.deleted && !topic.groups.is_empty());
+        let ending = if is_heard { Ending::Finished } else { Ending::Dropped };
+        self.note_end(entry.id, ending, (entry.key_hash, entry.transaction), place);
+        self.remove_message(turn, entry.id, entry.key_hash);
+    }
+
+    /// Notes that a message is about to be removed.
+    pub(super) fn note_end(
+        &mut self,
+        id: MessageId,
+        ending: Ending,
+        (key_hash, transaction): (Option<u64>, Option<TransactionId>),
+        place: Option<(TopicNumber, Offset, u64)>,
+    ) {
+        let by = if ending == Ending::Cancelled { self.story.by() } else { String::new() };
+        let happening = Happening::Removed { ending, key_hash, transaction, place, by };
+        self.note(Subject::Message(id), happening);
     }
 
     /// Whether a retry or a dead letter needs the message at this place. A damaged record counts as a need.

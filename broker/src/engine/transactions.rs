@@ -8,13 +8,14 @@ use escrow_protocol::{MessageId, Reason, TransactionId};
 use super::checks::KindNumber;
 use super::publish::reused;
 use super::sabotage::{Fault, planted};
+use super::story::noted;
 use super::timers::WallTimer;
 use super::trouble::Step;
 use super::window::{Batch, Window};
 use super::{Decide, Engine, NewMessage, Now, Refusal, Reply, SendHalf, Turn};
 use crate::records::{
-    CheckCounts, DecidedLog, Decider, Decision, Role, TopicNumber, Transaction, TransactionKey,
-    TransactionMessage, TransactionState, keys,
+    CheckCounts, DecidedLog, Decider, Decision, Ending, Happening, Role, Subject, TopicNumber, Transaction,
+    TransactionKey, TransactionMessage, TransactionState, keys,
 };
 
 /// What is kept in memory of an undecided transaction: enough to know when to act on it.
@@ -284,10 +285,13 @@ impl Engine {
             Decision::Rollback if planted(Fault::RolledBackVisible) => {
                 self.commit_messages(now, turn, number, &mut record);
             }
-            Decision::Rollback => self.remove_messages(turn, &record),
+            Decision::Rollback => self.remove_messages(turn, number, &record),
         }
         record.state = decision.state();
         record.decider = Some(decider.clone());
+        if self.story.is_on() {
+            self.note(Subject::Transaction(number), decided(&record, &decider));
+        }
         turn.delete(keys::undecided(number));
         turn.insert(keys::decided(number), &record);
         self.transactions.fresh.push(number);
@@ -337,9 +341,11 @@ impl Engine {
         }
     }
 
-    fn remove_messages(&mut self, turn: &mut Turn<'_>, record: &Transaction) {
+    fn remove_messages(&mut self, turn: &mut Turn<'_>, number: u64, record: &Transaction) {
+        let transaction = Some(self.transaction_id(number));
         for message in &record.messages {
             self.topics.tail_mut(message.stub.topic).awaited -= 1;
+            self.note_end(message.stub.id, Ending::RolledBack, (message.stub.key_hash, transaction), None);
             self.remove_message(turn, message.stub.id, message.stub.key_hash);
         }
     }
@@ -347,11 +353,12 @@ impl Engine {
     /// Keeps in memory what the timers need of an undecided transaction.
     pub(super) fn track_undecided(&mut self, number: u64, record: &Transaction) {
         let kind = self.kinds.number_of(&record.group, &record.kind);
-        self.kinds.get_mut(kind).undecided += 1;
         if record.state == TransactionState::Parked {
+            self.kinds.get_mut(kind).parked.insert(number);
             self.transactions.parked.insert(number, kind);
             return;
         }
+        self.kinds.get_mut(kind).undecided.insert(number);
         let timer_at_ms = record.next_check_at_ms.min(in_doubt_at(record));
         self.timers.plan(timer_at_ms, WallTimer::Transaction(number));
         let created_at_ms = record.created_at_ms;
@@ -363,19 +370,32 @@ impl Engine {
     /// Forgets all plans for a transaction.
     pub(super) fn untrack_undecided(&mut self, number: u64) {
         if let Some(kind) = self.transactions.parked.remove(&number) {
-            self.kinds.get_mut(kind).undecided -= 1;
+            self.kinds.get_mut(kind).parked.remove(&number);
             self.kinds.retire_if_idle(kind);
             return;
         }
         let Some(undecided) = self.transactions.undecided.remove(&number) else { return };
         self.timers.cancel(undecided.timer_at_ms, WallTimer::Transaction(number));
         let kind = self.kinds.get_mut(undecided.kind);
-        kind.undecided -= 1;
+        kind.undecided.remove(&number);
         kind.due.remove(&number);
         if let Some(question) = undecided.question {
             self.withdraw_question(question);
         }
         self.kinds.retire_if_idle(undecided.kind);
+    }
+}
+
+/// What is noted of a decision.
+fn decided(record: &Transaction, decider: &Decider) -> Happening {
+    Happening::Decided {
+        committed: record.state == TransactionState::Committed,
+        role: decider.role,
+        name: decider.name.clone(),
+        reason: noted(&decider.reason),
+        created_at_ms: record.created_at_ms,
+        group: record.group.to_string(),
+        client: record.client.to_string(),
     }
 }
 

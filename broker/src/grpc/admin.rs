@@ -13,14 +13,14 @@ use super::status::status_of;
 use super::wire::admin as wire;
 use super::wire::alarm::{alarm_to_wire, rules_to_wire};
 use super::wire::consumer::{group_name, start, subscriptions};
-use super::wire::fields::{Checked, key, name};
+use super::wire::fields::{Checked, key, name, name_option};
 use super::wire::group::{group_settings, group_to_wire, topic_settings, topic_to_wire};
-use super::wire::message::{message_id, stored_to_wire};
+use super::wire::message::{message_id, stored_to_wire, traced_to_wire};
 use super::wire::transaction::{decision, transaction_id, transaction_to_wire, which};
 use super::{Edge, answer};
 use crate::engine::{Command, GroupView, JobOrder, Refusal};
 use crate::records::JobKind;
-use crate::service::{DeadLetterFilter, Operator, Page, Service};
+use crate::service::{DeadLetterFilter, Operator, Page, Service, Whose};
 
 /// See the module.
 pub(super) struct Admin {
@@ -57,7 +57,8 @@ impl Admin {
         operator: Operator,
     ) -> Answer<v1::Job> {
         let (filter, group) = self.edge.checked(wire::dead_letter_filter(filter).and_then(of_one_group))?;
-        let job = self.service.start_job((group, kind, filter.letters), rate, dry_run, operator).await;
+        let letters = self.service.filter_of_job(filter).await.map_err(status_of)?;
+        let job = self.service.start_job((group, kind, letters), rate, dry_run, operator).await;
         answer(job.map(wire::job_to_wire))
     }
 
@@ -234,7 +235,15 @@ impl AdminService for Admin {
     ) -> Answer<v1::ListTransactionsResponse> {
         let request = request.into_inner();
         let which = self.edge.checked(which(request.filter))?;
-        let transactions = self.service.transactions(which, wire::page(request.page)).await;
+        let checked = || {
+            Ok(Whose {
+                group: name_option("group", &request.group)?,
+                kind: name_option("kind", &request.kind)?,
+                key: key("key", request.key)?,
+            })
+        };
+        let whose = self.edge.checked(checked())?;
+        let transactions = self.service.transactions(which, whose, wire::page(request.page)).await;
         answer(transactions.map(|page| {
             let (transactions, next_cursor) = paged(page, transaction_to_wire);
             v1::ListTransactionsResponse { transactions, next_cursor }
@@ -243,7 +252,11 @@ impl AdminService for Admin {
 
     async fn get_transaction(&self, request: Request<v1::GetTransactionRequest>) -> Answer<v1::Transaction> {
         let id = self.edge.checked(transaction_id(request.into_inner().transaction_id))?;
-        answer(self.service.transaction(id).await.map(transaction_to_wire))
+        let found = transaction_to_wire(self.service.transaction(id).await.map_err(status_of)?);
+        answer(self.service.transaction_events(id).await.map(|events| {
+            let events = events.into_iter().map(wire::event_to_wire).collect();
+            v1::Transaction { events, ..found }
+        }))
     }
 
     async fn check_transaction(
@@ -289,6 +302,31 @@ impl AdminService for Admin {
         }))
     }
 
+    async fn run_retries(&self, request: Request<v1::RunRetriesRequest>) -> Answer<v1::RunRetriesResponse> {
+        let request = request.into_inner();
+        let group = self.edge.checked(group_name("group", &request.group))?;
+        let ids = self.edge.checked(wire::message_ids(&request.message_ids))?;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        answer(self.service.run_retries(group, ids, operator).await.map(|results| {
+            let (results, done) = wire::retry_results(results);
+            v1::RunRetriesResponse { results, done }
+        }))
+    }
+
+    async fn give_up_retries(
+        &self,
+        request: Request<v1::GiveUpRetriesRequest>,
+    ) -> Answer<v1::GiveUpRetriesResponse> {
+        let request = request.into_inner();
+        let group = self.edge.checked(group_name("group", &request.group))?;
+        let ids = self.edge.checked(wire::message_ids(&request.message_ids))?;
+        let operator = self.edge.checked(wire::accountable(request.operator))?;
+        answer(self.service.give_up_retries(group, ids, operator).await.map(|results| {
+            let (results, done) = wire::retry_results(results);
+            v1::GiveUpRetriesResponse { results, done }
+        }))
+    }
+
     async fn list_scheduled(
         &self,
         request: Request<v1::ListScheduledRequest>,
@@ -310,6 +348,17 @@ impl AdminService for Admin {
         answer(self.service.cancel_scheduled(id, operator).await.map(wire::cancelled_to_wire))
     }
 
+    async fn move_scheduled(
+        &self,
+        request: Request<v1::MoveScheduledRequest>,
+    ) -> Answer<v1::MoveScheduledResponse> {
+        let request = request.into_inner();
+        let id = self.edge.checked(message_id("message_id", &request.message_id))?;
+        let deliver_at_ms = self.edge.checked(wire::new_time(request.deliver_at_ms))?;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        answer(self.service.move_scheduled(id, deliver_at_ms, operator).await.map(wire::moved_to_wire))
+    }
+
     async fn list_dead_letters(
         &self,
         request: Request<v1::ListDeadLettersRequest>,
@@ -326,6 +375,14 @@ impl AdminService for Admin {
         let request = request.into_inner();
         let group = self.edge.checked(group_name("group", &request.group))?;
         answer(self.service.dead_letter(group, Offset(request.offset)).await.map(wire::dead_letter_to_wire))
+    }
+
+    async fn get_dead_letter_facets(
+        &self,
+        request: Request<v1::GetDeadLetterFacetsRequest>,
+    ) -> Answer<v1::DeadLetterFacets> {
+        let group = self.edge.checked(group_name("group", &request.into_inner().group))?;
+        answer(self.service.dead_letter_facets(group).await.map(wire::facets_to_wire))
     }
 
     async fn redrive_dead_letters(&self, request: Request<v1::RedriveDeadLettersRequest>) -> Answer<v1::Job> {
@@ -457,7 +514,7 @@ impl AdminService for Admin {
         let missing = || Refusal::invalid("key", "it is missing; say which business key");
         let key = self.edge.checked(key("key", request.key).and_then(|key| key.ok_or_else(missing)))?;
         answer(self.service.find_messages(key, wire::page(request.page)).await.map(|page| {
-            let (messages, next_cursor) = paged(page, stored_to_wire);
+            let (messages, next_cursor) = paged(page, traced_to_wire);
             v1::FindMessagesResponse { messages, next_cursor }
         }))
     }

@@ -22,6 +22,7 @@ pub(super) fn code_of(reason: Reason) -> Code {
         | Reason::UnknownTransaction
         | Reason::UnknownMessage
         | Reason::UnknownDeadLetter
+        | Reason::UnknownRetry
         | Reason::UnknownJob
         | Reason::UnknownAlarm
         | Reason::UnknownSink

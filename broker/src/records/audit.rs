@@ -63,6 +63,12 @@ verbs! {
     JobCancel "job.cancel",
     /// An alarm was taken care of.
     AlarmAck "alarm.ack",
+    /// A retry was made due at once.
+    RetryRun "retry.run",
+    /// A retry was given up.
+    RetryGiveUp "retry.give-up",
+    /// A scheduled message was given another time.
+    ScheduledMove "scheduled.move",
 }
 
 impl AuditVerb {

@@ -157,27 +157,35 @@ pub struct Attempt {
 fn write_attempt(to: &mut Writer, attempt: &Attempt) {
     to.int(attempt.number);
     to.int(attempt.at_ms);
-    to.u8(match attempt.kind {
+    write_attempt_kind(to, attempt.kind);
+    to.text(&attempt.error);
+    to.text_option(attempt.client.as_ref());
+}
+
+pub(super) fn write_attempt_kind(to: &mut Writer, kind: AttemptKind) {
+    to.u8(match kind {
         AttemptKind::Nack => 0,
         AttemptKind::LeaseExpired => 1,
         AttemptKind::ConsumerLost => 2,
         AttemptKind::Rejected => 3,
     });
-    to.text(&attempt.error);
-    to.text_option(attempt.client.as_ref());
+}
+
+pub(super) fn read_attempt_kind(from: &mut Reader) -> Result<AttemptKind, DecodeError> {
+    Ok(match from.u8()? {
+        0 => AttemptKind::Nack,
+        1 => AttemptKind::LeaseExpired,
+        2 => AttemptKind::ConsumerLost,
+        3 => AttemptKind::Rejected,
+        _ => return Err(from.fault("the kind of an attempt is not known")),
+    })
 }
 
 fn read_attempt(from: &mut Reader) -> Result<Attempt, DecodeError> {
     Ok(Attempt {
         number: from.int32()?,
         at_ms: from.int()?,
-        kind: match from.u8()? {
-            0 => AttemptKind::Nack,
-            1 => AttemptKind::LeaseExpired,
-            2 => AttemptKind::ConsumerLost,
-            3 => AttemptKind::Rejected,
-            _ => return Err(from.fault("the kind of an attempt is not known")),
-        },
+        kind: read_attempt_kind(from)?,
         error: from.text()?,
         client: from.name_option()?,
     })
@@ -221,7 +229,7 @@ impl Record for Retry {
 }
 
 /// Why a message went to the dead letters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeadReason {
     /// Its attempts were used up.
     AttemptsExhausted,
@@ -233,12 +241,20 @@ pub enum DeadReason {
     OrderingKeyFailed,
     /// Its record on disk is damaged.
     Damaged,
+    /// A person gave up its retries.
+    GivenUp,
 }
 
 impl DeadReason {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::AttemptsExhausted, Self::Rejected, Self::Expired, Self::OrderingKeyFailed, Self::Damaged];
+    pub const ALL: [Self; 6] = [
+        Self::AttemptsExhausted,
+        Self::Rejected,
+        Self::Expired,
+        Self::OrderingKeyFailed,
+        Self::Damaged,
+        Self::GivenUp,
+    ];
 
     /// Its word on the wire and on pages.
     pub fn as_str(self) -> &'static str {
@@ -248,6 +264,7 @@ impl DeadReason {
             Self::Expired => "EXPIRED",
             Self::OrderingKeyFailed => "ORDERING_KEY_FAILED",
             Self::Damaged => "DAMAGED",
+            Self::GivenUp => "GIVEN_UP",
         }
     }
 
@@ -255,6 +272,17 @@ impl DeadReason {
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
+}
+
+pub(super) fn write_dead_reason(to: &mut Writer, reason: DeadReason) {
+    let reason = DeadReason::ALL.iter().position(|known| *known == reason);
+    to.u8(reason.expect("ALL holds every reason") as u8);
+}
+
+pub(super) fn read_dead_reason(from: &mut Reader) -> Result<DeadReason, DecodeError> {
+    let reason = from.u8()?;
+    let known = DeadReason::ALL.get(usize::from(reason));
+    known.copied().ok_or_else(|| from.fault("the reason is not known"))
 }
 
 /// A dead letter: all that is known of the failure. The message itself stays where it is.
@@ -293,8 +321,7 @@ impl Record for DeadLetter {
         to.text(self.topic_name.as_str());
         to.int(self.offset.0);
         self.entry.write(to);
-        let reason = DeadReason::ALL.iter().position(|reason| *reason == self.reason);
-        to.u8(reason.expect("ALL holds every reason") as u8);
+        write_dead_reason(to, self.reason);
         to.text(&self.error);
         to.int(self.at_ms);
         to.int(self.attempts_made);
@@ -309,11 +336,7 @@ impl Record for DeadLetter {
             topic_name: from.name()?,
             offset: from.offset()?,
             entry: QueueEntry::read(from)?,
-            reason: {
-                let reason = from.u8()?;
-                let known = DeadReason::ALL.get(usize::from(reason));
-                *known.ok_or_else(|| from.fault("the reason is not known"))?
-            },
+            reason: read_dead_reason(from)?,
             error: from.text()?,
             at_ms: from.int()?,
             attempts_made: from.int32()?,

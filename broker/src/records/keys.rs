@@ -63,6 +63,12 @@ pub mod space {
     pub const ALARM: u8 = 0x17;
     /// Notices of alarms that a sink has not taken yet.
     pub const ALARM_NOTICE: u8 = 0x18;
+    /// What happened, turn by turn.
+    pub const STORY: u8 = 0x19;
+    /// Stretches of stories, by the first.
+    pub const CHAPTER: u8 = 0x1a;
+    /// How many dead letters of a group died of what, and came from where.
+    pub const FACETS: u8 = 0x1b;
 }
 
 fn key(space: u8, parts: &[&[u8]]) -> Bytes {
@@ -327,6 +333,31 @@ pub fn alarm_notice((alarm, notice): (u64, u64)) -> Bytes {
 /// What [`alarm_notice`] wrote.
 pub fn alarm_notice_of(key: &[u8]) -> Option<(u64, u64)> {
     Some((u64_at(key, 1)?, u64_at(key, 9)?))
+}
+
+/// `19 number`: numbered without gaps.
+pub fn story(number: u64) -> Bytes {
+    key(space::STORY, &[&number.to_be_bytes()])
+}
+
+/// What [`story`] and [`chapter`] wrote.
+pub fn story_of(key: &[u8]) -> Option<u64> {
+    u64_at(key, 1)
+}
+
+/// The stories from `from` (included) to `until` (excluded).
+pub fn story_range(from: u64, until: u64) -> KeyRange {
+    KeyRange::new(story(from), story(until))
+}
+
+/// `1a number`: of its first story.
+pub fn chapter(first: u64) -> Bytes {
+    key(space::CHAPTER, &[&first.to_be_bytes()])
+}
+
+/// `1b topic`: of the dead-letter topic.
+pub fn facets(topic: TopicNumber) -> Bytes {
+    key(space::FACETS, &[&topic.0.to_be_bytes()])
 }
 
 /// The hash a business key is filed under: FNV-1a, 64 bits (whoever looks one up compares the key itself).

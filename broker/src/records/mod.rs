@@ -6,10 +6,12 @@ mod alarm;
 mod audit;
 mod codec;
 mod delivery;
+mod facets;
 mod job;
 pub mod keys;
 mod message;
 mod naming;
+mod story;
 mod transaction;
 
 pub use alarm::{Alarm, AlarmAck, AlarmEvent, AlarmNotice, AlarmRule};
@@ -18,6 +20,7 @@ pub use codec::{DecodeError, Reader, Record, Writer};
 pub use delivery::{
     Attempt, AttemptKind, DeadLetter, DeadPlace, DeadReason, Progress, QueueEntry, Resolution, Retry,
 };
+pub use facets::Facets;
 pub use job::{JobFailure, JobKind, JobPlan, JobProgress, JobState, LetterFilter};
 pub use keys::{GroupNumber, TopicNumber};
 pub use message::{Fate, Message, Place, Remembered, Standing, Stub};
@@ -25,6 +28,7 @@ pub use naming::{
     Counters, Group, GroupSettings, OrderingPolicy, RetryDelays, RetryPolicy, Subscription, Tail, Topic,
     TopicSettings,
 };
+pub use story::{Chapter, CheckAnswer, Ending, Happening, Note, Story, Subject, Tried};
 pub use transaction::{
     CheckCounts, CheckPolicy, DecidedLog, Decider, Decision, InDoubt, Role, Transaction, TransactionKey,
     TransactionMessage, TransactionState,

@@ -284,30 +284,33 @@ fn read_policy(from: &mut Reader) -> Result<CheckPolicy, DecodeError> {
 }
 
 fn write_decider(decider: &Decider, to: &mut Writer) {
-    to.u8(match decider.role {
-        Role::Producer => 0,
-        Role::Check => 1,
-        Role::Person => 2,
-        Role::Policy => 3,
-    });
+    write_role(to, decider.role);
     to.text(&decider.name);
     to.text(&decider.reason);
     to.int(decider.at_ms);
 }
 
-fn read_decider(from: &mut Reader) -> Result<Decider, DecodeError> {
-    Ok(Decider {
-        role: match from.u8()? {
-            0 => Role::Producer,
-            1 => Role::Check,
-            2 => Role::Person,
-            3 => Role::Policy,
-            _ => return Err(from.fault("the role is not known")),
-        },
-        name: from.text()?,
-        reason: from.text()?,
-        at_ms: from.int()?,
+pub(super) fn write_role(to: &mut Writer, role: Role) {
+    to.u8(match role {
+        Role::Producer => 0,
+        Role::Check => 1,
+        Role::Person => 2,
+        Role::Policy => 3,
+    });
+}
+
+pub(super) fn read_role(from: &mut Reader) -> Result<Role, DecodeError> {
+    Ok(match from.u8()? {
+        0 => Role::Producer,
+        1 => Role::Check,
+        2 => Role::Person,
+        3 => Role::Policy,
+        _ => return Err(from.fault("the role is not known")),
     })
+}
+
+fn read_decider(from: &mut Reader) -> Result<Decider, DecodeError> {
+    Ok(Decider { role: read_role(from)?, name: from.text()?, reason: from.text()?, at_ms: from.int()? })
 }
 
 /// From a producer's own key to the transaction.

@@ -7,12 +7,16 @@ use super::pages::pair_cursor;
 use super::retries::parse_place;
 use super::{Operator, Page, Paged, Service, mismatch, unless_damaged};
 use crate::dispatch::{decode, record};
-use crate::engine::{Command, MessageEdit, Refusal, Reply};
+use crate::engine::{Command, Inspect, MessageEdit, Refusal, Reply, Seen};
 use crate::records::keys::space;
-use crate::records::{DeadLetter, LetterFilter, Message, TopicNumber, keys};
+use crate::records::{
+    DeadLetter, DeadPlace, Facets, Group, LetterFilter, Message, Place, Standing, TopicNumber, keys,
+};
 
 /// Records that one page of a filtered list looks at, at most: a page may be short and still have a next.
 const EXAMINED_MAX: usize = 5_000;
+/// Groups that one message may have died in and that are looked at, at most.
+const GROUPS_MAX: usize = 1_000;
 /// Records read at a time.
 const CHUNK: usize = 250;
 /// Bodies that one page reads to show keys and headers: dead letters are listed without bodies, but a message is one record.
@@ -23,6 +27,8 @@ const PAGE_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub struct DeadLetterFilter {
     /// Of this group; `None`: of all.
     pub group: Option<GroupName>,
+    /// Of this message.
+    pub message: Option<MessageId>,
     /// Which of them.
     pub letters: LetterFilter,
 }
@@ -50,6 +56,9 @@ impl Service {
         filter: DeadLetterFilter,
         page: Page,
     ) -> Result<Paged<DeadLetterView>, Refusal> {
+        if filter.letters.offsets.is_empty() && (filter.message.is_some() || filter.letters.key.is_some()) {
+            return self.letters_of_messages(filter, page).await;
+        }
         let after = page.after(parse_place)?;
         let topic = match &filter.group {
             Some(group) => Some(self.group(group.clone()).await?.dead_letter_topic),
@@ -59,6 +68,48 @@ impl Service {
             return self.read(move |view| exactly(view, topic, &filter)).await;
         }
         self.read(move |view| list(view, topic, &filter, after, page.limit)).await
+    }
+
+    /// Those of a message, or of a business key: found through the message, the newest first, not by reading all.
+    async fn letters_of_messages(
+        &self,
+        filter: DeadLetterFilter,
+        page: Page,
+    ) -> Result<Paged<DeadLetterView>, Refusal> {
+        let topic = match &filter.group {
+            Some(group) => Some(self.group(group.clone()).await?.dead_letter_topic),
+            None => None,
+        };
+        let before = page.after(|cursor| cursor.parse::<MessageId>().ok())?;
+        self.read(move |view| of_messages(view, topic, &filter, before, page.limit)).await
+    }
+
+    /// A group's dead letters by what they died of and where they came from: counted, not read.
+    ///
+    /// # Errors
+    /// `UnknownGroup`.
+    pub async fn dead_letter_facets(&self, group: GroupName) -> Result<Facets, Refusal> {
+        match self.see(Inspect::Facets(group)).await? {
+            Seen::Facets(facets) => Ok(facets),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// The filter for a job: a message is named by its dead letters.
+    ///
+    /// # Errors
+    /// `UnknownDeadLetter` if the message has none in that group.
+    pub async fn filter_of_job(&self, filter: DeadLetterFilter) -> Result<LetterFilter, Refusal> {
+        let Some(message) = filter.message.filter(|_| filter.letters.offsets.is_empty()) else {
+            return Ok(filter.letters);
+        };
+        let letters = filter.letters.clone();
+        let found = self.dead_letters(filter, Page::default()).await?.items;
+        if found.is_empty() {
+            let text = format!("message {message} has no dead letter that matches");
+            return Err(Refusal::new(Reason::UnknownDeadLetter, text).with("message_id", message));
+        }
+        Ok(LetterFilter { offsets: found.iter().map(|letter| letter.offset).collect(), ..letters })
     }
 
     /// One dead letter, with its body.
@@ -90,6 +141,66 @@ impl Service {
             _ => Err(mismatch()),
         }
     }
+}
+
+/// The dead letters of messages, message by message, the newest first.
+fn of_messages(
+    view: &dyn Read,
+    topic: Option<TopicNumber>,
+    filter: &DeadLetterFilter,
+    before: Option<MessageId>,
+    limit: usize,
+) -> Result<Paged<DeadLetterView>, ReadError> {
+    let ids = match (filter.message, &filter.letters.key) {
+        (Some(id), _) => vec![id],
+        (None, Some(key)) => {
+            let hash = keys::hash_of(key);
+            let all = keys::business_key_range(hash);
+            let range = match before {
+                Some(before) => KeyRange::new(all.start, keys::business_key(hash, before)),
+                None => all,
+            };
+            let found = view.scan_back(&range, EXAMINED_MAX)?;
+            found.iter().filter_map(|(key, _)| keys::business_key_of(key)).map(|(_, id)| id).collect()
+        }
+        (None, None) => Vec::new(),
+    };
+    let mut items = Vec::new();
+    let mut examined = 0;
+    for id in &ids {
+        examined += 1;
+        for (topic_of_letter, offset) in letters_of(view, *id)? {
+            if topic.is_some_and(|topic| topic != topic_of_letter) {
+                continue;
+            }
+            let Some(found) = view_of(view, topic_of_letter, offset)? else { continue };
+            let is_meant =
+                filter.letters.admits(&found.record) && filter.letters.admits_message(found.message.as_ref());
+            items.extend(is_meant.then(|| without_body(found)));
+        }
+        if items.len() >= limit {
+            break;
+        }
+    }
+    let more = filter.message.is_none() && (examined < ids.len() || examined == EXAMINED_MAX);
+    let last = ids.get(examined.wrapping_sub(1)).filter(|_| more);
+    Ok(Paged { items, next: last.map(ToString::to_string) })
+}
+
+/// Where the dead letters of a message are, one for each group it died in.
+fn letters_of(view: &dyn Read, id: MessageId) -> Result<Vec<(TopicNumber, Offset)>, ReadError> {
+    let place = unless_damaged(record::<Place>(view, &keys::place(id)))?;
+    let Some(Standing::Queued { topic, offset, .. }) = place.map(|place| place.standing) else {
+        return Ok(Vec::new());
+    };
+    let mut letters = Vec::new();
+    for (key, value) in view.scan(&keys::dead_place_range(topic, offset, offset.next()), GROUPS_MAX)? {
+        let Some((_, _, number)) = keys::held_of(&key) else { continue };
+        let place: DeadPlace = decode(&key, value)?;
+        let group = record::<Group>(view, &keys::group(number))?;
+        letters.extend(group.map(|group| (group.dead_letters, place.offset)));
+    }
+    Ok(letters)
 }
 
 fn absent(group: &GroupName, offset: Offset) -> Refusal {

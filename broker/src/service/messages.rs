@@ -3,11 +3,12 @@
 use escrow_protocol::{MessageId, Reason};
 use escrow_storage::{KeyRange, Read, ReadError};
 
+use super::stories::Bookmark;
 use super::transactions::Labels;
-use super::{Page, Paged, Service};
+use super::{GoneMessage, Page, Paged, Service, Traced};
 use crate::dispatch::record;
 use crate::engine::Refusal;
-use crate::records::{Message, Place, Standing, keys};
+use crate::records::{Message, Place, Standing, Subject, keys};
 
 /// Index entries that one page of a search looks at, at most: keys with equal hashes are skipped.
 const EXAMINED_MAX: usize = 2_000;
@@ -33,14 +34,60 @@ impl Service {
         found.ok_or_else(|| unknown(id))
     }
 
-    /// The messages with this business key, newest first. Their bodies are left out.
+    /// The messages with this business key: those that are stored, newest first, without their bodies; then those that
+    /// are gone and still told of, the last to go first.
     ///
     /// # Errors
     /// `InvalidField` for a cursor of another list; `Damaged`.
-    pub async fn find_messages(&self, key: String, page: Page) -> Result<Paged<StoredMessage>, Refusal> {
-        let before = page.after(|cursor| cursor.parse::<MessageId>().ok())?;
-        self.read(move |view| find(view, &key, before, page.limit)).await
+    pub async fn find_messages(&self, key: String, page: Page) -> Result<Paged<Traced>, Refusal> {
+        let place = page.after(|cursor| match Bookmark::parse(cursor) {
+            Some(bookmark) => Some(Search::Gone(bookmark)),
+            None => cursor.parse().ok().map(Search::Stored),
+        })?;
+        let before = match place {
+            Some(Search::Gone(bookmark)) => return self.gone_messages(key, Some(bookmark), page.limit).await,
+            Some(Search::Stored(before)) => Some(before),
+            None => None,
+        };
+        let (wanted, limit) = (key.clone(), page.limit);
+        let stored = self.read(move |view| find(view, &wanted, before, limit)).await?;
+        let mut items: Vec<_> =
+            stored.items.into_iter().map(|stored| Traced::Stored(Box::new(stored))).collect();
+        if stored.next.is_some() {
+            return Ok(Paged { items, next: stored.next });
+        }
+        let gone = self.gone_messages(key, None, limit - items.len()).await?;
+        items.extend(gone.items);
+        Ok(Paged { items, next: gone.next })
     }
+
+    async fn gone_messages(
+        &self,
+        key: String,
+        before: Option<Bookmark>,
+        limit: usize,
+    ) -> Result<Paged<Traced>, Refusal> {
+        let subjects = vec![Subject::Key(keys::hash_of(&key))];
+        let (notes, next) = self.notes_before(subjects, before, limit).await?;
+        let items = self.read(move |view| {
+            let mut labels = Labels::new(view);
+            let mut items = Vec::with_capacity(notes.len());
+            for note in &notes {
+                let gone = GoneMessage::of(&mut labels, note)?;
+                items.extend(gone.map(|gone| Traced::Gone(GoneMessage { key: Some(key.clone()), ..gone })));
+            }
+            Ok(items)
+        });
+        Ok(Paged { items: items.await?, next: next.map(Bookmark::cursor) })
+    }
+}
+
+/// Where a search by business key goes on.
+enum Search {
+    /// Among the stored ones, before this id.
+    Stored(MessageId),
+    /// Among those that are gone.
+    Gone(Bookmark),
 }
 
 /// The refusal for a message that is not there.

@@ -15,6 +15,7 @@ mod retries;
 mod scheduled;
 mod status;
 mod store;
+mod stories;
 mod topics;
 mod trace;
 mod transactions;
@@ -39,12 +40,13 @@ pub use dead_letters::{DeadLetterFilter, DeadLetterView};
 pub use groups::Sought;
 pub use messages::StoredMessage;
 pub use pages::{Page, Paged};
-pub use retries::RetryView;
+pub use retries::{RetryResults, RetryView};
 pub use scheduled::ScheduledView;
 pub use status::Status;
 pub use store::{Administered, NoBackup, StoreAdmin, StoreNumbers, Verification};
-pub use trace::{Trace, TraceEvent};
-pub use transactions::{MessageLabel, TransactionView, Which};
+pub use stories::GoneMessage;
+pub use trace::{Trace, TraceEvent, Traced};
+pub use transactions::{MessageLabel, TransactionView, Which, Whose};
 
 impl Operator {
     /// The name, for logs: nothing where there is none.

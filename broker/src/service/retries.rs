@@ -1,12 +1,12 @@
 //! Messages that wait for their next attempt.
 
-use escrow_protocol::{GroupName, Offset, TopicName};
+use escrow_protocol::{GroupName, MessageId, Offset, TopicName};
 
 use super::pages::{pair_cursor, parse_pair};
 use super::transactions::Labels;
-use super::{Page, Paged, Service, mismatch};
+use super::{Operator, Page, Paged, Service, mismatch};
 use crate::dispatch::record;
-use crate::engine::{Inspect, Refusal, Seen};
+use crate::engine::{Command, Inspect, Refusal, Seen};
 use crate::records::{Retry, TopicNumber, keys};
 
 /// A message that waits for its next attempt.
@@ -23,6 +23,9 @@ pub struct RetryView {
     /// Attempts that the group's policy allows.
     pub max_attempts: u32,
 }
+
+/// For each message, whether what was ordered could be done.
+pub type RetryResults = Vec<(MessageId, Result<(), Refusal>)>;
 
 impl Service {
     /// What a group will try again, by place.
@@ -50,6 +53,53 @@ impl Service {
             Ok(Paged { items, next: full.next })
         })
         .await
+    }
+}
+
+impl Service {
+    /// Has retries tried at once: for each message, whether that could be.
+    ///
+    /// # Errors
+    /// `UnknownGroup`. For single messages `UnknownRetry`; `InUse` while a consumer has it.
+    pub async fn run_retries(
+        &self,
+        group: GroupName,
+        ids: Vec<MessageId>,
+        operator: Operator,
+    ) -> Result<RetryResults, Refusal> {
+        tracing::info!(%group, messages = ids.len(), operator = operator.logged_name(), reason = operator.logged_reason(), "retries run by hand");
+        self.each_retry(&group, ids, &operator, |group, id| Command::RunRetry { group, id }).await
+    }
+
+    /// Moves retries to the dead letters: for each message, whether that could be.
+    ///
+    /// # Errors
+    /// `UnknownGroup`. For single messages `UnknownRetry`; `InUse` while a consumer has it.
+    pub async fn give_up_retries(
+        &self,
+        group: GroupName,
+        ids: Vec<MessageId>,
+        operator: Operator,
+    ) -> Result<RetryResults, Refusal> {
+        tracing::info!(%group, messages = ids.len(), operator = operator.logged_name(), reason = operator.logged_reason(), "retries given up by hand");
+        self.each_retry(&group, ids, &operator, |group, id| Command::GiveUpRetry { group, id }).await
+    }
+
+    async fn each_retry(
+        &self,
+        group: &GroupName,
+        ids: Vec<MessageId>,
+        operator: &Operator,
+        order: impl Fn(GroupName, MessageId) -> Command,
+    ) -> Result<RetryResults, Refusal> {
+        // Refused as a whole, not message by message.
+        self.group(group.clone()).await?;
+        let mut results = Vec::with_capacity(ids.len());
+        for id in ids {
+            let done = self.command(operator.clone(), order(group.clone(), id)).await;
+            results.push((id, done.map(|_| ())));
+        }
+        Ok(results)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Messages that wait for their time.
 
+use escrow_protocol::limits::DELIVER_AHEAD_MS_MAX;
 use escrow_protocol::{MessageId, TopicName};
 use escrow_storage::{KeyRange, Read, ReadError};
 
 use super::transactions::Labels;
 use super::{Operator, Page, Paged, Service, mismatch};
 use crate::dispatch::{decode, record};
-use crate::engine::{Cancelled, Command, Refusal, Reply};
+use crate::engine::{Cancelled, Command, Moved, Refusal, Reply};
 use crate::records::keys::space;
 use crate::records::{Message, Stub, keys};
 
@@ -41,6 +42,30 @@ impl Service {
         tracing::info!(message_id = %id, operator = operator.logged_name(), reason = operator.logged_reason(), "scheduled message cancelled by hand");
         match self.command(operator, Command::CancelScheduled(id)).await? {
             Reply::Cancelled(outcome) => Ok(outcome),
+            _ => Err(mismatch()),
+        }
+    }
+}
+
+impl Service {
+    /// Gives a scheduled message another time.
+    ///
+    /// # Errors
+    /// `InvalidField` for a time more than a year ahead.
+    pub async fn move_scheduled(
+        &self,
+        id: MessageId,
+        deliver_at_ms: u64,
+        operator: Operator,
+    ) -> Result<Moved, Refusal> {
+        let latest_ms = self.parts.clock.now().unix_ms + DELIVER_AHEAD_MS_MAX;
+        if deliver_at_ms > latest_ms {
+            let fault = "it is more than 366 days ahead; choose an earlier time";
+            return Err(Refusal::invalid("deliver_at_ms", fault).with("limit", latest_ms));
+        }
+        tracing::info!(message_id = %id, deliver_at_ms, operator = operator.logged_name(), reason = operator.logged_reason(), "scheduled message moved by hand");
+        match self.command(operator, Command::MoveScheduled { id, deliver_at_ms }).await? {
+            Reply::Moved(outcome) => Ok(outcome),
             _ => Err(mismatch()),
         }
     }

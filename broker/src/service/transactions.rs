@@ -1,18 +1,25 @@
 //! Transactions: listed, shown, checked, decided by hand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use escrow_protocol::{Reason, TopicName, TransactionId};
+use escrow_protocol::{GroupName, Kind, Reason, TopicName, TransactionId};
 use escrow_storage::{KeyRange, Read, ReadError};
 
 use super::{Operator, Page, Paged, Service, mismatch, unless_damaged};
 use crate::dispatch::{decode, record};
 use crate::engine::{Command, Decide, Input, Inspect, Refusal, Seen, TransactionFilter, TransactionLive};
 use crate::records::keys::space;
-use crate::records::{Decision, Message, Role, Topic, TopicNumber, Transaction, keys};
+use crate::records::{
+    Decision, Happening, Message, Place, Role, Subject, Topic, TopicNumber, Transaction, TransactionKey,
+    TransactionState, keys,
+};
 
 /// Business keys that are looked up for one page of transactions, at most: each is a read of a message.
 const KEYS_PER_PAGE_MAX: usize = 1_000;
+/// Transactions of one key that are looked at, at most.
+const OF_KEY_MAX: usize = 1_000;
+/// Decided transactions that a page of a filtered list looks at, at most.
+const EXAMINED_MAX: usize = 5_000;
 /// Bodies beyond this are not read to show a business key, bytes.
 const KEY_BODY_BYTES_MAX: u32 = 64 * 1024;
 
@@ -23,6 +30,24 @@ pub enum Which {
     Live(TransactionFilter),
     /// Decided ones, newest first.
     Decided,
+}
+
+/// Whose transactions. `None`: anybody's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Whose {
+    /// Of this producer group.
+    pub group: Option<GroupName>,
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// Under this transaction key of the group, or with a message that has this business key.
+    pub key: Option<String>,
+}
+
+impl Whose {
+    fn admits(&self, record: &Transaction) -> bool {
+        self.group.as_ref().is_none_or(|group| *group == record.group)
+            && self.kind.as_ref().is_none_or(|kind| *kind == record.kind)
+    }
 }
 
 /// What people call a message of a transaction.
@@ -52,18 +77,25 @@ impl Service {
     ///
     /// # Errors
     /// `InvalidField` for a cursor of another list; `Damaged`.
-    pub async fn transactions(&self, which: Which, page: Page) -> Result<Paged<TransactionView>, Refusal> {
+    pub async fn transactions(
+        &self,
+        which: Which,
+        whose: Whose,
+        page: Page,
+    ) -> Result<Paged<TransactionView>, Refusal> {
         let shard = self.parts.shard;
         let after = page.after(|cursor| cursor.parse::<u64>().ok())?;
         let limit = page.limit;
+        if let Some(key) = whose.key.clone() {
+            return self.transactions_of_key(which, whose, key, after, limit).await;
+        }
         let Which::Live(filter) = which else {
-            return self.read(move |view| decided(view, shard, after, limit)).await;
+            return self.read(move |view| decided(view, shard, &whose, after, limit)).await;
         };
         let after = after.map(|number| TransactionId::new(shard, number));
-        let Seen::Transactions(found) = self.see(Inspect::Transactions { filter, after, limit }).await?
-        else {
-            return Err(mismatch());
-        };
+        let Whose { group, kind, .. } = whose;
+        let question = Inspect::Transactions { filter, group, kind, after, limit };
+        let Seen::Transactions(found) = self.see(question).await? else { return Err(mismatch()) };
         let full = Paged::of(found, limit, |(id, _)| id.number().to_string());
         self.read(move |view| {
             let mut labels = Labels::new(view);
@@ -78,6 +110,48 @@ impl Service {
             Ok(Paged { items, next: full.next })
         })
         .await
+    }
+
+    /// Those with a key, the newest first: found through the indexes of transaction keys and of business keys, and
+    /// through what is told of messages that are gone.
+    async fn transactions_of_key(
+        &self,
+        which: Which,
+        whose: Whose,
+        key: String,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Paged<TransactionView>, Refusal> {
+        let (gone, _) = self.notes_before(vec![Subject::Key(keys::hash_of(&key))], None, OF_KEY_MAX).await?;
+        let group = whose.group.clone();
+        let mut numbers = self.read(move |view| numbers_of_key(view, group.as_ref(), &key)).await?;
+        numbers.extend(gone.iter().filter_map(|note| match &note.happening {
+            Happening::Removed { transaction, .. } => transaction.map(TransactionId::number),
+            _ => None,
+        }));
+        let mut items = Vec::new();
+        for number in numbers.into_iter().rev().filter(|number| before.is_none_or(|before| *number < before))
+        {
+            let found = match self.transaction(TransactionId::new(self.parts.shard, number)).await {
+                Ok(found) => found,
+                // Decided longer ago than is remembered.
+                Err(refusal) if refusal.reason == Reason::UnknownTransaction => continue,
+                Err(refusal) => return Err(refusal),
+            };
+            let is_meant = match which {
+                Which::Decided => found.record.state.is_decided(),
+                Which::Live(TransactionFilter::Parked) => found.record.state == TransactionState::Parked,
+                Which::Live(TransactionFilter::Undecided) => found.record.state == TransactionState::Prepared,
+                Which::Live(TransactionFilter::WaitingForChecker) => found.live.waiting_for_checker,
+            };
+            if is_meant && whose.admits(&found.record) {
+                items.push(found);
+            }
+            if items.len() == limit {
+                break;
+            }
+        }
+        Ok(Paged::of(items, limit, |item| item.id.number().to_string()))
     }
 
     /// A transaction.
@@ -159,9 +233,27 @@ fn unknown(id: TransactionId) -> Refusal {
     )
 }
 
+/// Transactions under a key of the group, or with a message that has this business key.
+fn numbers_of_key(view: &dyn Read, group: Option<&GroupName>, key: &str) -> Result<BTreeSet<u64>, ReadError> {
+    let mut numbers = BTreeSet::new();
+    if let Some(group) = group {
+        let found = record::<TransactionKey>(view, &keys::transaction_key(group.as_str(), key))?;
+        numbers.extend(found.map(|found| found.number));
+    }
+    for (index_key, _) in view.scan_back(&keys::business_key_range(keys::hash_of(key)), OF_KEY_MAX)? {
+        let Some((_, id)) = keys::business_key_of(&index_key) else { continue };
+        let place = unless_damaged(record::<Place>(view, &keys::place(id)))?;
+        let transaction = place.and_then(|place| place.transaction);
+        numbers.extend(transaction.map(TransactionId::number));
+    }
+    Ok(numbers)
+}
+
+/// Decided ones, the newest first. A filtered page may be short and still have a next.
 fn decided(
     view: &dyn Read,
     shard: escrow_protocol::ShardId,
+    whose: &Whose,
     before: Option<u64>,
     limit: usize,
 ) -> Result<Paged<TransactionView>, ReadError> {
@@ -169,12 +261,23 @@ fn decided(
     if let Some(before) = before {
         range = KeyRange::new(range.start, keys::decided(before));
     }
-    let entries = view.scan_back(&range, limit)?;
+    let is_filtered = *whose != Whose::default();
+    let examined_max = if is_filtered { EXAMINED_MAX } else { limit };
+    let entries = view.scan_back(&range, examined_max)?;
+    let is_full = entries.len() == examined_max;
+    let mut last = None;
     let mut labels = Labels::new(view);
-    let mut items = Vec::with_capacity(entries.len());
+    let mut items = Vec::with_capacity(limit.min(entries.len()));
     for (key, value) in entries {
+        if items.len() == limit {
+            return Ok(Paged::of(items, limit, |item: &TransactionView| item.id.number().to_string()));
+        }
         let record: Transaction = decode(&key, value)?;
         let number = keys::transaction_of(&key).unwrap_or_default();
+        last = Some(number);
+        if !whose.admits(&record) {
+            continue;
+        }
         let labels = labels.of(&record)?;
         items.push(TransactionView {
             id: TransactionId::new(shard, number),
@@ -183,7 +286,7 @@ fn decided(
             record,
         });
     }
-    Ok(Paged::of(items, limit, |item| item.id.number().to_string()))
+    Ok(Paged { items, next: last.filter(|_| is_full).map(|number| number.to_string()) })
 }
 
 /// Names of topics and business keys, for showing transactions.

@@ -74,9 +74,13 @@ async fn every_form_that_does_something_asks_for_the_token() {
         format!("/transactions/{}/check", scene.transactions[0]),
         format!("/transactions/{}/resume", scene.transactions[0]),
         format!("/scheduled/{}/cancel", scene.scheduled),
+        format!("/scheduled/{}/move", scene.scheduled),
+        format!("/retries/of/billing/run?id={}", scene.message),
+        format!("/retries/of/billing/give-up?id={}", scene.message),
         "/groups/billing/pause".to_owned(),
         "/groups/billing/resume".to_owned(),
         "/groups/billing/seek".to_owned(),
+        "/groups/billing/policy".to_owned(),
         "/dead-letters/of/billing/redrive".to_owned(),
         "/dead-letters/of/billing/discard".to_owned(),
         "/dead-letters/jobs/1".to_owned(),
@@ -107,6 +111,38 @@ async fn a_group_is_paused_and_resumed() {
 }
 
 #[tokio::test]
+async fn the_policy_of_a_group_is_changed_and_what_makes_no_sense_is_refused() {
+    let scene = Scene::set().await;
+    let path = "/groups/billing/policy";
+    let fields = |delays: &'static str, attempts: &'static str| {
+        [
+            ("delays", delays),
+            ("max_attempts", attempts),
+            ("immediate", "1"),
+            ("jitter", "20"),
+            ("lease", "45s"),
+            ("ordering", "skip"),
+            BY[0],
+            BY[1],
+        ]
+    };
+    for (fields, says) in
+        [(fields("every day", "5"), "is not a retry policy"), (fields("fixed:1s", "5000"), "at most 1000")]
+    {
+        let refused = scene.send(path, &fields).await.expect(400);
+        assert!(Page::read(refused.text()).text.contains(says), "{}", refused.text());
+    }
+    scene.send(path, &fields("exponential:1s,2.5,10m", "5")).await.expect(303);
+    let group = scene.answer(get("/api/v1/groups/billing")).await.expect(200).json();
+    let settings = &group["settings"];
+    assert_eq!((&settings["lease_ms"], &settings["ordering"]), (&45_000.into(), &"SKIP".into()));
+    assert_eq!(settings["retry"]["exponential"]["multiplier_permille"], 2_500);
+    assert_eq!(settings["retry"]["max_attempts"], 5);
+    // The form has what was set.
+    assert_eq!(scene.page(path).await.field("delays").as_deref(), Some("exponential:1s,2.5,10m"));
+}
+
+#[tokio::test]
 async fn a_group_is_moved_after_it_was_said_what_that_does() {
     let scene = Scene::set().await;
     scene.harness.publish("order-paid", "x").await;
@@ -133,6 +169,69 @@ async fn a_scheduled_message_is_cancelled_and_one_nobody_knows_is_not() {
     let unknown = "/scheduled/01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d/cancel";
     let refused = scene.send(unknown, &BY).await.expect(404);
     assert!(Page::read(refused.text()).text.contains("No scheduled message has this id"));
+}
+
+#[tokio::test]
+async fn a_scheduled_message_is_moved_to_another_time() {
+    let scene = Scene::set().await;
+    let path = format!("/scheduled/{}/move", scene.scheduled);
+    let with = |to: &'static str| [("to", to), BY[0], BY[1]];
+    let refused = scene.send(&path, &with("soon")).await.expect(400);
+    assert!(Page::read(refused.text()).text.contains("it is not a time"), "{}", refused.text());
+    scene.send(&path, &BY).await.expect(400);
+    // A time that has passed: it is in its topic at once.
+    scene.send(&path, &with("2026-01-31 12:00")).await.expect(303);
+    assert!(!scene.page("/scheduled").await.text.contains(&scene.scheduled));
+    let late = scene.send(&path, &with("2026-01-31 12:00")).await.expect(409);
+    assert!(Page::read(late.text()).text.contains("Too late"), "{}", late.text());
+    assert!(
+        scene.page(format!("/messages/{}", scene.scheduled)).await.text.contains("Moved to another time")
+    );
+}
+
+#[tokio::test]
+async fn a_retry_is_run_and_given_up() {
+    let scene = Scene::set().await;
+    let retries = scene.answer(get("/api/v1/groups/billing/retries")).await.expect(200).json();
+    let id = retries["retries"][0]["message_id"].as_str().unwrap().to_owned();
+    let page = scene.page("/retries?group=billing").await;
+    assert!(page.all("input").any(|input| input.get("value") == Some(&id)), "{}", page.text);
+    let none = scene.answer(get("/retries/of/billing/run")).await.expect(400);
+    assert!(Page::read(none.text()).text.contains("Nothing was selected"), "{}", none.text());
+
+    // Nobody has credit: it is due, and waits for a consumer.
+    let run = format!("/retries/of/billing/run?id={id}");
+    scene.send(&run, &[("id", &id), BY[0], BY[1]]).await.expect(303);
+    let retries = scene.answer(get("/api/v1/groups/billing/retries")).await.expect(200).json();
+    let due: jiff::Timestamp = retries["retries"][0]["due_at"].as_str().unwrap().parse().unwrap();
+    let now = scene.answer(get("/api/v1/status")).await.expect(200).json();
+    assert!(due <= now["now"].as_str().unwrap().parse().unwrap(), "{due}");
+
+    let give_up = format!("/retries/of/billing/give-up?id={id}");
+    scene.send(&give_up, &[("id", &id), BY[0], BY[1]]).await.expect(303);
+    assert_eq!(dead(&scene).await, 4);
+    let letters = scene.page("/dead-letters?group=billing&reason_is=GIVEN_UP").await;
+    assert!(letters.text.contains("given up by Ada 王: found in the ledger"), "{}", letters.text);
+    // It is none any more: refused, and nothing is done.
+    scene.send(&run, &[("id", &id), BY[0], BY[1]]).await.expect(404);
+}
+
+#[tokio::test]
+async fn a_message_that_is_gone_is_found_and_its_life_is_told() {
+    let scene = Scene::set().await;
+    let path = format!("/transactions/{}/rollback", scene.transactions[0]);
+    scene.send(&path, &BY).await.expect(303);
+    let found = scene.page("/messages?q=t-1").await;
+    assert!(found.text.contains("gone: rolled back"), "{}", found.text);
+    let link = found.links().into_iter().find(|link| link.starts_with("/messages/0")).unwrap();
+    for (language, words) in
+        [("en", ["Stored", "Removed", "found in the ledger"]), ("zh-CN", ["已移除", "已回滚", "Ada 王"])]
+    {
+        let story = scene.page(format!("{link}?lang={language}")).await;
+        for word in words {
+            assert!(story.text.contains(word), "{word} is not in {}", story.text);
+        }
+    }
 }
 
 #[tokio::test]

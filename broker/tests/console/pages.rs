@@ -23,6 +23,8 @@ fn addresses(scene: &Scene) -> Vec<String> {
         "/groups/billing/seek?topic=order-paid&to=oldest",
         "/groups/billing/seek?topic=order-paid&to=newest",
         "/groups/billing/seek?topic=order-paid&to=time&value=soon",
+        "/groups/billing/policy",
+        "/dead-letters?group=billing&message=01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d",
         "/transactions",
         "/transactions?show=waiting",
         "/transactions?show=parked",
@@ -62,6 +64,10 @@ fn addresses(scene: &Scene) -> Vec<String> {
         addresses.push(format!("/messages/{}{way}", scene.message));
     }
     addresses.push(format!("/scheduled/{}/cancel", scene.scheduled));
+    addresses.push(format!("/scheduled/{}/move", scene.scheduled));
+    for verb in ["run", "give-up"] {
+        addresses.push(format!("/retries/of/billing/{verb}?id={}", scene.message));
+    }
     addresses
 }
 

@@ -150,6 +150,7 @@ async fn transactions_are_listed_shown_and_decided_by_hand() {
     let list = |filter: v1::TransactionFilter, limit| v1::ListTransactionsRequest {
         filter: filter.into(),
         page: Some(v1::Page { limit, cursor: String::new() }),
+        ..Default::default()
     };
     let undecided =
         admin.list_transactions(list(v1::TransactionFilter::Undecided, 2)).await.unwrap().into_inner();
@@ -159,6 +160,7 @@ async fn transactions_are_listed_shown_and_decided_by_hand() {
     let request = v1::ListTransactionsRequest {
         filter: 0,
         page: Some(v1::Page { limit: 2, cursor: undecided.next_cursor }),
+        ..Default::default()
     };
     let rest = admin.list_transactions(request).await.unwrap().into_inner();
     assert_eq!((rest.transactions.len(), rest.next_cursor.as_str()), (1, ""));
@@ -447,6 +449,7 @@ async fn the_life_of_a_message_is_told_in_order() {
             ("STORED", ""),
             ("DECIDED", ""),
             ("QUEUED", ""),
+            ("DELIVERED", "g"),
             ("FAILED", "g"),
             ("RETRYING", "g"),
             ("WAITING", "h")

@@ -309,8 +309,10 @@ async fn bad_orders_by_hand_are_refused_by_field() {
     };
     let status = admin.list_topics(request).await.unwrap_err();
     assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some("page.cursor"));
-    let status =
-        admin.list_transactions(v1::ListTransactionsRequest { filter: 9, page: None }).await.unwrap_err();
+    let status = admin
+        .list_transactions(v1::ListTransactionsRequest { filter: 9, ..Default::default() })
+        .await
+        .unwrap_err();
     assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some("filter"));
     let status = admin.redrive_dead_letters(v1::RedriveDeadLettersRequest::default()).await.unwrap_err();
     assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some("filter.group"));

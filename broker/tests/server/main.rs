@@ -7,5 +7,6 @@ mod edge;
 mod harness;
 mod http;
 mod metrics_page;
+mod repair;
 mod sessions;
 mod trouble;

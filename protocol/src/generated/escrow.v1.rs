@@ -1231,7 +1231,7 @@ pub struct DeadLetterOrigin {
     pub offset: u64,
     #[prost(string, tag = "3")]
     pub group: ::prost::alloc::string::String,
-    /// ATTEMPTS_EXHAUSTED, REJECTED, EXPIRED, ORDERING_KEY_FAILED or DAMAGED.
+    /// ATTEMPTS_EXHAUSTED, REJECTED, EXPIRED, ORDERING_KEY_FAILED, DAMAGED or GIVEN_UP.
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
     /// The last error.
@@ -2183,6 +2183,15 @@ pub struct ListTransactionsRequest {
     pub page: ::core::option::Option<Page>,
     #[prost(enumeration = "TransactionFilter", tag = "2")]
     pub filter: i32,
+    /// Only of this producer group.
+    #[prost(string, tag = "3")]
+    pub group: ::prost::alloc::string::String,
+    /// Only of this kind.
+    #[prost(string, tag = "4")]
+    pub kind: ::prost::alloc::string::String,
+    /// Only under this transaction key of the group, or with a message that has this business key; the newest first.
+    #[prost(string, tag = "5")]
+    pub key: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTransactionsResponse {
@@ -2257,6 +2266,9 @@ pub struct Transaction {
     /// Contradicting decisions that were refused.
     #[prost(uint32, tag = "20")]
     pub conflicts: u32,
+    /// Each check with its answer, parked, resumed, decided. Only in the answer to GetTransaction.
+    #[prost(message, repeated, tag = "21")]
+    pub events: ::prost::alloc::vec::Vec<TraceEvent>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetTransactionRequest {
@@ -2334,6 +2346,53 @@ pub struct ListRetriesResponse {
     pub retries: ::prost::alloc::vec::Vec<Retry>,
     #[prost(string, tag = "2")]
     pub next_cursor: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunRetriesRequest {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// 1 to 1000 messages.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub message_ids: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(message, optional, tag = "3")]
+    pub operator: ::core::option::Option<Operator>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RunRetriesResponse {
+    /// As many as were asked for.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<RetryResult>,
+    /// How many were done.
+    #[prost(uint64, tag = "2")]
+    pub done: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GiveUpRetriesRequest {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// 1 to 1000 messages.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub message_ids: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(message, optional, tag = "3")]
+    pub operator: ::core::option::Option<Operator>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GiveUpRetriesResponse {
+    /// As many as were asked for.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<RetryResult>,
+    /// How many were done.
+    #[prost(uint64, tag = "2")]
+    pub done: u64,
+}
+/// What became of one retry.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RetryResult {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub message_id: ::prost::bytes::Bytes,
+    /// Absent: it was done.
+    #[prost(message, optional, tag = "2")]
+    pub fault: ::core::option::Option<Fault>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Scheduled {
@@ -2419,6 +2478,70 @@ pub mod cancel_scheduled_response {
         }
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MoveScheduledRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub message_id: ::prost::bytes::Bytes,
+    /// Its new time, up to 366 days ahead, Unix milliseconds. One that has passed means at once.
+    #[prost(int64, tag = "2")]
+    pub deliver_at_ms: i64,
+    #[prost(message, optional, tag = "3")]
+    pub operator: ::core::option::Option<Operator>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MoveScheduledResponse {
+    #[prost(enumeration = "move_scheduled_response::Outcome", tag = "1")]
+    pub outcome: i32,
+}
+/// Nested message and enum types in `MoveScheduledResponse`.
+pub mod move_scheduled_response {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Outcome {
+        /// Never sent.
+        Unspecified = 0,
+        /// It comes at its new time.
+        Moved = 1,
+        /// It is in its topic already.
+        TooLate = 2,
+        /// No scheduled message has this id.
+        NotKnown = 3,
+    }
+    impl Outcome {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "OUTCOME_UNSPECIFIED",
+                Self::Moved => "MOVED",
+                Self::TooLate => "TOO_LATE",
+                Self::NotKnown => "NOT_KNOWN",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+                "MOVED" => Some(Self::Moved),
+                "TOO_LATE" => Some(Self::TooLate),
+                "NOT_KNOWN" => Some(Self::NotKnown),
+                _ => None,
+            }
+        }
+    }
+}
 /// Which dead letters.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeadLetterFilter {
@@ -2441,6 +2564,31 @@ pub struct DeadLetterFilter {
     /// Matches inside the last error.
     #[prost(string, tag = "8")]
     pub error_contains: ::prost::alloc::string::String,
+    /// Of this message, in whichever group. It and the key are found by an index, the newest first.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub message_id: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetDeadLetterFacetsRequest {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+}
+/// A value, and how many dead letters have it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeadLetterFacet {
+    #[prost(string, tag = "1")]
+    pub value: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeadLetterFacets {
+    /// By what they died of.
+    #[prost(message, repeated, tag = "1")]
+    pub reasons: ::prost::alloc::vec::Vec<DeadLetterFacet>,
+    /// By the topic they came from.
+    #[prost(message, repeated, tag = "2")]
+    pub topics: ::prost::alloc::vec::Vec<DeadLetterFacet>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DeadLetter {
@@ -2839,7 +2987,7 @@ pub struct StoredMessage {
     pub message: ::core::option::Option<Message>,
     #[prost(int64, tag = "2")]
     pub stored_at_ms: i64,
-    /// UNDECIDED, SCHEDULED or QUEUED.
+    /// UNDECIDED, SCHEDULED or QUEUED; REMOVED: gone, and still told of.
     #[prost(string, tag = "3")]
     pub state: ::prost::alloc::string::String,
     #[prost(uint64, tag = "4")]
@@ -2851,6 +2999,12 @@ pub struct StoredMessage {
     /// When it became visible, Unix milliseconds.
     #[prost(int64, tag = "7")]
     pub committed_at_ms: i64,
+    /// Of one that is gone: when that was,
+    #[prost(int64, tag = "8")]
+    pub removed_at_ms: i64,
+    /// and how: FINISHED, ROLLED_BACK, CANCELLED or DROPPED (with its topic, or because nobody listened).
+    #[prost(string, tag = "9")]
+    pub ending: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetMessageRequest {
@@ -2880,20 +3034,32 @@ pub struct TraceMessageRequest {
 /// One thing that happened to a message, or where it stands.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TraceEvent {
-    /// Unix milliseconds; 0: not known.
+    /// Unix milliseconds; 0: not known, or still so.
     #[prost(int64, tag = "1")]
     pub at_ms: i64,
-    /// STORED, CHECKED, DECIDED, SCHEDULED, QUEUED, LEASED, FAILED, RETRYING, DEAD, FINISHED, WAITING.
+    /// What happened: STORED, CHECK_ORDERED, CHECKED, PARKED, RESUMED, DECIDED, MOVED, QUEUED, DELIVERED, ACKED, FAILED, RUN_NOW,
+    /// DEAD, REDRIVEN, COPIED, DISCARDED, REMOVED. How it stands: SCHEDULED, WAITING, LEASED, RETRYING, FINISHED.
     #[prost(string, tag = "2")]
     pub event: ::prost::alloc::string::String,
     /// Set for what concerns one group.
     #[prost(string, tag = "3")]
     pub group: ::prost::alloc::string::String,
+    /// In words.
     #[prost(string, tag = "4")]
     pub text: ::prost::alloc::string::String,
+    /// Which attempt; 0: it is about none.
+    #[prost(uint32, tag = "5")]
+    pub attempt: u32,
+    /// Who did it: a client, a person.
+    #[prost(string, tag = "6")]
+    pub who: ::prost::alloc::string::String,
+    /// The error, reason or answer as it was given.
+    #[prost(string, tag = "7")]
+    pub detail: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TraceMessageResponse {
+    /// Of one that is gone: what is known of it.
     #[prost(message, optional, tag = "1")]
     pub message: ::core::option::Option<StoredMessage>,
     #[prost(message, optional, tag = "2")]
@@ -3658,6 +3824,56 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "ListRetries"));
             self.inner.unary(req, path, codec).await
         }
+        /// Their next attempts come at once. Refused for a message that a consumer has.
+        pub async fn run_retries(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RunRetriesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RunRetriesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/RunRetries",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "RunRetries"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// To the dead letters now, reason GIVEN_UP. Refused for a message that a consumer has.
+        pub async fn give_up_retries(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GiveUpRetriesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GiveUpRetriesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/GiveUpRetries",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "GiveUpRetries"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn list_scheduled(
             &mut self,
             request: impl tonic::IntoRequest<super::ListScheduledRequest>,
@@ -3707,6 +3923,31 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "CancelScheduled"));
             self.inner.unary(req, path, codec).await
         }
+        /// Gives a scheduled message another time. Answers exactly, too.
+        pub async fn move_scheduled(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MoveScheduledRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MoveScheduledResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/MoveScheduled",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "MoveScheduled"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn list_dead_letters(
             &mut self,
             request: impl tonic::IntoRequest<super::ListDeadLettersRequest>,
@@ -3750,6 +3991,33 @@ pub mod admin_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "GetDeadLetter"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// How many died of what, and came from where: counted, whatever their number.
+        pub async fn get_dead_letter_facets(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetDeadLetterFacetsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeadLetterFacets>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/GetDeadLetterFacets",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("escrow.v1.AdminService", "GetDeadLetterFacets"),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Starts a job that sends them again, at the rate asked for. It goes on whoever listens, also after a restart.
@@ -4097,7 +4365,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "GetMessage"));
             self.inner.unary(req, path, codec).await
         }
-        /// By business key, newest first.
+        /// By business key: those that are stored, newest first; then those that are gone and still told of, the last first.
         pub async fn find_messages(
             &mut self,
             request: impl tonic::IntoRequest<super::FindMessagesRequest>,
@@ -4122,7 +4390,8 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "FindMessages"));
             self.inner.unary(req, path, codec).await
         }
-        /// The life of a message: stored, decided, per group delivered, retried, dead, finished.
+        /// The life of a message, also when it is gone: stored, each check, the decision, per group each delivery and what came
+        /// of it, dead letters, redrives, removal.
         pub async fn trace_message(
             &mut self,
             request: impl tonic::IntoRequest<super::TraceMessageRequest>,
@@ -4370,6 +4639,22 @@ pub mod admin_service_server {
             tonic::Response<super::ListRetriesResponse>,
             tonic::Status,
         >;
+        /// Their next attempts come at once. Refused for a message that a consumer has.
+        async fn run_retries(
+            &self,
+            request: tonic::Request<super::RunRetriesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RunRetriesResponse>,
+            tonic::Status,
+        >;
+        /// To the dead letters now, reason GIVEN_UP. Refused for a message that a consumer has.
+        async fn give_up_retries(
+            &self,
+            request: tonic::Request<super::GiveUpRetriesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GiveUpRetriesResponse>,
+            tonic::Status,
+        >;
         async fn list_scheduled(
             &self,
             request: tonic::Request<super::ListScheduledRequest>,
@@ -4385,6 +4670,14 @@ pub mod admin_service_server {
             tonic::Response<super::CancelScheduledResponse>,
             tonic::Status,
         >;
+        /// Gives a scheduled message another time. Answers exactly, too.
+        async fn move_scheduled(
+            &self,
+            request: tonic::Request<super::MoveScheduledRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MoveScheduledResponse>,
+            tonic::Status,
+        >;
         async fn list_dead_letters(
             &self,
             request: tonic::Request<super::ListDeadLettersRequest>,
@@ -4396,6 +4689,14 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::GetDeadLetterRequest>,
         ) -> std::result::Result<tonic::Response<super::DeadLetter>, tonic::Status>;
+        /// How many died of what, and came from where: counted, whatever their number.
+        async fn get_dead_letter_facets(
+            &self,
+            request: tonic::Request<super::GetDeadLetterFacetsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeadLetterFacets>,
+            tonic::Status,
+        >;
         /// Starts a job that sends them again, at the rate asked for. It goes on whoever listens, also after a restart.
         async fn redrive_dead_letters(
             &self,
@@ -4486,7 +4787,7 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::GetMessageRequest>,
         ) -> std::result::Result<tonic::Response<super::StoredMessage>, tonic::Status>;
-        /// By business key, newest first.
+        /// By business key: those that are stored, newest first; then those that are gone and still told of, the last first.
         async fn find_messages(
             &self,
             request: tonic::Request<super::FindMessagesRequest>,
@@ -4494,7 +4795,8 @@ pub mod admin_service_server {
             tonic::Response<super::FindMessagesResponse>,
             tonic::Status,
         >;
-        /// The life of a message: stored, decided, per group delivered, retried, dead, finished.
+        /// The life of a message, also when it is gone: stored, each check, the decision, per group each delivery and what came
+        /// of it, dead letters, redrives, removal.
         async fn trace_message(
             &self,
             request: tonic::Request<super::TraceMessageRequest>,
@@ -5517,6 +5819,96 @@ pub mod admin_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/escrow.v1.AdminService/RunRetries" => {
+                    #[allow(non_camel_case_types)]
+                    struct RunRetriesSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RunRetriesRequest>
+                    for RunRetriesSvc<T> {
+                        type Response = super::RunRetriesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RunRetriesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::run_retries(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RunRetriesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/GiveUpRetries" => {
+                    #[allow(non_camel_case_types)]
+                    struct GiveUpRetriesSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GiveUpRetriesRequest>
+                    for GiveUpRetriesSvc<T> {
+                        type Response = super::GiveUpRetriesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GiveUpRetriesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::give_up_retries(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GiveUpRetriesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/escrow.v1.AdminService/ListScheduled" => {
                     #[allow(non_camel_case_types)]
                     struct ListScheduledSvc<T: AdminService>(pub Arc<T>);
@@ -5592,6 +5984,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CancelScheduledSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/MoveScheduled" => {
+                    #[allow(non_camel_case_types)]
+                    struct MoveScheduledSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::MoveScheduledRequest>
+                    for MoveScheduledSvc<T> {
+                        type Response = super::MoveScheduledResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MoveScheduledRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::move_scheduled(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MoveScheduledSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -5683,6 +6120,52 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetDeadLetterSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/GetDeadLetterFacets" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetDeadLetterFacetsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GetDeadLetterFacetsRequest>
+                    for GetDeadLetterFacetsSvc<T> {
+                        type Response = super::DeadLetterFacets;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetDeadLetterFacetsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_dead_letter_facets(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetDeadLetterFacetsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use escrow_broker::records::{
-    Counters, DeadLetter, DeadPlace, DecidedLog, Group, Message, Place, Progress, QueueEntry, Record,
-    Remembered, Retry, Stub, Tail, Topic, Transaction, TransactionKey,
+    Chapter, Counters, DeadLetter, DeadPlace, DecidedLog, Facets, Group, Message, Place, Progress,
+    QueueEntry, Record, Remembered, Retry, Story, Stub, Tail, Topic, Transaction, TransactionKey,
 };
 
 /// Every kind of record there is.
-const KINDS: [fn(Bytes); 16] = [
+const KINDS: [fn(Bytes); 19] = [
     one::<Counters>,
     one::<Topic>,
     one::<Tail>,
@@ -24,6 +24,9 @@ const KINDS: [fn(Bytes); 16] = [
     one::<Transaction>,
     one::<TransactionKey>,
     one::<DecidedLog>,
+    one::<Story>,
+    one::<Chapter>,
+    one::<Facets>,
 ];
 
 /// Decodes `bytes` as a record of the table, and as one of the broker's.

@@ -212,7 +212,11 @@ impl Reader {
     async fn transactions(&mut self, filter: Filter) -> Result<(), String> {
         let mut cursor = String::new();
         loop {
-            let request = v1::ListTransactionsRequest { page: page(&cursor), filter: filter.into() };
+            let request = v1::ListTransactionsRequest {
+                page: page(&cursor),
+                filter: filter.into(),
+                ..Default::default()
+            };
             let answer = self.admin.list_transactions(request).await;
             let Some(found) = reported(answer, "transactions", &mut self.out)? else { return Ok(()) };
             for transaction in found.transactions {

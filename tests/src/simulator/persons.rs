@@ -50,7 +50,9 @@ impl World {
             38..45 => self.has_jobs(),
             45..55 => self.seeks(),
             55..65 => self.pauses(),
-            65..78 => self.cancels(),
+            65..71 => self.cancels(),
+            71..74 => self.moves(),
+            74..78 => self.runs_or_gives_up(),
             78..84 => self.removes_a_group(),
             84..88 => self.changes_subscriptions(),
             88..92 => self.changes_settings(),
@@ -185,14 +187,41 @@ impl World {
 
     fn cancels(&mut self) {
         let scheduled_only = self.chance.percent(75);
-        let all = self.model.messages.iter();
-        let ids: Vec<MessageId> = all
-            .filter(|(_, message)| !scheduled_only || matches!(message.fate, MessageFate::Scheduled { .. }))
-            .map(|(id, _)| *id)
-            .collect();
-        let unknown = MessageId::new(1, self.chance.bytes());
-        let id = self.chance.try_pick(&ids).unwrap_or(unknown);
+        let id = self.any_message(|fate| !scheduled_only || matches!(fate, MessageFate::Scheduled { .. }));
         self.orders(Command::CancelScheduled(id));
+    }
+
+    fn moves(&mut self) {
+        let scheduled_only = self.chance.percent(85);
+        let id = self.any_message(|fate| !scheduled_only || matches!(fate, MessageFate::Scheduled { .. }));
+        let now_ms = self.clock.now().unix_ms;
+        let deliver_at_ms = match self.chance.percent(20) {
+            true => now_ms.saturating_sub(self.chance.below(5_000)),
+            false => now_ms + self.chance.around(20_000),
+        };
+        self.orders(Command::MoveScheduled { id, deliver_at_ms });
+    }
+
+    /// Mostly what is retrying; sometimes what a consumer has, or what is no retry at all.
+    fn runs_or_gives_up(&mut self) {
+        let retrying = self.model.retrying_messages();
+        let (group, id) = match self.chance.try_pick(&retrying) {
+            Some(found) if self.chance.percent(90) => found,
+            _ => (self.any_group(), self.any_message(|_| true)),
+        };
+        let order = match self.chance.percent(60) {
+            true => Command::RunRetry { group, id },
+            false => Command::GiveUpRetry { group, id },
+        };
+        self.orders(order);
+    }
+
+    fn any_message(&mut self, wanted: impl Fn(MessageFate) -> bool) -> MessageId {
+        let all = self.model.messages.iter();
+        let ids: Vec<MessageId> =
+            all.filter(|(_, message)| wanted(message.fate)).map(|(id, _)| *id).collect();
+        let unknown = MessageId::new(1, self.chance.bytes());
+        self.chance.try_pick(&ids).unwrap_or(unknown)
     }
 
     fn removes_a_group(&mut self) {

@@ -154,7 +154,7 @@ impl Ledger {
         loop {
             let page = Some(v1::Page { limit: 1_000, cursor });
             let filter = v1::TransactionFilter::Undecided.into();
-            let request = v1::ListTransactionsRequest { page, filter };
+            let request = v1::ListTransactionsRequest { page, filter, ..Default::default() };
             let found = client
                 .admin()
                 .list_transactions(request)
@@ -177,7 +177,7 @@ impl Ledger {
         loop {
             let page = Some(v1::Page { limit: 1_000, cursor });
             let filter = v1::TransactionFilter::Undecided.into();
-            let request = v1::ListTransactionsRequest { page, filter };
+            let request = v1::ListTransactionsRequest { page, filter, ..Default::default() };
             let open = self.client.admin().list_transactions(request).await.expect("it lists").into_inner();
             for transaction in open.transactions {
                 if transaction.messages.iter().any(|message| message.topic == self.topic) {

@@ -123,12 +123,15 @@ pub(crate) enum DlqVerb {
 /// What dead letters have in common.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Matching {
-    /// Why they died: ATTEMPTS_EXHAUSTED, REJECTED, EXPIRED, ORDERING_KEY_FAILED or DAMAGED.
+    /// Why they died: ATTEMPTS_EXHAUSTED, REJECTED, EXPIRED, ORDERING_KEY_FAILED, DAMAGED or GIVEN_UP.
     #[arg(long)]
     cause: Option<String>,
     /// Their business key.
     #[arg(long)]
     key: Option<String>,
+    /// The message.
+    #[arg(long, value_name = "MESSAGE")]
+    message: Option<MessageId>,
     /// The topic they came from.
     #[arg(long)]
     topic: Option<String>,
@@ -222,6 +225,7 @@ impl Matching {
             from_ms: self.since.unwrap_or(0),
             until_ms: self.until.unwrap_or(0),
             error_contains: self.error.unwrap_or_default(),
+            message_id: self.message.map(|id| id.as_bytes().to_vec().into()).unwrap_or_default(),
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::cli::context::Global;
 use crate::cli::error::CliError;
 use crate::cli::output::{Count, counted};
 use crate::cli::paging::Paging;
-use crate::cli::retry_spec::retry_delays;
 use crate::cli::view::{GroupView, SeekView};
+use crate::retry_spec::retry_delays;
 
 /// What can be done with groups.
 #[derive(Debug, Clone, clap::Subcommand)]

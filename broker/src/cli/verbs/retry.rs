@@ -1,11 +1,13 @@
-//! `escrow retry`: messages that wait for their next attempt.
+//! `escrow retry`: messages that wait for their next attempt: seen, run at once, given up.
 
-use escrow_protocol::v1;
+use escrow_protocol::{MessageId, v1};
 
+use crate::cli::confirm::{Caution, Resolve};
 use crate::cli::context::Global;
 use crate::cli::error::CliError;
+use crate::cli::output::counted;
 use crate::cli::paging::Paging;
-use crate::cli::view::RetryView;
+use crate::cli::view::{RetryResultView, RetryView};
 
 /// What can be done with retries.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -20,11 +22,90 @@ pub(crate) enum RetryVerb {
         #[command(flatten)]
         paging: Paging,
     },
+    /// Have messages tried at once, whatever the group's policy says.
+    #[command(after_help = "Examples:
+  escrow retry run billing 01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d
+  escrow retry run billing 01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d --reason 'the bank is back'")]
+    Run {
+        /// The group.
+        group: String,
+        /// The messages.
+        #[arg(value_name = "MESSAGE", required = true)]
+        ids: Vec<MessageId>,
+        /// Why, for the records.
+        #[arg(long)]
+        reason: Option<String>,
+        /// Only say what would happen.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Move messages to the dead letters now, with all their attempts.
+    #[command(after_help = "Examples:
+  escrow retry give-up billing 01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d --reason 'the customer is gone' --yes
+  escrow retry give-up billing 01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d --reason 'ticket 7' --dry-run")]
+    GiveUp {
+        /// The group.
+        group: String,
+        /// The messages.
+        #[arg(value_name = "MESSAGE", required = true)]
+        ids: Vec<MessageId>,
+        /// Why. Stands in the dead letters and in the audit.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        caution: Caution,
+    },
 }
 
 /// Does it.
 pub(crate) async fn run(verb: RetryVerb, global: &Global) -> Result<(), CliError> {
-    let RetryVerb::Ls { group, paging } = verb;
+    match verb {
+        RetryVerb::Ls { group, paging } => ls(group, paging, global).await,
+        RetryVerb::Run { group, ids, reason, dry_run } => {
+            if dry_run {
+                let what =
+                    format!("this would have {} of group {group} tried at once", counted_messages(&ids));
+                return Ok(global.printer().done(&what)?);
+            }
+            let operator = global.operator(reason.as_deref());
+            let request = v1::RunRetriesRequest { group, message_ids: wire(&ids), operator };
+            let answer = global.admin().await?.run_retries(request).await?.into_inner();
+            report(&answer.results, "made due at once", global)
+        }
+        RetryVerb::GiveUp { group, ids, reason, caution } => {
+            let what = format!("move {} of group {group} to its dead letters", counted_messages(&ids));
+            if caution.resolve(&what)? == Resolve::Rehearse {
+                return Ok(global.printer().done(&format!("this would {what}"))?);
+            }
+            let operator = global.operator(Some(&reason));
+            let request = v1::GiveUpRetriesRequest { group, message_ids: wire(&ids), operator };
+            let answer = global.admin().await?.give_up_retries(request).await?.into_inner();
+            report(&answer.results, "given up", global)
+        }
+    }
+}
+
+fn counted_messages(ids: &[MessageId]) -> String {
+    counted(ids.len() as u64, "message")
+}
+
+fn wire(ids: &[MessageId]) -> Vec<bytes::Bytes> {
+    ids.iter().map(|id| bytes::Bytes::copy_from_slice(id.as_bytes())).collect()
+}
+
+/// Says what became of each, and fails if any was refused.
+fn report(results: &[v1::RetryResult], done: &str, global: &Global) -> Result<(), CliError> {
+    let views: Vec<_> = results.iter().map(|result| RetryResultView::new(result, done)).collect();
+    global.printer().list(&views, "")?;
+    match results.iter().filter(|result| result.fault.is_some()).count() as u64 {
+        0 => Ok(()),
+        failed => {
+            Err(CliError::failed(format!("{} refused; see above for each", counted(failed, "message"))))
+        }
+    }
+}
+
+async fn ls(group: String, paging: Paging, global: &Global) -> Result<(), CliError> {
     let mut admin = global.admin().await?;
     let empty = format!("no message of group {group} is retrying");
     let fetch = async |page| {

@@ -16,11 +16,13 @@ pub(crate) enum TxVerb {
     /// List transactions: all that are not decided, the parked ones first, unless asked otherwise.
     #[command(after_help = "Examples:
   escrow tx ls
-  escrow tx ls --state parked -o jsonl | jq -r .transaction_id")]
+  escrow tx ls --state parked --kind order.create -o jsonl | jq -r .transaction_id")]
     Ls {
         /// Which ones.
         #[arg(long, value_enum, default_value_t = Which::Open)]
         state: Which,
+        #[command(flatten)]
+        whose: Whose,
         #[command(flatten)]
         paging: Paging,
     },
@@ -67,6 +69,20 @@ pub(crate) enum TxVerb {
         #[arg(long)]
         reason: Option<String>,
     },
+}
+
+/// Whose transactions.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Whose {
+    /// Only of this producer group.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    group: String,
+    /// Only of this kind.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    kind: String,
+    /// Only with a message that has this business key, or under this transaction key of the group.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    key: String,
 }
 
 /// A decision by hand.
@@ -125,7 +141,7 @@ impl Which {
 /// Does it.
 pub(crate) async fn run(verb: TxVerb, global: &Global) -> Result<(), CliError> {
     match verb {
-        TxVerb::Ls { state, paging } => ls(state, paging, global).await,
+        TxVerb::Ls { state, whose, paging } => ls(state, whose, paging, global).await,
         TxVerb::Show { id } => show(get(id, global).await?, global),
         TxVerb::Check { id, reason } => {
             let operator = global.operator(reason.as_deref());
@@ -151,9 +167,9 @@ fn show(transaction: v1::Transaction, global: &Global) -> Result<(), CliError> {
     Ok(global.printer().one(&TransactionView::from(transaction))?)
 }
 
-async fn ls(which: Which, paging: Paging, global: &Global) -> Result<(), CliError> {
+async fn ls(which: Which, whose: Whose, paging: Paging, global: &Global) -> Result<(), CliError> {
     let mut admin = global.admin().await?;
-    let fetch = async |page| page_of(&mut admin, which.lists(), page).await;
+    let fetch = async |page| page_of(&mut admin, which.lists(), &whose, page).await;
     paging.print(&mut global.printer(), which.empty(), fetch).await
 }
 
@@ -161,6 +177,7 @@ async fn ls(which: Which, paging: Paging, global: &Global) -> Result<(), CliErro
 async fn page_of(
     admin: &mut Admin,
     lists: &[(&str, v1::TransactionFilter)],
+    whose: &Whose,
     page: v1::Page,
 ) -> Result<(Vec<TransactionView>, String), CliError> {
     let begun = lists.iter().position(|(mark, _)| !page.cursor.is_empty() && page.cursor.starts_with(mark));
@@ -174,7 +191,9 @@ async fn page_of(
             return Ok((views, (*mark).to_owned()));
         }
         let page = v1::Page { limit, cursor: std::mem::take(&mut cursor) };
-        let request = v1::ListTransactionsRequest { page: Some(page), filter: (*filter).into() };
+        let Whose { group, kind, key } = whose.clone();
+        let request =
+            v1::ListTransactionsRequest { page: Some(page), filter: (*filter).into(), group, kind, key };
         let answer = admin.list_transactions(request).await?.into_inner();
         views.extend(answer.transactions.into_iter().map(TransactionView::from));
         if !answer.next_cursor.is_empty() {

@@ -72,7 +72,7 @@ view! {
     StoredMessageView {
         /// Its id.
         message_id: String = "MESSAGE",
-        /// Undecided, scheduled or queued.
+        /// Undecided, scheduled, queued or removed.
         state: String = "STATE",
         /// The topic it lies in.
         topic: String = "TOPIC",
@@ -84,6 +84,10 @@ view! {
         stored_at: Time = "STORED AT",
         /// When it became visible.
         committed_at: Time = _,
+        /// When it was removed.
+        removed_at: Time = _,
+        /// How it ended: finished, rolled back or cancelled.
+        ending: Option<String> = _,
         /// The transaction it belongs to.
         transaction_id: Option<String> = _,
         /// The message. In lists without its body.
@@ -100,6 +104,12 @@ view! {
         event: String = "EVENT",
         /// To which group.
         group: String = "GROUP",
+        /// Which attempt.
+        attempt: Option<u32> = _,
+        /// By whom.
+        who: String = _,
+        /// The error, reason or answer as it was given.
+        detail: String = _,
         /// In words.
         text: String = "WHAT",
     }
@@ -114,6 +124,8 @@ view! {
         state: String = "STATE",
         /// The topic.
         topic: String = "TOPIC",
+        /// Its business key.
+        key: String = "KEY",
         /// The transaction it belongs to.
         transaction_id: Option<String> = _,
         /// Where that stands.
@@ -197,6 +209,8 @@ impl From<v1::StoredMessage> for StoredMessageView {
             key: message.as_ref().map(|message| message.key.clone()).unwrap_or_default(),
             stored_at: Time(stored.stored_at_ms),
             committed_at: Time(stored.committed_at_ms),
+            removed_at: Time(stored.removed_at_ms),
+            ending: Some(stored.ending).filter(|ending| !ending.is_empty()),
             transaction_id: transaction_id(stored.transaction_id),
             message: message.map(MessageView::from),
         }
@@ -205,7 +219,15 @@ impl From<v1::StoredMessage> for StoredMessageView {
 
 impl From<v1::TraceEvent> for TraceEventView {
     fn from(event: v1::TraceEvent) -> Self {
-        Self { at: Time(event.at_ms), event: event.event, group: event.group, text: event.text }
+        Self {
+            at: Time(event.at_ms),
+            event: event.event,
+            group: event.group,
+            attempt: Some(event.attempt).filter(|attempt| *attempt > 0),
+            who: event.who,
+            detail: event.detail,
+            text: event.text,
+        }
     }
 }
 
@@ -220,7 +242,11 @@ impl From<v1::TraceMessageResponse> for TraceView {
             message_id: of_stored(|stored| &stored.message_id),
             state: of_stored(|stored| &stored.state),
             topic: of_stored(|stored| &stored.topic),
-            transaction_id: transaction.as_ref().map(|transaction| transaction.transaction_id.clone()),
+            key: of_stored(|stored| &stored.key),
+            transaction_id: transaction
+                .as_ref()
+                .map(|transaction| transaction.transaction_id.clone())
+                .or_else(|| stored.as_ref().and_then(|stored| stored.transaction_id.clone())),
             transaction_state: transaction.map(|transaction| transaction.state),
             events: trace.events.into_iter().map(TraceEventView::from).collect(),
         }

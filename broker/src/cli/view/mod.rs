@@ -20,7 +20,7 @@ pub(crate) use dead_letter::DeadLetterView;
 pub(crate) use group::{GroupView, SeekView};
 pub(crate) use job::{JobDetailView, JobView};
 pub(crate) use message::{DeliveryView, PublishedView, ScheduledView, StoredMessageView, TraceView};
-pub(crate) use retry::RetryView;
+pub(crate) use retry::{RetryResultView, RetryView};
 pub(crate) use status::StatusView;
 pub(crate) use store::{StoreStatsView, StoredStatsView, VerifyView};
 pub(crate) use topic::TopicView;

@@ -45,6 +45,30 @@ view! {
     }
 }
 
+view! {
+    /// What became of a retry.
+    RetryResultView {
+        /// The message.
+        message_id: String = "MESSAGE",
+        /// What was done; none: it was refused.
+        done: Option<String> = "DONE",
+        /// Why it was refused.
+        fault: Option<String> = "FAULT",
+    }
+}
+
+impl RetryResultView {
+    /// `done`: what was done with those that were not refused.
+    pub(crate) fn new(result: &v1::RetryResult, done: &str) -> Self {
+        let fault = result.fault.as_ref().map(|fault| format!("{}: {}", fault.reason, fault.message));
+        Self {
+            message_id: message_id(&result.message_id),
+            done: fault.is_none().then(|| done.to_owned()),
+            fault,
+        }
+    }
+}
+
 impl From<v1::Attempt> for AttemptView {
     fn from(attempt: v1::Attempt) -> Self {
         Self {

@@ -2,6 +2,7 @@
 
 use escrow_protocol::v1;
 
+use super::message::TraceEventView;
 use super::{message_id, transaction_id};
 use crate::cli::now_ms;
 use crate::cli::output::{Bytes, Ms, Time, view};
@@ -75,6 +76,8 @@ view! {
         conflicts: u32 = _,
         /// Its messages.
         messages: Vec<TransactionMessageView> = "MESSAGES",
+        /// Each check with its answer, parked, resumed, decided. Not in lists.
+        events: Vec<TraceEventView> = _,
     }
 }
 
@@ -128,6 +131,7 @@ impl From<v1::Transaction> for TransactionView {
             decided_at: Time(decider.as_ref().map_or(0, |decider| decider.at_ms)),
             conflicts: transaction.conflicts,
             messages: transaction.messages.into_iter().map(TransactionMessageView::from).collect(),
+            events: transaction.events.into_iter().map(TraceEventView::from).collect(),
         }
     }
 }

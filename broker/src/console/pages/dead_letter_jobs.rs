@@ -77,7 +77,8 @@ async fn start(
     let dry_run = visit.field("dry_run").is_some();
     let Scope { group, filter, .. } = scope;
     let act = async |operator| {
-        let job = desk.service.start_job((group, kind, filter.letters), rate, dry_run, operator).await?;
+        let letters = desk.service.filter_of_job(filter).await?;
+        let job = desk.service.start_job((group, kind, letters), rate, dry_run, operator).await?;
         Ok(Some(format!("/dead-letters/jobs/{}", job.number)))
     };
     confirm.carry_out(visit, act).await

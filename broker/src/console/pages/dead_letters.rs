@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::super::export::{self, Form, Source};
 use super::super::parts::{
-    Column, actions, choice, facts, filters, nothing, pager, section, table, text_filter,
+    Column, actions, choice, facts, filters, nothing, pager, section, table, tabs, text_filter,
 };
 use super::super::shell::{Place, Sheet};
 use super::super::show::{age, count, dead_reason, exact, group, key, message, or_none, topic};
@@ -14,7 +14,7 @@ use super::super::words::{Words, fill};
 use super::super::{Answer, Desk, Outcome};
 use super::messages::{content_of, headers_of};
 use crate::engine::Refusal;
-use crate::records::{Attempt, DeadReason, LetterFilter};
+use crate::records::{Attempt, DeadReason, Facets, LetterFilter};
 use crate::service::{DeadLetterFilter, DeadLetterView, Page};
 
 /// Groups with dead letters that a page links to: those of one page of groups.
@@ -49,7 +49,7 @@ pub(super) fn filter_of(visit: &Visit, group: Option<GroupName>) -> Result<DeadL
         Some(group) => Some(group),
         None => visit.optional("group")?,
     };
-    Ok(DeadLetterFilter { group, letters })
+    Ok(DeadLetterFilter { group, message: visit.optional("message")?, letters })
 }
 
 /// A time as RFC 3339, or as people leave parts of it out: a date, a date with hours and minutes. UTC.
@@ -67,7 +67,7 @@ pub(super) fn time(visit: &Visit, name: &'static str) -> Result<u64, Refusal> {
 }
 
 /// The names of the filters, for carrying them on.
-pub(super) const FILTERS: [&str; 6] = ["reason_is", "key", "topic", "from", "until", "error"];
+pub(super) const FILTERS: [&str; 7] = ["reason_is", "key", "topic", "from", "until", "error", "message"];
 
 pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
@@ -77,10 +77,15 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
     let groups = desk.service.groups(Page { limit: GROUPS_LINKED, cursor: None }, String::new()).await?;
     let groups: Vec<_> = groups.items.into_iter().filter(|view| view.dead_letters > 0).collect();
     let groups: Vec<_> = groups.iter().map(|view| (view.name.as_str(), view.dead_letters)).collect();
+    let facets = match &chosen {
+        Some(group) => Some(desk.service.dead_letter_facets(group.clone()).await?),
+        None => None,
+    };
     let filtered = visit.filters_without(&["group", "cursor", "limit", "done"]).next().is_some();
     let content = html! {
         p.lead { (words.dead_help) " " a href="/dead-letters/jobs" { (words.jobs) } }
         (search(&visit, chosen.as_ref(), &groups))
+        @if let Some(facets) = &facets { (facet_links(&visit, facets)) }
         @if page.items.is_empty() {
             (nothing(if filtered || page.next.is_some() { words.dead_empty_filtered } else { words.dead_empty }))
         } @else {
@@ -90,6 +95,34 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
         (exports(&visit))
     };
     Ok(Sheet::new(Place::DeadLetters, words.dead_letters, content).live().into())
+}
+
+/// What they died of and where they came from, each with its number: a click shows those, another one all again.
+fn facet_links(visit: &Visit, facets: &Facets) -> Markup {
+    let words = visit.words();
+    let link = |name: &'static str, value: &str, text: String, number: u64| {
+        let current = visit.filter(name) == Some(value);
+        let to = (!current).then_some(value);
+        (text, visit.address_with(&[(name, to), ("cursor", None)]), number, current)
+    };
+    let reasons = facets.reasons.iter();
+    let reasons: Vec<_> = reasons
+        .map(|(reason, number)| {
+            link("reason_is", reason.as_str(), dead_reason(words, *reason).to_owned(), *number)
+        })
+        .collect();
+    let topics = facets.topics.iter();
+    let topics: Vec<_> =
+        topics.map(|(topic, number)| link("topic", topic.as_str(), topic.to_string(), *number)).collect();
+    html! {
+        @for (label, links) in [(words.reason, &reasons), (words.topic, &topics)] {
+            @if !links.is_empty() {
+                (tabs(label, &links.iter().map(|(text, address, number, current)| {
+                    (text.as_str(), address.clone(), Some(count(*number)), *current)
+                }).collect::<Vec<_>>()))
+            }
+        }
+    }
 }
 
 fn search(visit: &Visit, chosen: Option<&GroupName>, groups: &[(&str, u64)]) -> Markup {
@@ -106,6 +139,7 @@ fn search(visit: &Visit, chosen: Option<&GroupName>, groups: &[(&str, u64)]) -> 
         (choice("group", words.group, chosen.map_or("", |chosen| chosen.as_str()), &options))
         (choice("reason_is", words.reason, visit.filter("reason_is").unwrap_or_default(), &reasons))
         (text_filter(visit, "key", words.key))
+        (text_filter(visit, "message", words.message_id))
         (text_filter(visit, "topic", words.topic))
         (text_filter(visit, "error", words.dead_error_contains))
         (text_filter(visit, "from", words.dead_from))

@@ -12,6 +12,7 @@ use super::super::show::{age, count, delays, duration, exact, group, topic};
 use super::super::visit::{Visit, encoded};
 use super::super::words::{Words, fill};
 use super::super::{Desk, Outcome};
+use super::policy;
 use crate::engine::{Command, GroupView, Refusal};
 use crate::records::OrderingPolicy;
 
@@ -95,11 +96,11 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
         (words.created, exact(view.created_at_ms)),
     ];
     let content = html! {
-        (actions(words.actions, &[toggle, (words.do_seek, format!("{path}/seek"), false)]))
+        (actions(words.actions, &[toggle, (words.do_seek, format!("{path}/seek"), false), (words.do_policy, policy::address_of(&view.name), false)]))
         (facts(&about))
         (section(words.positions, &positions(&visit, &view)))
         (section(words.members, &members(words, &view)))
-        (section(words.policy, &policy(words, &view)))
+        (section(words.policy, &policy_of(words, &view)))
     };
     Ok(Sheet::new(Place::Groups, view.name.to_string(), content).live().into())
 }
@@ -137,7 +138,7 @@ fn members(words: &'static Words, view: &GroupView) -> Markup {
     table(words.members, &[Column::Text(words.client)], &rows)
 }
 
-fn policy(words: &'static Words, view: &GroupView) -> Markup {
+fn policy_of(words: &'static Words, view: &GroupView) -> Markup {
     let ordering = match view.settings.ordering {
         OrderingPolicy::Block => words.ordering_block,
         OrderingPolicy::Skip => words.ordering_skip,

@@ -7,13 +7,14 @@ use maud::{Markup, html};
 
 use super::super::parts::{Column, facts, field, nothing, pager, section, table};
 use super::super::shell::{Place, Sheet};
-use super::super::show::{exact, group, key, message, or_none, size, topic, transaction};
+use super::super::show::{exact, key, message, or_none, size, topic, transaction};
 use super::super::visit::Visit;
 use super::super::words::{Words, fill};
 use super::super::{Answer, Desk, Outcome};
+use super::life::life;
 use crate::http::api::hex;
-use crate::records::{Message, Standing};
-use crate::service::{StoredMessage, Trace, TraceEvent};
+use crate::records::{Ending, Message, Standing};
+use crate::service::{GoneMessage, StoredMessage, Traced};
 
 /// Bytes of a body that a page shows; the rest can be downloaded.
 const SHOWN_BYTES_MAX: usize = 64 * 1024;
@@ -38,7 +39,7 @@ pub(in super::super) async fn find(desk: Desk, visit: Visit) -> Outcome {
         Column::Number(words.size),
         Column::Text(words.stored),
     ];
-    let rows: Vec<_> = page.items.iter().map(|stored| row(words, stored)).collect();
+    let rows: Vec<_> = page.items.iter().map(|found| row(words, found)).collect();
     let content = html! {
         (form(&visit))
         @if rows.is_empty() { (nothing(&fill(words.find_none, &[("key", &asked)]))) }
@@ -63,7 +64,38 @@ fn form(visit: &Visit) -> Markup {
     }
 }
 
-fn row(words: &'static Words, stored: &StoredMessage) -> Vec<Markup> {
+fn row(words: &'static Words, found: &Traced) -> Vec<Markup> {
+    match found {
+        Traced::Stored(stored) => row_of_stored(words, stored),
+        Traced::Gone(gone) => row_of_gone(words, gone),
+    }
+}
+
+fn row_of_gone(words: &'static Words, gone: &GoneMessage) -> Vec<Markup> {
+    vec![
+        message(gone.id),
+        html! { (how_gone(words, gone)) span.faint { " · " (exact(gone.at_ms)) } },
+        topic(gone.topic.as_ref().map(|topic| topic.as_str())),
+        match gone.transaction {
+            Some(id) => transaction(id),
+            None => or_none(""),
+        },
+        or_none(""),
+        or_none(""),
+    ]
+}
+
+fn how_gone(words: &'static Words, gone: &GoneMessage) -> String {
+    let how = match gone.ending {
+        Ending::Finished => words.ending_finished,
+        Ending::RolledBack => words.ending_rolled_back,
+        Ending::Cancelled => words.ending_cancelled,
+        Ending::Dropped => words.ending_dropped,
+    };
+    fill(words.is_gone, &[("how", &how)])
+}
+
+fn row_of_stored(words: &'static Words, stored: &StoredMessage) -> Vec<Markup> {
     vec![
         message(stored.message.id),
         html! { (place(words, stored)) },
@@ -89,21 +121,43 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
     let id: MessageId = visit.part("id")?;
     let trace = desk.service.trace(id).await?;
-    let found = &trace.message.message;
     let content = html! {
-        (facts(&about(words, &trace)))
-        (section(words.life_story, &life(words, &trace)))
-        (section(words.body, &html! {
-            (content_of(&visit, found))
-            div.buttons { a.button.quiet href={ "/messages/" (id) "/body" } download=(id) { (words.download) } }
-        }))
-        (section(words.headers, &headers_of(words, found)))
+        @match &trace.message {
+            Traced::Stored(stored) => {
+                (facts(&about(words, stored)))
+                (section(words.life_story, &life(words, &trace)))
+                (section(words.body, &html! {
+                    (content_of(&visit, &stored.message))
+                    div.buttons { a.button.quiet href={ "/messages/" (id) "/body" } download=(id) { (words.download) } }
+                }))
+                (section(words.headers, &headers_of(words, &stored.message)))
+            },
+            Traced::Gone(gone) => {
+                (facts(&about_gone(words, gone)))
+                (section(words.life_story, &life(words, &trace)))
+                p.help { (words.body_gone) }
+            },
+        }
     };
     Ok(Sheet::new(Place::Messages, format!("{} {id}", words.message), content).into())
 }
 
-fn about(words: &'static Words, trace: &Trace) -> Vec<(&'static str, Markup)> {
-    let stored = &trace.message;
+fn about_gone(words: &'static Words, gone: &GoneMessage) -> Vec<(&'static str, Markup)> {
+    let mut about = vec![
+        (words.where_it_is, html! { (how_gone(words, gone)) }),
+        (words.removed_at, exact(gone.at_ms)),
+        (words.topic, topic(gone.topic.as_ref().map(|topic| topic.as_str()))),
+    ];
+    if let Some((_, offset, _)) = gone.place {
+        about.push((words.offset, html! { (offset.0) }));
+    }
+    if let Some(id) = gone.transaction {
+        about.push((words.transaction, transaction(id)));
+    }
+    about
+}
+
+fn about(words: &'static Words, stored: &StoredMessage) -> Vec<(&'static str, Markup)> {
     let found = &stored.message;
     let mut about = vec![
         (words.where_it_is, html! { (place(words, stored)) }),
@@ -126,53 +180,6 @@ fn about(words: &'static Words, trace: &Trace) -> Vec<(&'static str, Markup)> {
         ));
     }
     about
-}
-
-fn life(words: &'static Words, trace: &Trace) -> Markup {
-    html! {
-        p.lead { (words.life_help) }
-        ol.timeline {
-            @for event in trace.events.iter().filter(|event| !is_said_already(trace, event)) {
-                (happening(words, event))
-            }
-        }
-    }
-}
-
-/// Where a group stands is no news when its last event, with its time, says the same.
-fn is_said_already(trace: &Trace, event: &TraceEvent) -> bool {
-    let says_same =
-        |other: &&TraceEvent| other.event == event.event && other.group == event.group && other.at_ms > 0;
-    event.at_ms == 0 && trace.events.iter().any(|other| says_same(&other))
-}
-
-fn happening(words: &'static Words, event: &TraceEvent) -> Markup {
-    let label = match event.event {
-        "STORED" => words.event_stored,
-        "CHECKED" => words.event_checked,
-        "DECIDED" => words.decided,
-        "WAITING" => words.event_waiting,
-        "SCHEDULED" => words.event_scheduled,
-        "QUEUED" => words.event_queued,
-        "LEASED" => words.event_leased,
-        "RETRYING" => words.event_retrying,
-        "DEAD" => words.event_dead,
-        "FINISHED" => words.event_finished,
-        "FAILED" => words.event_failed,
-        other => other,
-    };
-    let bad = matches!(event.event, "FAILED" | "DEAD");
-    let good = event.event == "FINISHED";
-    let says_nothing_more = matches!(event.event, "STORED" | "FINISHED");
-    let open = matches!(event.event, "WAITING" | "LEASED" | "RETRYING" | "SCHEDULED");
-    html! {
-        li .bad[bad] .good[good] .open[open] {
-            strong { (label) }
-            @if let Some(of) = &event.group { " · " (group(of.as_str())) }
-            span.when { @if event.at_ms > 0 { (exact(event.at_ms)) } @else { (words.standing_now) } }
-            @if !says_nothing_more { span.text { (event.text) } }
-        }
-    }
 }
 
 /// A body: as what it is, or as what was asked for.

@@ -7,8 +7,10 @@ mod dead_letter_edit;
 mod dead_letter_jobs;
 mod dead_letters;
 mod groups;
+mod life;
 mod messages;
 mod overview;
+mod policy;
 mod retries;
 mod scheduled;
 mod seek;
@@ -31,11 +33,13 @@ pub(super) fn routes() -> Router<Console> {
         .route("/groups/{name}", show(groups::one))
         .route("/groups/{name}/pause", show(groups::ask_pause).merge(act(groups::pause)))
         .route("/groups/{name}/resume", show(groups::ask_resume).merge(act(groups::resume)))
+        .route("/groups/{name}/policy", show(policy::ask).merge(act(policy::carry_out)))
         .route("/groups/{name}/seek", show(seek::ask).merge(act(seek::seek)))
         .route("/transactions", show(transactions::list))
         .route("/transactions/{id}", show(transaction::one))
         .route("/transactions/{id}/{verb}", show(transaction::ask).merge(act(transaction::carry_out)))
         .route("/retries", show(retries::list))
+        .route("/retries/of/{group}/{verb}", show(retries::ask).merge(act(retries::carry_out)))
         .route("/dead-letters", show(dead_letters::list))
         .route("/dead-letters/export", show(dead_letters::export))
         .route("/dead-letters/jobs", show(dead_letter_jobs::list))
@@ -58,6 +62,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/messages/{id}/body", show(messages::body))
         .route("/scheduled", show(scheduled::list))
         .route("/scheduled/{id}/cancel", show(scheduled::ask).merge(act(scheduled::cancel)))
+        .route("/scheduled/{id}/move", show(scheduled::ask_move).merge(act(scheduled::shift)))
         .route("/clients", show(clients::list))
         .route("/alarms", show(alarms::list))
         .route("/alarms/{id}/ack", show(alarms::ask_ack).merge(act(alarms::ack)))

@@ -1,14 +1,18 @@
-//! What is tried again, group by group: a list of all groups would be a scan, a page of groups is not.
+//! What is tried again, group by group: a list of all groups would be a scan, a page of groups is not. One or several
+//! are tried at once, or given up.
 
-use escrow_protocol::GroupName;
+use escrow_protocol::limits::PAGE_MAX;
+use escrow_protocol::{GroupName, MessageId};
 use maud::{Markup, html};
 
-use super::super::parts::{Column, nothing, pager, table_or, tabs};
+use super::super::confirm::{Confirm, carried};
+use super::super::parts::{Column, nothing, pager, table, tabs};
 use super::super::shell::{Place, Sheet};
 use super::super::show::{count, message, moment, or_none, topic};
 use super::super::visit::{Visit, encoded};
 use super::super::words::fill;
 use super::super::{Desk, Outcome};
+use crate::engine::Refusal;
 use crate::service::{Page, RetryView};
 
 /// Groups that are looked at for those with retries.
@@ -44,10 +48,11 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
     Ok(Sheet::new(Place::Retries, words.retries, content).live().into())
 }
 
-async fn of_group(desk: &Desk, visit: &Visit, group: GroupName) -> Result<Markup, crate::engine::Refusal> {
+async fn of_group(desk: &Desk, visit: &Visit, group: GroupName) -> Result<Markup, Refusal> {
     let words = visit.words();
     let page = desk.service.retries(group.clone(), visit.page()).await?;
     let columns = [
+        Column::Silent(words.actions),
         Column::Text(words.message_id),
         Column::Text(words.topic),
         Column::Number(words.offset),
@@ -57,16 +62,120 @@ async fn of_group(desk: &Desk, visit: &Visit, group: GroupName) -> Result<Markup
     ];
     let rows: Vec<_> = page.items.iter().map(|retry| row(visit, retry)).collect();
     let empty = fill(words.retries_empty, &[("group", &group)]);
+    let of = format!("/retries/of/{}", encoded(group.as_str()));
+    let partly = visit.filter("fault").map(|fault| {
+        let number = |name| visit.filter(name).unwrap_or("0");
+        let (done, refused) = (number("ok"), number("refused"));
+        fill(words.retries_partly, &[("done", &done), ("refused", &refused), ("fault", &fault)])
+    });
     Ok(html! {
-        (table_or(&empty, words.retries, &columns, &rows))
+        @if let Some(partly) = partly { p.note.warn role="status" { (partly) } }
+        @if rows.is_empty() { (nothing(&empty)) } @else {
+            form method="get" action={ (of) "/run" } {
+                (table(words.retries, &columns, &rows))
+                div.buttons {
+                    button.quiet type="submit" { (words.retries_selected_run) }
+                    button.grave type="submit" formaction={ (of) "/give-up" } { (words.retries_selected_give_up) }
+                }
+            }
+        }
         (pager(visit, page.next.as_deref()))
     })
+}
+
+/// What is done with the messages that were selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Run,
+    GiveUp,
+}
+
+impl std::str::FromStr for Verb {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "run" => Ok(Self::Run),
+            "give-up" => Ok(Self::GiveUp),
+            _ => Err("it is not run or give-up"),
+        }
+    }
+}
+
+/// The messages that form or address name.
+fn selected(visit: &Visit) -> Result<Vec<MessageId>, Refusal> {
+    let mut ids = Vec::new();
+    for text in visit.all("id") {
+        let id = text.parse().map_err(|error| Refusal::invalid("id", format!("{text:?}: {error}")))?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    match ids.len() {
+        0 => Err(Refusal::invalid("id", visit.words().retries_none)),
+        count if count > PAGE_MAX => Err(Refusal::invalid(
+            "id",
+            format!("there are {count}, at most {PAGE_MAX} are allowed at a time"),
+        )),
+        _ => Ok(ids),
+    }
+}
+
+fn confirm(visit: &Visit, group: &GroupName, ids: &[MessageId], verb: Verb) -> Confirm {
+    let words = visit.words();
+    let (title, happens, button) = match verb {
+        Verb::Run => (words.run_title, words.run_happens, words.do_run),
+        Verb::GiveUp => (words.give_up_title, words.give_up_happens, words.do_give_up),
+    };
+    let of_group = [("group", group as &dyn std::fmt::Display)];
+    let scope = fill(words.retries_scope, &[("group", group), ("n", &ids.len())]);
+    let happens = vec![scope, fill(happens, &of_group)];
+    let texts: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let choices = carried(texts.iter().map(|id| ("id", id.as_str())));
+    let below = html! { ul { @for id in ids { li { (message(*id)) } } } };
+    let back = format!("/retries?group={}", encoded(group.as_str()));
+    let grave = verb == Verb::GiveUp;
+    let title = fill(title, &of_group);
+    Confirm { happens, grave, choices, below, ..Confirm::new(Place::Retries, title, button, back) }
+}
+
+pub(in super::super) async fn ask(_: Desk, visit: Visit) -> Outcome {
+    let (group, verb) = (visit.part("group")?, visit.part("verb")?);
+    let ids = selected(&visit)?;
+    Ok(confirm(&visit, &group, &ids, verb).ask(&visit).into())
+}
+
+pub(in super::super) async fn carry_out(desk: Desk, visit: Visit) -> Outcome {
+    let (group, verb): (GroupName, Verb) = (visit.part("group")?, visit.part("verb")?);
+    let ids = selected(&visit)?;
+    let confirm = confirm(&visit, &group, &ids, verb);
+    let back = confirm.back.clone();
+    let act = async |operator| {
+        let results = match verb {
+            Verb::Run => desk.service.run_retries(group, ids, operator).await?,
+            Verb::GiveUp => desk.service.give_up_retries(group, ids, operator).await?,
+        };
+        let all = results.len();
+        let mut refusals: Vec<_> = results.into_iter().filter_map(|(_, result)| result.err()).collect();
+        match refusals.len() {
+            0 => Ok(None),
+            // Nothing was done: the page asks again and says why.
+            refused if refused == all => Err(refusals.swap_remove(0)),
+            refused => {
+                let fault = encoded(&refusals[0].message);
+                Ok(Some(format!("{back}&ok={}&refused={refused}&fault={fault}", all - refused)))
+            }
+        }
+    };
+    confirm.carry_out(&visit, act).await
 }
 
 fn row(visit: &Visit, retry: &RetryView) -> Vec<Markup> {
     let record = &retry.record;
     let last_error = record.attempts.last().map_or("", |attempt| attempt.error.as_str());
+    let label = fill(visit.words().select_message, &[("id", &record.entry.id)]);
     vec![
+        html! { input type="checkbox" name="id" value=(record.entry.id) aria-label=(label); },
         message(record.entry.id),
         topic(retry.topic.as_ref().map(|topic| topic.as_str())),
         html! { (retry.offset.0) },

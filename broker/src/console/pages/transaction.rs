@@ -10,10 +10,11 @@ use super::super::show::{exact, key, message, moment, or_none, role, size, state
 use super::super::visit::Visit;
 use super::super::words::{Words, fill};
 use super::super::{Desk, Outcome};
+use super::life::happening;
 use super::transactions::badge;
 use crate::engine::Refusal;
 use crate::records::{Decision, InDoubt, TransactionState};
-use crate::service::TransactionView;
+use crate::service::{TraceEvent, TransactionView};
 
 /// What a person may do with a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,13 +43,14 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
     let id: TransactionId = visit.part("id")?;
     let view = desk.service.transaction(id).await?;
+    let noted = desk.service.transaction_events(id).await?;
     let title = format!("{} {id}", words.transaction);
     let content = html! {
         p { (badge(&visit, &view)) " " (why(words, &view)) }
         @let possible = possible(words, &view);
         @if !possible.is_empty() { (actions(words.actions, &possible)) }
         (facts(&about(&visit, &view)))
-        (section(words.timeline, &timeline(&visit, &view)))
+        (section(words.timeline, &timeline(&visit, &view, &noted)))
         (section(words.half_message, &messages(words, &view)))
     };
     let sheet = Sheet::new(Place::Transactions, title, content);
@@ -132,7 +134,7 @@ fn in_doubt(words: &'static Words, view: &TransactionView) -> &'static str {
     }
 }
 
-fn timeline(visit: &Visit, view: &TransactionView) -> Markup {
+fn timeline(visit: &Visit, view: &TransactionView, noted: &[TraceEvent]) -> Markup {
     let (words, record) = (visit.words(), &view.record);
     let checks = &record.checks;
     let checked = [
@@ -147,6 +149,10 @@ fn timeline(visit: &Visit, view: &TransactionView) -> Markup {
             li {
                 (fill(words.event_made, &[("client", &record.client), ("group", &record.group)]))
                 span.when { (exact(record.created_at_ms)) }
+            }
+            // The decision and the beginning have lines of their own, also where nothing was noted.
+            @for event in noted.iter().filter(|event| !matches!(event.event, "STORED" | "DECIDED")) {
+                (happening(words, event))
             }
             @if checks.delivered + checks.no_checker > 0 { li { (fill(words.event_checks, &checked)) } }
             @match &record.decider {

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::super::parts::{Column, pager, table_or, tabs};
+use super::super::parts::{Column, filters, pager, table_or, tabs, text_filter};
 use super::super::shell::{Place, Sheet};
 use super::super::show::{age, count, key, moment, or_none, state, transaction};
 use super::super::visit::Visit;
@@ -10,7 +10,7 @@ use super::super::words::Words;
 use super::super::{Desk, Outcome};
 use crate::engine::TransactionFilter;
 use crate::records::TransactionState;
-use crate::service::{TransactionView, Which};
+use crate::service::{TransactionView, Which, Whose};
 
 pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
@@ -21,7 +21,12 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
         _ => (Which::Live(TransactionFilter::Undecided), words.tx_empty_undecided),
     };
     let engine = desk.service.status().await?.engine;
-    let page = desk.service.transactions(which, visit.page()).await?;
+    let whose = Whose {
+        group: visit.optional("group")?,
+        kind: visit.optional("kind")?,
+        key: visit.filter("key").map(str::to_owned),
+    };
+    let page = desk.service.transactions(which, whose, visit.page()).await?;
     let tab = |label, show: &'static str, number: Option<u64>, of: Which| {
         let address =
             if show.is_empty() { "/transactions".to_owned() } else { format!("/transactions?show={show}") };
@@ -44,6 +49,12 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
     let content = html! {
         p.lead { (words.tx_help) }
         (tabs(words.tx_show, &shown))
+        (filters(&visit, &html! {
+            @if let Some(show) = visit.filter("show") { input type="hidden" name="show" value=(show); }
+            (text_filter(&visit, "key", words.key))
+            (text_filter(&visit, "group", words.producer))
+            (text_filter(&visit, "kind", words.kind))
+        }))
         (table_or(empty, words.transactions, &columns, &rows))
         (pager(&visit, page.next.as_deref()))
     };

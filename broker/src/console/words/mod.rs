@@ -121,6 +121,7 @@ words! {
     seek_offset seek_time seek_value seek_value_help dry_run seek_result seek_replays seek_skips seek_nothing
     seek_confirm lease ordering ordering_block ordering_skip ordering_dead_letter blocked_keys acked nacked
     expired_leases max_attempts delays broadcast no_members no_positions
+    policy_title policy_happens do_policy policy_delays_help policy_immediate policy_jitter policy_lease_help
 
     // Topics.
     topics_help topics_empty with_dead_letter_topics prefix keeps_finished keeps_nothing topic_groups no_groups_listen
@@ -128,6 +129,8 @@ words! {
 
     // Retries.
     retries_help retries_empty retries_choose
+    do_run do_give_up run_title run_happens give_up_title give_up_happens retries_scope retries_selected_run
+    retries_selected_give_up retries_none retries_partly select_message
 
     // Dead letters.
     dead_help dead_empty dead_empty_filtered dead_from dead_until dead_error_contains select_hint nothing_selected
@@ -137,7 +140,8 @@ words! {
     attempts_of no_attempts jobs jobs_help jobs_empty job job_running job_paused job_done
     job_stopped job_failed job_total job_ok job_refused job_results job_pause job_go_on job_stop job_left job_progress job_no_failures
     job_dry job_redrive job_discard job_rate job_unlimited reason_attempts_exhausted reason_rejected
-    reason_expired reason_ordering_key_failed reason_damaged by_whom
+    reason_expired reason_ordering_key_failed reason_damaged
+    reason_given_up by_whom
 
     // Dead letters sent again as something else.
     do_edit edit_title edit_happens edit_for_all edit_headers_help edit_no_text
@@ -146,10 +150,15 @@ words! {
     find_title find_label find_help find_button find_none find_ask life_story where_it_is is_undecided is_scheduled
     is_queued as_json as_text as_hex body_cut body_empty download ordering_key tag time_to_live deliver_at no_headers
     event_stored event_checked event_waiting event_scheduled event_queued event_leased event_retrying event_dead
-    event_finished event_failed standing_now life_help
+    event_finished event_failed
+    event_check_ordered event_parked event_resumed event_moved event_delivered event_acked event_run_now
+    event_redriven event_copied event_discarded event_removed attempt_nth answer_unknown answer_timed_out
+    answer_no_checker answer_commit answer_rollback is_gone ending_finished ending_rolled_back ending_cancelled ending_dropped
+    removed_at body_gone standing_now life_help
 
     // Scheduled.
     scheduled_help scheduled_empty scheduled_title scheduled_happens do_cancel too_late not_known
+    do_move move_title move_happens move_to move_to_help move_to_missing
 
     // Clients.
     clients_help clients_empty consumer

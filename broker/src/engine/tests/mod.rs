@@ -17,6 +17,8 @@ mod decisions;
 mod deliveries;
 mod jobs;
 mod messages;
+mod retries;
+mod story;
 mod transactions;
 
 struct Bench {
@@ -26,6 +28,8 @@ struct Bench {
     now: Now,
     ids: u8,
     sessions: u64,
+    /// Bytes of all batches, as the journal has them.
+    written: usize,
 }
 
 impl Bench {
@@ -38,7 +42,7 @@ impl Bench {
         let store = MemStore::claim(&disk);
         let now = Now { unix_ms: 1_000_000, mono_ms: 5_000 };
         let engine = Self::boot(&store, now, settings);
-        Self { disk, store, engine, now, ids: 0, sessions: 0 }
+        Self { disk, store, engine, now, ids: 0, sessions: 0, written: 0 }
     }
 
     fn boot(store: &MemStore, now: Now, settings: Settings) -> Engine {
@@ -80,6 +84,7 @@ impl Bench {
             inputs.into_iter().map(|input| self.engine.handle(self.now, &mut turn, input)).collect();
         self.engine.fire(self.now, &mut turn);
         let finished = self.engine.finish(self.now, turn).expect("the store works");
+        self.written += finished.batch.iter().map(|(key, edit)| journaled(key, edit)).sum::<usize>();
         self.store.commit(finished.batch).expect("the store works");
         let mut effects = finished.effects;
         effects.extend(self.engine.deliver(self.now, &self.store.reader()).expect("the store works"));
@@ -218,6 +223,14 @@ impl Bench {
     fn count(&self, space: u8) -> usize {
         use escrow_storage::Read as _;
         self.store.reader().scan(&keys::all(space), 10_000).expect("reads").len()
+    }
+}
+
+/// Bytes of an edit in the journal (docs/format.md).
+fn journaled(key: &[u8], edit: &escrow_storage::Edit) -> usize {
+    match edit {
+        escrow_storage::Edit::Put(value) | escrow_storage::Edit::Insert(value) => 7 + key.len() + value.len(),
+        escrow_storage::Edit::Delete => 3 + key.len(),
     }
 }
 

@@ -1,18 +1,18 @@
 //! What the admin service says: pages, operators and filters from the wire, checked; everything else to the wire.
 
 use escrow_protocol::limits::{KEY_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX};
-use escrow_protocol::{GroupName, Offset, Reason, v1};
+use escrow_protocol::{GroupName, MessageId, Offset, Reason, v1};
 
 use super::consumer::{group_name, origin_to_wire};
 use super::fields::{Checked, key, ms, name_option, reason, time};
-use super::message::{id_to_wire, message_to_wire, stored_to_wire};
+use super::message::{id_to_wire, message_id, message_to_wire, traced_to_wire};
 use super::transaction::transaction_to_wire;
-use crate::engine::{Cancelled, ClientView, JobView, Refusal, SeekTo};
+use crate::engine::{Cancelled, ClientView, JobView, Moved, Refusal, SeekTo};
 use crate::grpc::status::fault_of;
-use crate::records::{Attempt, AuditVerb, DeadReason, JobFailure, JobKind, JobState, LetterFilter};
+use crate::records::{Attempt, AuditVerb, DeadReason, Facets, JobFailure, JobKind, JobState, LetterFilter};
 use crate::service::{
     AuditFilter, AuditView, DeadLetterFilter, DeadLetterView, Operator, Page, RetryView, ScheduledView,
-    Status, StoreNumbers, Trace,
+    Status, StoreNumbers, Trace, TraceEvent,
 };
 
 /// Which page.
@@ -108,7 +108,11 @@ pub(crate) fn dead_letter_filter(filter: Option<v1::DeadLetterFilter>) -> Checke
             _ => Some(filter.error_contains),
         },
     };
-    Ok(DeadLetterFilter { group, letters })
+    let message = match filter.message_id.is_empty() {
+        true => None,
+        false => Some(message_id("filter.message_id", &filter.message_id)?),
+    };
+    Ok(DeadLetterFilter { group, message, letters })
 }
 
 fn filter_to_wire(group: &GroupName, filter: &LetterFilter) -> v1::DeadLetterFilter {
@@ -121,6 +125,17 @@ fn filter_to_wire(group: &GroupName, filter: &LetterFilter) -> v1::DeadLetterFil
         from_ms: ms(filter.from_ms),
         until_ms: ms(filter.until_ms),
         error_contains: filter.error_contains.clone().unwrap_or_default(),
+        // A job has its message's dead letters listed instead.
+        message_id: bytes::Bytes::new(),
+    }
+}
+
+/// Dead letters counted, as the wire has them.
+pub(crate) fn facets_to_wire(facets: Facets) -> v1::DeadLetterFacets {
+    let facet = |value: &str, count| v1::DeadLetterFacet { value: value.to_owned(), count };
+    v1::DeadLetterFacets {
+        reasons: facets.reasons.iter().map(|(reason, count)| facet(reason.as_str(), *count)).collect(),
+        topics: facets.topics.iter().map(|(topic, count)| facet(topic.as_str(), *count)).collect(),
     }
 }
 
@@ -286,6 +301,55 @@ pub(crate) fn scheduled_to_wire(scheduled: ScheduledView) -> v1::Scheduled {
     }
 }
 
+/// Messages whose retries a person means.
+///
+/// # Errors
+/// If there are none, or too many, or one is no id.
+pub(crate) fn message_ids(ids: &[bytes::Bytes]) -> Checked<Vec<MessageId>> {
+    const FIELD: &str = "message_ids";
+    match ids.len() {
+        0 => Err(Refusal::invalid(FIELD, "it is empty; say which messages")),
+        count if count > PAGE_MAX => {
+            let fault = format!("there are {count}, at most {PAGE_MAX} are allowed at a time");
+            Err(Refusal::invalid(FIELD, fault).with("limit", PAGE_MAX))
+        }
+        _ => ids.iter().map(|id| message_id(FIELD, id)).collect(),
+    }
+}
+
+/// The time that a scheduled message is to get.
+///
+/// # Errors
+/// If it is missing, or is none.
+pub(crate) fn new_time(deliver_at_ms: i64) -> Checked<u64> {
+    const FIELD: &str = "deliver_at_ms";
+    if deliver_at_ms == 0 {
+        return Err(Refusal::invalid(FIELD, "it is missing; say when the message is to come"));
+    }
+    time(FIELD, deliver_at_ms)
+}
+
+/// What became of retries, as the wire has it.
+pub(crate) fn retry_results(results: Vec<(MessageId, Result<(), Refusal>)>) -> (Vec<v1::RetryResult>, u64) {
+    let done = results.iter().filter(|(_, result)| result.is_ok()).count() as u64;
+    let results = results.into_iter().map(|(id, result)| v1::RetryResult {
+        message_id: id_to_wire(id),
+        fault: result.err().map(fault_of),
+    });
+    (results.collect(), done)
+}
+
+/// What became of a move, as the wire has it.
+pub(crate) fn moved_to_wire(outcome: Moved) -> v1::MoveScheduledResponse {
+    use v1::move_scheduled_response::Outcome;
+    let outcome = match outcome {
+        Moved::Moved => Outcome::Moved,
+        Moved::TooLate => Outcome::TooLate,
+        Moved::NotKnown => Outcome::NotKnown,
+    };
+    v1::MoveScheduledResponse { outcome: outcome.into() }
+}
+
 /// What became of a cancel, as the wire has it.
 pub(crate) fn cancelled_to_wire(outcome: Cancelled) -> v1::CancelScheduledResponse {
     use v1::cancel_scheduled_response::Outcome;
@@ -313,16 +377,23 @@ pub(crate) fn dead_letter_to_wire(dead: DeadLetterView) -> v1::DeadLetter {
 
 /// The life of a message as the wire has it.
 pub(crate) fn trace_to_wire(trace: Trace) -> v1::TraceMessageResponse {
-    let events = trace.events.into_iter().map(|event| v1::TraceEvent {
+    v1::TraceMessageResponse {
+        message: Some(traced_to_wire(trace.message)),
+        transaction: trace.transaction.map(transaction_to_wire),
+        events: trace.events.into_iter().map(event_to_wire).collect(),
+    }
+}
+
+/// What happened, as the wire has it.
+pub(crate) fn event_to_wire(event: TraceEvent) -> v1::TraceEvent {
+    v1::TraceEvent {
         at_ms: ms(event.at_ms),
         event: event.event.to_owned(),
         group: event.group.map_or(String::new(), |group| group.to_string()),
         text: event.text,
-    });
-    v1::TraceMessageResponse {
-        message: Some(stored_to_wire(trace.message)),
-        transaction: trace.transaction.map(transaction_to_wire),
-        events: events.collect(),
+        attempt: event.attempt,
+        who: event.who,
+        detail: event.detail,
     }
 }
 

@@ -11,7 +11,7 @@ use super::fields::{Checked, key, ms, name, name_option, time};
 use crate::clock::{Chance, Clock};
 use crate::engine::{MessageEdit, NewMessage, Refusal};
 use crate::records::{Message, Standing};
-use crate::service::StoredMessage;
+use crate::service::{StoredMessage, Traced};
 
 /// Headers that begin so are the broker's own.
 const RESERVED_HEADER_PREFIX: &str = "escrow-";
@@ -183,6 +183,32 @@ pub(crate) fn id_to_wire(id: MessageId) -> bytes::Bytes {
     bytes::Bytes::copy_from_slice(id.as_bytes())
 }
 
+/// A message that is stored, or gone and still told of, as the wire has it.
+pub(crate) fn traced_to_wire(traced: Traced) -> v1::StoredMessage {
+    let gone = match traced {
+        Traced::Stored(stored) => return stored_to_wire(*stored),
+        Traced::Gone(gone) => gone,
+    };
+    let topic = gone.topic.map_or(String::new(), |topic| topic.to_string());
+    let message = v1::Message {
+        id: id_to_wire(gone.id),
+        topic: topic.clone(),
+        key: gone.key.unwrap_or_default(),
+        ..Default::default()
+    };
+    v1::StoredMessage {
+        message: Some(message),
+        stored_at_ms: 0,
+        state: "REMOVED".to_owned(),
+        transaction_id: gone.transaction.map_or(0, |id| id.as_u64()),
+        topic,
+        offset: gone.place.map(|(_, offset, _)| offset.0),
+        committed_at_ms: ms(gone.place.map_or(0, |(.., at_ms)| at_ms)),
+        removed_at_ms: ms(gone.at_ms),
+        ending: gone.ending.as_str().to_owned(),
+    }
+}
+
 /// A stored message as the wire has it.
 pub(crate) fn stored_to_wire(stored: StoredMessage) -> v1::StoredMessage {
     let place = stored.place;
@@ -200,5 +226,6 @@ pub(crate) fn stored_to_wire(stored: StoredMessage) -> v1::StoredMessage {
         transaction_id: place.transaction.map_or(0, |id| id.as_u64()),
         offset,
         committed_at_ms,
+        ..Default::default()
     }
 }

@@ -233,5 +233,6 @@ pub(crate) fn transaction_to_wire(view: TransactionView) -> v1::Transaction {
         in_doubt_at_ms: ms(record.resumed_at_ms.saturating_add(record.policy.max_undecided_age_ms)),
         decider: record.decider.map(decider_to_wire),
         conflicts: record.conflicts,
+        events: Vec::new(),
     }
 }

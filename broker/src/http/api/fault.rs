@@ -85,6 +85,7 @@ pub(crate) fn status_of(reason: Reason) -> StatusCode {
         | Reason::UnknownTransaction
         | Reason::UnknownMessage
         | Reason::UnknownDeadLetter
+        | Reason::UnknownRetry
         | Reason::UnknownJob
         | Reason::UnknownAlarm
         | Reason::UnknownSink

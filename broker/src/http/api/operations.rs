@@ -75,6 +75,8 @@ operations! {
         Post "/groups/{name}/resume" "ResumeGroup" "Deliveries go on";
         Post "/groups/{group}/seek" "SeekGroup" "Moves the group in one topic: replay or skip";
         Get "/groups/{group}/retries" "ListRetries" "What a group will try again";
+        Post "/groups/{group}/retries/run" "RunRetries" "Their next attempts come at once";
+        Post "/groups/{group}/retries/give-up" "GiveUpRetries" "To the dead letters now";
 
         Get "/transactions" "ListTransactions" "Transactions: undecided, waiting for a checker, parked or decided";
         Get "/transactions/{transaction_id}" "GetTransaction" "A transaction: messages, checks, decision";
@@ -84,8 +86,10 @@ operations! {
 
         Get "/scheduled" "ListScheduled" "What waits for its time, the next one first";
         Post "/scheduled/{message_id}/cancel" "CancelScheduled" "Withdraws a scheduled message; answers exactly";
+        Post "/scheduled/{message_id}/move" "MoveScheduled" "Gives a scheduled message another time; answers exactly";
 
         Get "/dead-letters" "ListDeadLetters" "Dead letters, oldest first, without bodies";
+        Get "/groups/{group}/dead-letter-facets" "GetDeadLetterFacets" "How many died of what, and came from where";
         Get "/dead-letters/{group}/{offset}" "GetDeadLetter" "A dead letter with its attempts and its body";
         Post "/dead-letters/{group}/{offset}/edit" "EditDeadLetter" "Sends one again as a new message with another body, headers or topic";
         Post "/dead-letters/redrive" "RedriveDeadLetters" "Starts a job that sends them again, at a rate";
@@ -105,9 +109,9 @@ operations! {
         Post "/alarms/{alarm_id}/acknowledge" "AcknowledgeAlarm" "A person looks after it; nobody is reminded any more";
         Post "/alarms/sinks/{name}/test" "TestAlarmSink" "Sends a test to a sink, once, and says how it went";
 
-        Get "/messages" "FindMessages" "Messages with a business key, newest first, without bodies";
+        Get "/messages" "FindMessages" "Messages with a business key, newest first, without bodies; then those that are gone";
         Get "/messages/{message_id}" "GetMessage" "A message and where it is";
-        Get "/messages/{message_id}/trace" "TraceMessage" "The life of a message: stored, decided, and where each group stands";
+        Get "/messages/{message_id}/trace" "TraceMessage" "The life of a message, also when it is gone: checks, decision, each delivery and its end in each group";
 
         Get "/clients" "ListClients" "Who is connected";
 

@@ -352,7 +352,7 @@ impl Load {
 async fn resume_parked(client: &Client) {
     let page = Some(v1::Page { limit: 1000, cursor: String::new() });
     let filter = v1::TransactionFilter::OnlyParked.into();
-    let request = v1::ListTransactionsRequest { page, filter };
+    let request = v1::ListTransactionsRequest { page, filter, ..Default::default() };
     let found = client.admin().list_transactions(request).await.expect("the broker is up").into_inner();
     for parked in found.transactions {
         let operator = Some(v1::Operator { name: "judge".into(), reason: "the checker is back".into() });

@@ -1,7 +1,7 @@
 //! The audit: each operation by a person that was carried out has its entry in the batch that carried it out, and nothing
 //! else has one; entries are never changed.
 
-use escrow_broker::engine::{Cancelled, Input, Now, Outcome, Reply};
+use escrow_broker::engine::{Cancelled, Input, Moved, Now, Outcome, Reply};
 use escrow_broker::records::keys::{self, space};
 use escrow_broker::records::{AuditEntry, AuditVerb, Decision, Record as _, Role};
 use escrow_storage::Batch;
@@ -34,6 +34,7 @@ impl Model {
 fn operation_of(input: &Input, outcome: &Outcome) -> Option<(AuditVerb, String)> {
     match (input, outcome.as_ref().ok()?) {
         (Input::Command(..), Reply::Cancelled(Cancelled::TooLate | Cancelled::NotKnown)) => None,
+        (Input::Command(..), Reply::Moved(Moved::TooLate | Moved::NotKnown)) => None,
         (Input::Command(_, command), _) => command.audited(),
         (Input::Decide(decide), Reply::Decided { duplicate: false, .. }) if decide.role == Role::Person => {
             let verb = match decide.decision {

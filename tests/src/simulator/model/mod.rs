@@ -15,6 +15,7 @@ mod jobs;
 mod progress;
 mod refusing;
 mod removing;
+mod retrying;
 mod settling;
 mod stands;
 mod visible;

@@ -7,6 +7,7 @@ use escrow_broker::records::Resolution;
 use escrow_protocol::{Reason, TopicName};
 
 use super::config::seek_of;
+use super::retrying::Order;
 use super::{CreditModel, Expectations, Model, SessionModel, Verdict, require};
 
 impl Model {
@@ -58,6 +59,13 @@ impl Model {
             Command::CheckNow(id) => self.check_now(now, *id, outcome),
             Command::Resume(id) => self.resumed(now, *id, outcome),
             Command::CancelScheduled(id) => self.cancelled(*id, outcome),
+            Command::MoveScheduled { id, deliver_at_ms } => self.schedule_moved(*id, *deliver_at_ms, outcome),
+            Command::RunRetry { group, id } => {
+                self.retry_ordered(now, (group, *id), Order::Run, outcome, expected)
+            }
+            Command::GiveUpRetry { group, id } => {
+                self.retry_ordered(now, (group, *id), Order::GiveUp, outcome, expected)
+            }
             Command::Redrive { dry_run: true, .. } | Command::Discard { dry_run: true, .. } => Ok(()),
             Command::Redrive { group, offset, to, .. } => {
                 let place = (group, *offset);

@@ -1,9 +1,10 @@
-//! The delays of a retry policy, in one word of the command line.
+//! The delays of a retry policy in one word, as the command line and the console have them.
 
 use escrow_protocol::v1::retry_policy::Delays;
 use escrow_protocol::v1::{Exponential, Ladder};
 
-use crate::config::{UnitError, parse_duration_ms, parse_permille};
+use crate::config::{DurationText, PermilleText, UnitError, parse_duration_ms, parse_permille};
+use crate::records::RetryDelays;
 
 /// Reads `ladder:10s,1m`, `exponential:1s,2,10m` or `fixed:30s`.
 ///
@@ -35,6 +36,23 @@ pub(crate) fn retry_delays(text: &str) -> Result<Delays, String> {
     }
 }
 
+/// What [`retry_delays`] reads as these delays.
+pub(crate) fn retry_spec(delays: &RetryDelays) -> String {
+    let text = |ms: &u64| DurationText(*ms).to_string();
+    match delays {
+        RetryDelays::Ladder(steps) => {
+            format!("ladder:{}", steps.iter().map(text).collect::<Vec<_>>().join(","))
+        }
+        RetryDelays::Exponential { initial_ms, multiplier_permille, max_ms } => format!(
+            "exponential:{},{},{}",
+            text(initial_ms),
+            PermilleText(u64::from(*multiplier_permille)),
+            text(max_ms)
+        ),
+        RetryDelays::Fixed(delay) => format!("fixed:{}", text(delay)),
+    }
+}
+
 fn duration_ms(text: &str) -> Result<i64, UnitError> {
     parse_duration_ms(text).map(|ms| i64::try_from(ms).unwrap_or(i64::MAX))
 }
@@ -42,6 +60,26 @@ fn duration_ms(text: &str) -> Result<i64, UnitError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let exponential =
+            RetryDelays::Exponential { initial_ms: 1_500, multiplier_permille: 2_500, max_ms: 600_000 };
+        for delays in [RetryDelays::Ladder(vec![0, 10_000, 90_000]), exponential, RetryDelays::Fixed(250)] {
+            let read = match retry_delays(&retry_spec(&delays)).expect("it reads") {
+                Delays::Ladder(ladder) => {
+                    RetryDelays::Ladder(ladder.delays_ms.into_iter().map(|ms| ms as u64).collect())
+                }
+                Delays::FixedMs(ms) => RetryDelays::Fixed(ms as u64),
+                Delays::Exponential(it) => RetryDelays::Exponential {
+                    initial_ms: it.initial_ms as u64,
+                    multiplier_permille: it.multiplier_permille,
+                    max_ms: it.max_ms as u64,
+                },
+            };
+            assert_eq!(read, delays, "{}", retry_spec(&delays));
+        }
+    }
 
     #[test]
     fn policies_are_read() {

@@ -1,0 +1,85 @@
+//! What happened to a message or a transaction, as a list in order of time; the same on every page that tells it.
+
+use maud::{Markup, html};
+
+use super::super::show::{exact, group};
+use super::super::words::{Words, fill};
+use crate::service::{Trace, TraceEvent};
+
+/// The life of a message.
+pub(super) fn life(words: &'static Words, trace: &Trace) -> Markup {
+    html! {
+        p.lead { (words.life_help) }
+        ol.timeline { @for event in &trace.events { (happening(words, event)) } }
+    }
+}
+
+/// One thing that happened, or how it stands now.
+pub(super) fn happening(words: &'static Words, event: &TraceEvent) -> Markup {
+    let bad = matches!(event.event, "FAILED" | "DEAD" | "PARKED");
+    let good = matches!(event.event, "ACKED" | "FINISHED");
+    let open = matches!(event.event, "WAITING" | "LEASED" | "RETRYING" | "SCHEDULED");
+    let more = more(words, event);
+    html! {
+        li .bad[bad] .good[good] .open[open] {
+            strong { (label(words, event.event)) }
+            @if let Some(of) = &event.group { " · " (group(of.as_str())) }
+            span.when { @if event.at_ms > 0 { (exact(event.at_ms)) } @else { (words.standing_now) } }
+            @if !more.is_empty() { span.text { (more) } }
+        }
+    }
+}
+
+fn label(words: &'static Words, event: &'static str) -> &'static str {
+    match event {
+        "STORED" => words.event_stored,
+        "CHECKED" => words.event_checked,
+        "CHECK_ORDERED" => words.event_check_ordered,
+        "PARKED" => words.event_parked,
+        "RESUMED" => words.event_resumed,
+        "DECIDED" => words.decided,
+        "MOVED" => words.event_moved,
+        "WAITING" => words.event_waiting,
+        "SCHEDULED" => words.event_scheduled,
+        "QUEUED" => words.event_queued,
+        "DELIVERED" => words.event_delivered,
+        "LEASED" => words.event_leased,
+        "ACKED" => words.event_acked,
+        "RETRYING" => words.event_retrying,
+        "RUN_NOW" => words.event_run_now,
+        "DEAD" => words.event_dead,
+        "REDRIVEN" => words.event_redriven,
+        "COPIED" => words.event_copied,
+        "DISCARDED" => words.event_discarded,
+        "FINISHED" => words.event_finished,
+        "FAILED" => words.event_failed,
+        "REMOVED" => words.event_removed,
+        other => other,
+    }
+}
+
+/// Which attempt, who, and what was said: in the reader's language where the broker itself speaks.
+fn more(words: &'static Words, event: &TraceEvent) -> String {
+    // What only the words of the event tell: an offset, both times of a move, a decision.
+    if matches!(event.event, "QUEUED" | "MOVED" | "DECIDED") || event.event == "DEAD" && event.at_ms == 0 {
+        return event.text.clone();
+    }
+    let attempt = (event.attempt > 0).then(|| fill(words.attempt_nth, &[("n", &event.attempt)]));
+    let who = Some(event.who.clone()).filter(|who| !who.is_empty());
+    let detail = match (event.event, event.detail.as_str()) {
+        ("CHECKED", "UNKNOWN") => words.answer_unknown,
+        ("CHECKED", "TIMED_OUT") => words.answer_timed_out,
+        ("CHECKED", "NO_CHECKER") => words.answer_no_checker,
+        ("CHECKED", "COMMIT") => words.answer_commit,
+        ("CHECKED", "ROLLBACK") => words.answer_rollback,
+        // How often, without each: a story that was not noted.
+        ("CHECKED", "") => &event.text,
+        ("REMOVED", "FINISHED") => words.ending_finished,
+        ("REMOVED", "ROLLED_BACK") => words.ending_rolled_back,
+        ("REMOVED", "CANCELLED") => words.ending_cancelled,
+        ("REMOVED", "DROPPED") => words.ending_dropped,
+        (_, said) => said,
+    };
+    let detail = Some(detail.to_owned()).filter(|detail| !detail.is_empty());
+    [attempt, who, detail].into_iter().flatten().collect::<Vec<_>>().join(" · ")
+}
