@@ -163,7 +163,7 @@ impl Limit {
                     return Err(wrong(format!("nothing stands behind {word:?}"), remedy(rule)));
                 }
                 [word, ..] => {
-                    let known = nearest(word, ["for", "clear"].into_iter());
+                    let known = nearest(word, ["for", "clear"]);
                     let hint = known.map_or(remedy(rule), |known| format!("did you mean {known}?"));
                     return Err(wrong(format!("{word:?} does not belong here"), hint));
                 }

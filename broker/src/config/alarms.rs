@@ -45,7 +45,7 @@ pub(super) fn name_and_field(key: &str) -> Result<(String, String), UnitError> {
         return Err(wrong(fault, format!("use letters, digits, - and _, at most {NAME_BYTES_MAX}")));
     }
     if !FIELDS.contains(&field) {
-        let remedy = match nearest(field, FIELDS.into_iter()) {
+        let remedy = match nearest(field, FIELDS) {
             Some(known) => format!("did you mean {known}?"),
             None => format!("there are: {}", FIELDS.join(", ")),
         };
