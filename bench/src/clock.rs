@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods)] // This is the one file that may.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// The monotonic time.
 pub(crate) fn now() -> Instant {
@@ -15,8 +15,13 @@ pub(crate) fn suffix() -> String {
 }
 
 /// A body of random bytes, so that nothing on the way can compress it.
-pub(crate) fn random_body(bytes: usize) -> Vec<u8> {
+pub fn random_body(bytes: usize) -> Vec<u8> {
     let mut body = vec![0; bytes];
     fastrand::fill(&mut body);
     body
+}
+
+/// The same moment on both clocks.
+pub(crate) fn both() -> (Instant, SystemTime) {
+    (Instant::now(), SystemTime::now())
 }

@@ -23,6 +23,9 @@ pub enum Error {
         /// The system's error.
         source: std::io::Error,
     },
+    /// A broker of the run's own could not be started or stopped.
+    #[error("the run's own broker: {0}")]
+    Spawn(String),
     /// A task of the generator itself failed.
     #[error("the load generator failed: {0}")]
     Generator(String),

@@ -39,8 +39,8 @@ pub(crate) trait Load: Send + Sync + 'static {
     /// How many messages each operation has.
     fn messages(&self) -> u64;
 
-    /// Does it once, with the messages numbered from `first_message`.
-    fn perform(&self, first_message: u64) -> impl Future<Output = Performed> + Send;
+    /// Does it once, with the messages numbered from `first_message`, in that place of the outstanding ones.
+    fn perform(&self, first_message: u64, place: usize) -> impl Future<Output = Performed> + Send;
 }
 
 /// When operations begin.
@@ -78,6 +78,15 @@ impl Fates {
         };
     }
 
+    /// Those of the messages whose numbers are `wanted`.
+    pub(crate) fn only(&self, wanted: impl Fn(u64) -> bool) -> Self {
+        Self {
+            committed: self.committed.only(&wanted),
+            rolled_back: self.rolled_back.only(&wanted),
+            unknown: self.unknown.only(&wanted),
+        }
+    }
+
     pub(crate) fn merge(&mut self, other: Self) {
         self.committed.merge(other.committed);
         self.rolled_back.merge(other.rolled_back);
@@ -85,10 +94,24 @@ impl Fates {
     }
 }
 
-/// Drives `load` until its loop ends and everything begun has ended.
-pub(crate) async fn drive<L: Load>(load: L, pace: Loop, window: Window, live: Arc<Live>) -> Driven {
-    let mut worker =
-        Worker { load: &load, next_message: 0, window, live, meter: Meter::new(), fates: Fates::default() };
+/// Drives `load` until its loop ends and everything begun has ended; its messages are numbered from `first_message`.
+pub(crate) async fn drive<L: Load>(
+    load: Arc<L>,
+    first_message: u64,
+    pace: Loop,
+    window: Window,
+    live: Arc<Live>,
+) -> Driven {
+    let mut worker = Worker {
+        load: &*load,
+        next_message: first_message,
+        free: Vec::new(),
+        places: 0,
+        until: window.until,
+        live,
+        meter: Meter::new(window),
+        fates: Fates::default(),
+    };
     match pace {
         Loop::Closed { outstanding } => worker.closed(outstanding, u64::MAX).await,
         Loop::Count { outstanding, operations } => worker.closed(outstanding, operations).await,
@@ -100,7 +123,10 @@ pub(crate) async fn drive<L: Load>(load: L, pace: Loop, window: Window, live: Ar
 struct Worker<'a, L> {
     load: &'a L,
     next_message: u64,
-    window: Window,
+    /// Places of the outstanding operations that nobody has. A place is an ordering key: so no key is sent twice at once.
+    free: Vec<usize>,
+    places: usize,
+    until: Instant,
     live: Arc<Live>,
     meter: Meter,
     fates: Fates,
@@ -109,6 +135,7 @@ struct Worker<'a, L> {
 /// An operation and when it was meant to begin.
 struct Ended {
     first_message: u64,
+    place: usize,
     intended: Instant,
     performed: Performed,
 }
@@ -124,7 +151,7 @@ impl<'a, L: Load> Worker<'a, L> {
         while let Some(ended) = running.next().await {
             let now = clock::now();
             self.end(ended, now);
-            if begun < operations && now < self.window.until {
+            if begun < operations && now < self.until {
                 running.push(self.begin(now));
                 begun += 1;
             }
@@ -146,17 +173,27 @@ impl<'a, L: Load> Worker<'a, L> {
     }
 
     fn begin(&mut self, intended: Instant) -> impl Future<Output = Ended> + use<'a, L> {
-        let (load, first_message) = (self.load, self.next_message);
+        let (load, first_message, place) = (self.load, self.next_message, self.place());
         self.next_message += load.messages();
-        async move { Ended { first_message, intended, performed: load.perform(first_message).await } }
+        async move {
+            Ended { first_message, place, intended, performed: load.perform(first_message, place).await }
+        }
+    }
+
+    fn place(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.places += 1;
+            self.places - 1
+        })
     }
 
     fn end(&mut self, ended: Ended, now: Instant) {
-        let Ended { first_message, intended, performed } = ended;
+        let Ended { first_message, place, intended, performed } = ended;
+        self.free.push(place);
         if performed.result.is_ok() {
             self.live.one_more();
         }
-        self.meter.record(self.window, intended, now, performed.result.as_ref().copied());
+        self.meter.record(intended, now, performed.result.as_ref().copied());
         for number in first_message..first_message + self.load.messages() {
             self.fates.add(performed.fate, Stamp { producer: self.load.producer(), number });
         }
@@ -176,6 +213,7 @@ mod tests {
     struct Nothing {
         running: AtomicUsize,
         most: Arc<AtomicUsize>,
+        place_max: Arc<AtomicUsize>,
     }
 
     impl Load for Nothing {
@@ -187,7 +225,8 @@ mod tests {
             2
         }
 
-        async fn perform(&self, _first_message: u64) -> Performed {
+        async fn perform(&self, _first_message: u64, place: usize) -> Performed {
+            self.place_max.fetch_max(place, Ordering::SeqCst);
             self.most.fetch_max(self.running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             tokio::task::yield_now().await;
             self.running.fetch_sub(1, Ordering::SeqCst);
@@ -197,17 +236,17 @@ mod tests {
 
     fn window(time: Duration) -> Window {
         let from = clock::now();
-        Window { from, until: from + time }
+        Window::new(from, from + time)
     }
 
     #[tokio::test]
     async fn a_closed_loop_keeps_exactly_that_many_outstanding() {
-        let most = Arc::new(AtomicUsize::new(0));
-        let load = Nothing { most: Arc::clone(&most), ..Nothing::default() };
+        let load = Nothing::default();
+        let (most, place_max) = (Arc::clone(&load.most), Arc::clone(&load.place_max));
         let window = window(Duration::from_secs(60));
         let pace = Loop::Count { outstanding: 7, operations: 100 };
-        let driven = drive(load, pace, window, Arc::default()).await;
-        assert_eq!(most.load(Ordering::SeqCst), 7);
+        let driven = drive(Arc::new(load), 0, pace, window, Arc::default()).await;
+        assert_eq!((most.load(Ordering::SeqCst), place_max.load(Ordering::SeqCst)), (7, 6));
         assert_eq!((driven.meter.operations, driven.fates.committed.count()), (100, 200));
     }
 
@@ -215,9 +254,9 @@ mod tests {
     async fn an_open_loop_does_what_the_pacer_says_and_counts_from_the_intended_time() {
         let window = window(Duration::from_millis(200));
         let times = paces(5_000.0, window.from, window.until).expect("a thread");
-        let far = Window { until: window.from + Duration::from_secs(60), ..window };
+        let far = Window::new(window.from, window.from + Duration::from_secs(60));
         let pace = Loop::Open { times, outstanding_max: 100 };
-        let driven = drive(Nothing::default(), pace, far, Arc::default()).await;
+        let driven = drive(Arc::new(Nothing::default()), 0, pace, far, Arc::default()).await;
         assert_eq!(driven.meter.operations, 1000);
         assert_eq!(driven.meter.histogram.len(), 1000);
     }

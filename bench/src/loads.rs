@@ -1,12 +1,16 @@
 //! What producers do in a run: publish, or put in escrow and decide.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use escrow::{Client, Message, Producer, Verdict, WithChecker};
 
 use crate::clock;
+use crate::commits::Commits;
 use crate::error::Error;
 use crate::load::{Fate, Load, Performed};
 use crate::options::Options;
+use crate::order::key_of;
 use crate::site::Site;
 use crate::stamp::Stamp;
 
@@ -16,27 +20,41 @@ pub(crate) trait Open: Load + Sized {
     fn open(
         index: u64,
         client: &Client,
-        site: &Site,
+        site: &Arc<Site>,
         options: &Options,
     ) -> impl Future<Output = Result<Self, Error>> + Send;
 }
 
 /// Makes the messages of one producer.
-struct Mint {
+pub(crate) struct Mint {
     producer: u64,
-    topic: String,
+    site: Arc<Site>,
     body: Vec<u8>,
+    ordered: bool,
 }
 
 impl Mint {
-    fn new(producer: u64, site: &Site, options: &Options) -> Self {
-        Self { producer, topic: site.topic.clone(), body: clock::random_body(options.body_bytes) }
+    pub(crate) fn new(producer: u64, site: &Arc<Site>, options: &Options) -> Self {
+        Self {
+            producer,
+            site: Arc::clone(site),
+            body: clock::random_body(options.body_bytes),
+            ordered: options.ordered,
+        }
     }
 
-    fn message(&self, number: u64) -> Message {
+    pub(crate) fn stamp(&self, number: u64) -> Stamp {
+        Stamp { producer: self.producer, number }
+    }
+
+    pub(crate) fn message(&self, number: u64, place: usize) -> Message {
         let mut body = self.body.clone();
-        Stamp { producer: self.producer, number }.write(&mut body);
-        Message::new(&self.topic).bytes(Bytes::from(body))
+        self.stamp(number).write(&mut body);
+        let message = Message::new(self.site.topic_of(number)).bytes(Bytes::from(body));
+        match self.ordered {
+            true => message.ordering_key(key_of(self.producer, place)),
+            false => message,
+        }
     }
 }
 
@@ -47,9 +65,9 @@ pub(crate) struct Publisher {
 }
 
 impl Open for Publisher {
-    async fn open(index: u64, client: &Client, site: &Site, options: &Options) -> Result<Self, Error> {
+    async fn open(index: u64, client: &Client, site: &Arc<Site>, options: &Options) -> Result<Self, Error> {
         let producer =
-            client.producer(&site.group).build().await.map_err(Error::broker("open a producer"))?;
+            client.producer(&site.producer_group).build().await.map_err(Error::broker("open a producer"))?;
         Ok(Self { mint: Mint::new(index, site, options), producer })
     }
 }
@@ -63,8 +81,9 @@ impl Load for Publisher {
         1
     }
 
-    async fn perform(&self, first_message: u64) -> Performed {
-        let result = self.producer.publish(self.mint.message(first_message)).await.map(drop);
+    async fn perform(&self, first_message: u64, place: usize) -> Performed {
+        let message = self.mint.message(first_message, place);
+        let result = self.producer.publish(message).await.map(drop);
         Performed { fate: fate_of(&result, Fate::Committed), result }
     }
 }
@@ -75,18 +94,27 @@ pub(crate) struct Transactor {
     producer: Producer<WithChecker>,
     messages: u64,
     rollback_percent: u64,
+    commits: Option<Commits>,
+}
+
+impl Transactor {
+    /// The same, telling when commit was called.
+    pub(crate) fn telling(self, commits: Commits) -> Self {
+        Self { commits: Some(commits), ..self }
+    }
 }
 
 impl Open for Transactor {
-    async fn open(index: u64, client: &Client, site: &Site, options: &Options) -> Result<Self, Error> {
+    async fn open(index: u64, client: &Client, site: &Arc<Site>, options: &Options) -> Result<Self, Error> {
         // What is slow is not dead: a check that comes before the decision must not decide.
         let undecided = |_| async { Verdict::Unknown };
-        let build = client.producer(&site.group).checker(undecided).build();
+        let build = client.producer(&site.producer_group).checker(undecided).build();
         Ok(Self {
             mint: Mint::new(index, site, options),
             producer: build.await.map_err(Error::broker("open a producer"))?,
             messages: options.messages_per_transaction as u64,
             rollback_percent: u64::from(options.rollback_percent),
+            commits: None,
         })
     }
 }
@@ -97,8 +125,9 @@ impl Transactor {
         (transaction + 1) * self.rollback_percent / 100 > transaction * self.rollback_percent / 100
     }
 
-    async fn transact(&self, first_message: u64) -> Performed {
-        let messages = (first_message..first_message + self.messages).map(|number| self.mint.message(number));
+    async fn transact(&self, first_message: u64, place: usize) -> Performed {
+        let numbers = first_message..first_message + self.messages;
+        let messages = numbers.map(|number| self.mint.message(number, place));
         let half = match self.producer.half().messages(messages).send().await {
             Ok(half) => half,
             // Perhaps stored, but undecided: nobody will see it.
@@ -107,7 +136,12 @@ impl Transactor {
         let rolls_back = self.rolls_back(first_message / self.messages);
         let (decided, fate) = match rolls_back {
             true => (half.rollback().await, Fate::RolledBack),
-            false => (half.commit().await, Fate::Committed),
+            false => {
+                if let Some(commits) = &self.commits {
+                    commits.called(self.mint.stamp(first_message), clock::now());
+                }
+                (half.commit().await, Fate::Committed)
+            }
         };
         let result = decided.map(drop);
         Performed { fate: fate_of(&result, fate), result }
@@ -123,12 +157,12 @@ impl Load for Transactor {
         self.messages
     }
 
-    async fn perform(&self, first_message: u64) -> Performed {
-        self.transact(first_message).await
+    async fn perform(&self, first_message: u64, place: usize) -> Performed {
+        self.transact(first_message, place).await
     }
 }
 
-fn fate_of(result: &Result<(), escrow::Error>, success: Fate) -> Fate {
+pub(crate) fn fate_of(result: &Result<(), escrow::Error>, success: Fate) -> Fate {
     match result {
         Ok(()) => success,
         Err(error) if error.outcome_unknown() => Fate::Unknown,

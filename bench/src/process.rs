@@ -41,9 +41,22 @@ impl ProcessReading {
 }
 
 /// Flushes that all disks of this machine were asked for since it started; 0 where the system does not count them.
-pub(crate) fn device_flushes() -> u64 {
+pub fn device_flushes() -> u64 {
     let stats = fs::read_to_string("/proc/diskstats").unwrap_or_default();
     stats.lines().filter_map(flushes_of).sum()
+}
+
+/// CPU time of all processes of a process group, and of what they started and waited for.
+pub fn process_group_cpu(group: u32) -> Duration {
+    let Ok(processes) = fs::read_dir("/proc") else { return Duration::ZERO };
+    let stats = processes.flatten().filter_map(|process| fs::read_to_string(process.path().join("stat")).ok());
+    stats.filter(|stat| group_of(stat) == Some(group)).filter_map(|stat| cpu_time(&stat)).sum()
+}
+
+/// The third field behind the name.
+fn group_of(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(2)?.parse().ok()
 }
 
 /// The 16th value behind the device's name.
@@ -72,7 +85,7 @@ mod tests {
     #[test]
     fn cpu_time_is_read_behind_a_name_with_blanks_and_parentheses() {
         let stat = "42 (a (b) c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20";
-        assert_eq!(cpu_time(stat), Some(Duration::from_secs(2)));
+        assert_eq!((cpu_time(stat), group_of(stat)), (Some(Duration::from_secs(2)), Some(2)));
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Stamp {
 }
 
 /// A set of stamps: one bit each, the numbers being dense.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Stamps {
     bits: HashMap<u64, Vec<u64>>,
     count: u64,
@@ -57,9 +57,18 @@ impl Stamps {
         self.count
     }
 
-    /// How many of these are not in `other`.
-    pub(crate) fn missing_in(&self, other: &Self) -> u64 {
-        self.count - self.shared_with(other)
+    /// Those whose numbers are `wanted`.
+    pub(crate) fn only(&self, wanted: impl Fn(u64) -> bool) -> Self {
+        let mut only = Self::default();
+        for (&producer, words) in &self.bits {
+            for (word, index) in words.iter().zip(0..) {
+                let numbers = (0..64).filter(|bit| word & (1 << bit) != 0).map(|bit| index * 64 + bit);
+                numbers.filter(|&number| wanted(number)).for_each(|number| {
+                    only.add(Stamp { producer, number });
+                });
+            }
+        }
+        only
     }
 
     /// How many of these are in `other` too.
@@ -106,9 +115,11 @@ mod tests {
     #[test]
     fn what_is_missing_shared_and_doubled_is_counted() {
         let (sent, mut received) = (stamps(0..1000), stamps(10..500));
-        assert_eq!((sent.missing_in(&received), sent.shared_with(&received)), (510, 490));
+        assert_eq!((sent.count(), sent.shared_with(&received)), (1000, 490));
         assert!(!received.add(Stamp { producer: 1, number: 10 }), "received twice");
         received.merge(stamps(0..1000));
-        assert_eq!((sent.missing_in(&received), received.count()), (0, 1000));
+        assert_eq!((sent.shared_with(&received), received.count()), (1000, 1000));
+        let every_third = sent.only(|number| number % 3 == 0);
+        assert_eq!((every_third.count(), every_third.shared_with(&stamps(0..4))), (334, 2));
     }
 }
