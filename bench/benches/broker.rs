@@ -1,6 +1,6 @@
 //! Micro-benchmarks of the broker's inner parts: keys, records, and turns of the engine over a store in memory.
 //!
-//! `cargo bench -p escrow-bench --bench broker`
+//! `cargo bench -p escrow-tests --bench broker`
 
 use bytes::Bytes;
 use divan::counter::ItemsCount;
@@ -47,25 +47,37 @@ fn record_of_a_message_decoded(bencher: Bencher) {
 /// 64 messages published: handled, and their batch applied in memory.
 #[divan::bench]
 fn turn_of_publishes(bencher: Bencher) {
-    bencher.counter(ItemsCount::new(IN_A_TURN)).with_inputs(|| World::new().with_publishes()).bench_values(World::turned);
+    bencher
+        .counter(ItemsCount::new(IN_A_TURN))
+        .with_inputs(|| World::new().with_publishes())
+        .bench_values(World::turned);
 }
 
 /// 64 half messages.
 #[divan::bench]
 fn turn_of_half_messages(bencher: Bencher) {
-    bencher.counter(ItemsCount::new(IN_A_TURN)).with_inputs(|| World::new().with_halves()).bench_values(World::turned);
+    bencher
+        .counter(ItemsCount::new(IN_A_TURN))
+        .with_inputs(|| World::new().with_halves())
+        .bench_values(World::turned);
 }
 
 /// 64 commits.
 #[divan::bench]
 fn turn_of_commits(bencher: Bencher) {
-    bencher.counter(ItemsCount::new(IN_A_TURN)).with_inputs(|| World::new().with_commits()).bench_values(World::turned);
+    bencher
+        .counter(ItemsCount::new(IN_A_TURN))
+        .with_inputs(|| World::new().with_commits())
+        .bench_values(World::turned);
 }
 
 /// 64 deliveries acked, and the next 64 leased.
 #[divan::bench]
 fn turn_of_acks(bencher: Bencher) {
-    bencher.counter(ItemsCount::new(IN_A_TURN)).with_inputs(|| World::new().with_acks()).bench_values(World::turned);
+    bencher
+        .counter(ItemsCount::new(IN_A_TURN))
+        .with_inputs(|| World::new().with_acks())
+        .bench_values(World::turned);
 }
 
 fn message(number: u64) -> Message {

@@ -1,7 +1,7 @@
 //! Micro-benchmarks of the store: the journal (a commit appends one frame and syncs it), and reads that the overlay
 //! answers. On the disk of the system's temporary files; set `TMPDIR` to measure another.
 //!
-//! `cargo bench -p escrow-bench --bench storage`
+//! `cargo bench -p escrow-tests --bench storage`
 
 use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
@@ -62,7 +62,9 @@ fn page_from_the_overlay(bencher: Bencher) {
     store.commit(batch(0, HELD as usize)).expect("the disk works");
     let reader = store.reader();
     let range = KeyRange { start: key(1000), end: key(HELD) };
-    bencher.counter(ItemsCount::new(PAGE)).bench_local(|| reader.scan(black_box(&range), PAGE).expect("readable"));
+    bencher
+        .counter(ItemsCount::new(PAGE))
+        .bench_local(|| reader.scan(black_box(&range), PAGE).expect("readable"));
 }
 
 fn store() -> (TempDir, DiskStore) {

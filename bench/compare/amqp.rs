@@ -51,7 +51,8 @@ pub(crate) fn run(directory: &Path, load: Load, round: usize) -> Result<Run, Str
     let mut epmd = Command::new("epmd");
     epmd.args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"]);
     let _epmd = Server::start(epmd, directory.path(), "epmd")?;
-    let mut server = Server::start(command(directory.path(), port, epmd_port)?, directory.path(), "rabbitmq")?;
+    let mut server =
+        Server::start(command(directory.path(), port, epmd_port)?, directory.path(), "rabbitmq")?;
     let mut stream = server.connect(port)?;
     handshake(&mut stream)?;
     let mut protocol = Amqp { publish: publish(load.body_bytes), confirmed: 0 };

@@ -145,7 +145,9 @@ fn compare(arguments: &Arguments) -> Result<(), String> {
     }
     let void = comparison.runs.iter().find(|run| !run.verified || run.device_flushes == 0);
     match void {
-        Some(run) => Err(format!("{} in round {} is void: not verified, or not durable", run.system, run.round)),
+        Some(run) => {
+            Err(format!("{} in round {} is void: not verified, or not durable", run.system, run.round))
+        }
         None => Ok(()),
     }
 }
@@ -170,7 +172,8 @@ fn escrow(arguments: &Arguments, load: Load, round: usize) -> Result<Run, String
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let report = runtime.block_on(escrow_bench::run(options, |_progress| {})).map_err(|error| error.to_string())?;
+    let report =
+        runtime.block_on(escrow_bench::run(options, |_progress| {})).map_err(|error| error.to_string())?;
     Ok(Run {
         system: "Escrow",
         round,
@@ -234,7 +237,10 @@ fn print(comparison: &Comparison) {
         "{} outstanding, {} byte bodies, fsync before each answer; medians",
         comparison.outstanding, comparison.body_bytes
     );
-    println!("{:<24}{:>12}{:>10}{:>10}{:>14}{:>16}", "", "per second", "p50 µs", "p99 µs", "CPU µs each", "Escrow is ×");
+    println!(
+        "{:<24}{:>12}{:>10}{:>10}{:>14}{:>16}",
+        "", "per second", "p50 µs", "p99 µs", "CPU µs each", "Escrow is ×"
+    );
     for row in &comparison.summary {
         println!(
             "{:<24}{:>12.0}{:>10}{:>10}{:>14.1}{:>16.2}",

@@ -50,7 +50,8 @@ struct Redis {
 }
 
 fn xadd(body_bytes: usize) -> Vec<u8> {
-    let mut command = format!("*5\r\n$4\r\nXADD\r\n$5\r\nbench\r\n$1\r\n*\r\n$1\r\nb\r\n${body_bytes}\r\n").into_bytes();
+    let mut command =
+        format!("*5\r\n$4\r\nXADD\r\n$5\r\nbench\r\n$1\r\n*\r\n$1\r\nb\r\n${body_bytes}\r\n").into_bytes();
     command.extend(escrow_bench::comparison::random_body(body_bytes));
     command.extend_from_slice(b"\r\n");
     command

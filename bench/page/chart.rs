@@ -31,7 +31,8 @@ pub(crate) struct Line {
 
 /// Lying bars with their numbers; a mark stands for a target.
 pub(crate) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
-    let most = bars.iter().flat_map(|bar| [Some(bar.value), bar.target]).flatten().fold(f64::EPSILON, f64::max);
+    let most =
+        bars.iter().flat_map(|bar| [Some(bar.value), bar.target]).flatten().fold(f64::EPSILON, f64::max);
     let scale = (WIDTH - LEFT - RIGHT) / most;
     let height = TOP + BAR * 1.4 * bars.len() as f64 + 10.0;
     let mut svg = head(title, height);
@@ -87,10 +88,13 @@ pub(crate) fn lines(title: &str, unit: &str, labels: &[String], lines: &[Line]) 
             .values
             .iter()
             .enumerate()
-            .map(|(at, value)| format!("{:.1},{:.1}", AXIS + step * at as f64, bottom - value / most * PLOT_HEIGHT))
+            .map(|(at, value)| {
+                format!("{:.1},{:.1}", AXIS + step * at as f64, bottom - value / most * PLOT_HEIGHT)
+            })
             .collect();
         let points = points.join(" ");
-        let _ = writeln!(svg, r#"<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>"#);
+        let _ =
+            writeln!(svg, r#"<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>"#);
         let x = AXIS + 170.0 * index as f64;
         let y = bottom + 32.0;
         let _ = writeln!(svg, r#"<rect x="{x:.0}" y="{y:.0}" width="12" height="12" fill="{colour}"/>"#);
@@ -112,7 +116,8 @@ fn head(title: &str, height: f64) -> String {
 
 fn text(svg: &mut String, x: f64, y: f64, anchor: &str, words: &str) {
     let words = escaped(words);
-    let _ = writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" fill="{TEXT}">{words}</text>"#);
+    let _ =
+        writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" fill="{TEXT}">{words}</text>"#);
 }
 
 fn escaped(words: &str) -> String {
@@ -130,7 +135,10 @@ mod tests {
             Bar { label: "c".into(), value: 25.0, target: None },
         ];
         let svg = bars("t", "/s", &all);
-        assert!(svg.contains("a &lt; b") && svg.contains("width=\"200.0\"") && svg.contains("width=\"100.0\""), "{svg}");
+        assert!(
+            svg.contains("a &lt; b") && svg.contains("width=\"200.0\"") && svg.contains("width=\"100.0\""),
+            "{svg}"
+        );
         assert!(svg.contains("x1=\"650.0\""), "the target stands at the end: {svg}");
     }
 

@@ -71,7 +71,8 @@ fn cost_by_backlog(results: &Results) -> Option<String> {
     let of = |name: &str| -> Option<Vec<f64>> {
         points.iter().map(|point| point[name]["cpu_us_per_operation"].as_f64()).collect()
     };
-    let labels: Vec<_> = points.iter().filter_map(|point| Some(crate::rows::number(point["backlog"].as_f64()?))).collect();
+    let labels: Vec<_> =
+        points.iter().filter_map(|point| Some(crate::rows::number(point["backlog"].as_f64()?))).collect();
     let all = [
         Line { label: "publish", values: of("publish")? },
         Line { label: "consume + ack", values: of("consume")? },
@@ -84,12 +85,17 @@ fn counts(results: &Results) -> Option<String> {
         let values: Option<Vec<f64>> = rows.iter().map(|row| results.median(row, "/per_second")).collect();
         Some(Line { label, values: values? })
     };
-    let all: Vec<_> = [of("groups: deliveries", GROUPS), of("topics: publish", TOPICS), of("consumers: consume", CONSUMERS)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let all: Vec<_> = [
+        of("groups: deliveries", GROUPS),
+        of("topics: publish", TOPICS),
+        of("consumers: consume", CONSUMERS),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let labels: Vec<_> = ["1", "10", "100", "1,000"].map(str::to_owned).into();
-    (!all.is_empty()).then(|| lines("Operations a second by the number of groups, topics, consumers", "", &labels, &all))
+    (!all.is_empty())
+        .then(|| lines("Operations a second by the number of groups, topics, consumers", "", &labels, &all))
 }
 
 fn beside_others(results: &Results) -> Option<String> {

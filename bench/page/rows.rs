@@ -29,7 +29,13 @@ impl Row {
             Bound::AtMost(limit) => value <= limit,
         });
         let measured = value.map_or("not measured".to_owned(), |value| format!("{}{unit}", number(value)));
-        Self { scenario, target: format!("{sign} {}{unit}", number(limit)), measured, met, note: String::new() }
+        Self {
+            scenario,
+            target: format!("{sign} {}{unit}", number(limit)),
+            measured,
+            met,
+            note: String::new(),
+        }
     }
 
     fn note(mut self, note: String) -> Self {
@@ -237,8 +243,14 @@ fn rest(results: &Results) -> Vec<Row> {
             AtLeast(0.5),
             large.zip(disk).map(|(large, disk)| large / disk.max(1.0)),
         ),
-        Row::new("restart after kill -9, for a GB of live bodies", " s", AtMost(0.5), restart("seconds_per_gigabyte")),
-        Row::new("… for history that was consumed", " s", AtMost(0.1), history).note("beyond an empty restart".into()),
+        Row::new(
+            "restart after kill -9, for a GB of live bodies",
+            " s",
+            AtMost(0.5),
+            restart("seconds_per_gigabyte"),
+        ),
+        Row::new("… for history that was consumed", " s", AtMost(0.1), history)
+            .note("beyond an empty restart".into()),
         Row::new(
             "idle: resident memory",
             " MB",
@@ -256,7 +268,8 @@ pub(crate) const CONSUMERS: [&str; 4] = ["consumers-1", "consumers-10", "consume
 /// CPU, ratio and rounds of a row.
 fn beside(results: &Results, file: &str) -> String {
     let cpu = results.median(file, "/cpu_us_per_operation").map(|us| format!("{} µs", number(us)));
-    let ratio = results.median(file, "/roofline/ratio").map(|ratio| format!("{} of the roofline", number(ratio)));
+    let ratio =
+        results.median(file, "/roofline/ratio").map(|ratio| format!("{} of the roofline", number(ratio)));
     let rounds = results.rounds(file);
     let rounds = (rounds > 0).then(|| format!("{rounds} rounds"));
     cpu.into_iter().chain(ratio).chain(rounds).collect::<Vec<_>>().join(", ")
@@ -268,7 +281,9 @@ pub(crate) fn ceilings(results: &Results) -> String {
         "\n### Without a broker\n\n| Measured | 64 outstanding | 1024 outstanding |\n|---|---|---|\n",
     );
     let cell = |row: &str, pointer: &str, unit: &str| {
-        results.median(row, pointer).map_or("not measured".to_owned(), |value| format!("{}{unit}", number(value)))
+        results
+            .median(row, pointer)
+            .map_or("not measured".to_owned(), |value| format!("{}{unit}", number(value)))
     };
     for (name, pointer, unit) in [
         ("wire alone: a server that answers at once", "/roofline/wire_per_second", "/s"),
@@ -281,10 +296,9 @@ pub(crate) fn ceilings(results: &Results) -> String {
         let (few, many) = (cell("publish-64", pointer, unit), cell("publish-1024", pointer, unit));
         text.push_str(&format!("| publish: {name} | {few} | {many} |\n"));
     }
-    for (name, pointer) in [
-        ("wire alone", "/roofline/wire_per_second"),
-        ("wire and disk", "/roofline/wire_and_disk_per_second"),
-    ] {
+    for (name, pointer) in
+        [("wire alone", "/roofline/wire_per_second"), ("wire and disk", "/roofline/wire_and_disk_per_second")]
+    {
         let (few, many) = (cell("tx-64", pointer, "/s"), cell("tx-1024", pointer, "/s"));
         text.push_str(&format!("| transactions: {name} | {few} | {many} |\n"));
     }
@@ -323,9 +337,13 @@ mod tests {
 
     #[test]
     fn a_row_says_whether_its_target_was_met() {
-        let slow = Results::of(&[("publish-64", json!({ "per_second": 64_999.4, "latency_us": { "p99": 1600 } }))]);
+        let slow =
+            Results::of(&[("publish-64", json!({ "per_second": 64_999.4, "latency_us": { "p99": 1600 } }))]);
         let table = targets(&slow);
-        assert!(table.contains("| publish, 64 outstanding | ≥ 65,000/s | 64,999/s | **no** | 1 rounds |"), "{table}");
+        assert!(
+            table.contains("| publish, 64 outstanding | ≥ 65,000/s | 64,999/s | **no** | 1 rounds |"),
+            "{table}"
+        );
         assert!(table.contains("| publish p99, 64 outstanding | ≤ 1.6 ms | 1.6 ms | yes |"), "{table}");
         assert!(table.contains("| publish, 1024 outstanding | ≥ 150,000/s | not measured |  |"), "{table}");
     }
@@ -341,6 +359,9 @@ mod tests {
         let speeds = GROUPS.iter().zip([100.0, 90.0, 30.0, 29.0]);
         let rows: Vec<_> = speeds.map(|(row, speed)| (*row, json!({ "per_second": speed }))).collect();
         let table = targets(&Results::of(&rows));
-        assert!(table.contains("| 1 → 1,000 groups: worst step, deliveries/s | ≥ 0.5 | 0.33 | **no** |"), "{table}");
+        assert!(
+            table.contains("| 1 → 1,000 groups: worst step, deliveries/s | ≥ 0.5 | 0.33 | **no** |"),
+            "{table}"
+        );
     }
 }

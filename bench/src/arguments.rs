@@ -124,7 +124,9 @@ impl Arguments {
             rate: self.rate.or(defaults.rate),
             body_bytes: self.body_bytes.unwrap_or(defaults.body_bytes),
             ordered: self.ordered || defaults.ordered,
-            messages_per_transaction: self.messages_per_transaction.unwrap_or(defaults.messages_per_transaction),
+            messages_per_transaction: self
+                .messages_per_transaction
+                .unwrap_or(defaults.messages_per_transaction),
             rollback_percent: self.rollback_percent.unwrap_or(defaults.rollback_percent),
             nack_percent: self.nack_percent.unwrap_or(defaults.nack_percent),
             backlog: self.backlog.unwrap_or(defaults.backlog),

@@ -33,7 +33,12 @@ pub(crate) struct Arrivals {
 
 impl Arrivals {
     pub(crate) fn new(commits: Commits, window: Window, nack_percent: u8, nack_delay: Duration) -> Self {
-        Self { commits, meter: Mutex::new(Meter::new(window)), nack_percent: u64::from(nack_percent), nack_delay }
+        Self {
+            commits,
+            meter: Mutex::new(Meter::new(window)),
+            nack_percent: u64::from(nack_percent),
+            nack_delay,
+        }
     }
 
     /// What was measured.

@@ -31,9 +31,11 @@ impl Details {
     pub fn fault(&self) -> Option<String> {
         match self {
             Self::Due(due) if due.early > 0 => Some(format!("{} messages came before their time", due.early)),
-            Self::Undecided(found) if found.checks < found.checks_due => {
-                Some(format!("{} of {} checks due never came", found.checks_due - found.checks, found.checks_due))
-            }
+            Self::Undecided(found) if found.checks < found.checks_due => Some(format!(
+                "{} of {} checks due never came",
+                found.checks_due - found.checks,
+                found.checks_due
+            )),
             _ => None,
         }
     }

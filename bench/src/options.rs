@@ -184,11 +184,15 @@ impl Options {
             commit: None,
         };
         match scenario {
-            Scenario::Publish | Scenario::Tx | Scenario::Consume | Scenario::Steady | Scenario::Idle => options,
+            Scenario::Publish | Scenario::Tx | Scenario::Consume | Scenario::Steady | Scenario::Idle => {
+                options
+            }
             Scenario::E2e => Self { rate: Some(10_000.0), ..options },
             Scenario::Backlog => Self { outstanding: 1024, duration: Duration::from_secs(600), ..options },
             Scenario::Undecided | Scenario::Restart => Self { backlog: 1_000_000, ..options },
-            Scenario::Retries | Scenario::Scheduled => Self { rate: Some(30_000.0), backlog: 150_000, ..options },
+            Scenario::Retries | Scenario::Scheduled => {
+                Self { rate: Some(30_000.0), backlog: 150_000, ..options }
+            }
             Scenario::Soak => Self {
                 rate: Some(2_000.0),
                 ordered: true,
@@ -216,14 +220,16 @@ impl Options {
             Self { consumers: 0, .. } => "there must be at least one consumer",
             Self { topics: 0, .. } => "there must be at least one topic",
             Self { groups: 0, .. } => "there must be at least one group",
-            Self { topics: 2.., topic: Some(_), .. } => "a topic of your own and several topics contradict each other",
+            Self { topics: 2.., topic: Some(_), .. } => {
+                "a topic of your own and several topics contradict each other"
+            }
             Self { outstanding: 0, .. } => "at least one operation must be outstanding",
             Self { rate: Some(rate), .. } if !(rate.is_finite() && *rate > 0.0) => {
                 "the rate must be a positive number"
             }
-            Self { rate: None, scenario: Scenario::E2e | Scenario::Retries | Scenario::Scheduled, .. } => {
-                "this scenario needs a rate"
-            }
+            Self {
+                rate: None, scenario: Scenario::E2e | Scenario::Retries | Scenario::Scheduled, ..
+            } => "this scenario needs a rate",
             Self { body_bytes, .. } if *body_bytes < STAMP_BYTES => {
                 "a body must have 16 bytes at least, for the stamp that verifies it"
             }
@@ -281,7 +287,9 @@ mod tests {
     #[test]
     fn every_scenario_can_run_with_its_defaults() {
         use Scenario::*;
-        for scenario in [Publish, Tx, Consume, Steady, E2e, Backlog, Undecided, Retries, Scheduled, Idle, Soak] {
+        for scenario in
+            [Publish, Tx, Consume, Steady, E2e, Backlog, Undecided, Retries, Scheduled, Idle, Soak]
+        {
             Options::new(scenario, "http://127.0.0.1:7800").check().expect(scenario.as_str());
         }
     }

@@ -49,7 +49,8 @@ pub fn device_flushes() -> u64 {
 /// CPU time of all processes of a process group, and of what they started and waited for.
 pub fn process_group_cpu(group: u32) -> Duration {
     let Ok(processes) = fs::read_dir("/proc") else { return Duration::ZERO };
-    let stats = processes.flatten().filter_map(|process| fs::read_to_string(process.path().join("stat")).ok());
+    let stats =
+        processes.flatten().filter_map(|process| fs::read_to_string(process.path().join("stat")).ok());
     stats.filter(|stat| group_of(stat) == Some(group)).filter_map(|stat| cpu_time(&stat)).sum()
 }
 

@@ -183,7 +183,7 @@ impl<W: Watch> Drain<W> {
         }
         match state.received.stamps.add(stamp) {
             true => {
-                state.received.order.received(delivery.ordering_key(), stamp);
+                state.received.order.received(delivery.topic(), delivery.ordering_key(), stamp);
                 self.live.one_more();
                 self.watch.received(stamp, now);
             }

@@ -294,7 +294,10 @@ mod tests {
         assert_eq!(json["settings"]["body_bytes"], 1024);
         assert_eq!(json["latency_us"]["p50"], 500);
         assert_eq!(json["latency_us"]["p999"], 999);
-        assert_eq!((&json["cpu_seconds"]["broker"], &json["cpu_seconds"]["client"]), (&1.5.into(), &0.5.into()));
+        assert_eq!(
+            (&json["cpu_seconds"]["broker"], &json["cpu_seconds"]["client"]),
+            (&1.5.into(), &0.5.into())
+        );
         assert_eq!((&json["rss_bytes"]["broker"], &json["bytes_written"]), (&(1 << 20).into(), &4096.into()));
         for name in ["per_second", "errors"] {
             assert!(json[name].is_number(), "{name}");

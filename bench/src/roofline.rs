@@ -48,7 +48,9 @@ impl Roofline {
     pub(crate) async fn of(options: &Options) -> Result<Self, Error> {
         let spawn = match &options.source {
             Source::Spawn(spawn) | Source::Null(spawn) => spawn.clone(),
-            Source::Running => return Err(Error::Options("a roofline needs --spawn: it measures the same disk".into())),
+            Source::Running => {
+                return Err(Error::Options("a roofline needs --spawn: it measures the same disk".into()));
+            }
         };
         let directory = spawn.directory.clone();
         let disk = tokio::task::spawn_blocking(move || disk(&directory)).await?;

@@ -246,7 +246,9 @@ impl Run<'_> {
         let driving = drive(load, first_message, pace, Window::endless(), Arc::clone(&self.live));
         let driven = self.reporter.during(phase, &self.live, share_of_count(operations), driving).await;
         match &driven.meter.first_error {
-            Some(error) => Err(Error::Generator(format!("an operation failed while {}: {error}", phase.as_str()))),
+            Some(error) => {
+                Err(Error::Generator(format!("an operation failed while {}: {error}", phase.as_str())))
+            }
             None => Ok(driven),
         }
     }
@@ -259,7 +261,7 @@ impl Run<'_> {
         self.reporter.during(Phase::Settling, &self.live, |_| 0.0, waiting).await
     }
 
-    pub(crate) async fn readings(&self) -> Result<Readings, Error> {
+    pub(crate) async fn readings(&mut self) -> Result<Readings, Error> {
         Readings::take(&self.client, &self.broker).await
     }
 
@@ -272,7 +274,11 @@ impl Run<'_> {
     }
 
     /// Receives in each group what was sent to it, and compares.
-    pub(crate) async fn drain(&mut self, phase: Phase, fates: &Fates) -> Result<(Meter, Verification), Error> {
+    pub(crate) async fn drain(
+        &mut self,
+        phase: Phase,
+        fates: &Fates,
+    ) -> Result<(Meter, Verification), Error> {
         let window = Window::endless();
         let (site, live) = (Arc::clone(&self.site), Arc::clone(&self.live));
         let mut drainings = Vec::new();
@@ -312,7 +318,7 @@ impl Run<'_> {
     }
 
     /// Each with a connection of its own.
-    pub(crate) async fn open_loads<L: Open>(&self) -> Result<Vec<L>, Error> {
+    pub(crate) async fn open_loads<L: Open>(&mut self) -> Result<Vec<L>, Error> {
         let mut loads = Vec::new();
         for index in 0..self.options.producers {
             let connecting = Client::connect(&self.broker.url);

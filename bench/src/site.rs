@@ -107,7 +107,8 @@ impl Site {
             admin.delete_group(request).await.map_err(Error::call("remove its group"))?;
         }
         for name in self.topics.iter().filter(|_| self.own_topics) {
-            let request = v1::DeleteTopicRequest { name: name.clone(), force: true, operator: operator.clone() };
+            let request =
+                v1::DeleteTopicRequest { name: name.clone(), force: true, operator: operator.clone() };
             admin.delete_topic(request).await.map_err(Error::call("remove its topic"))?;
         }
         Ok(())

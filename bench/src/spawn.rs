@@ -55,12 +55,9 @@ impl Broker {
     /// The one that the options mean, started if need be.
     pub(crate) async fn of(options: &Options) -> Result<Self, Error> {
         match &options.source {
-            Source::Running => Ok(Self {
-                url: options.url.clone(),
-                pid: options.broker_pid,
-                is_null: false,
-                own: None,
-            }),
+            Source::Running => {
+                Ok(Self { url: options.url.clone(), pid: options.broker_pid, is_null: false, own: None })
+            }
             Source::Spawn(spawn) => Self::start(spawn, None).await,
             Source::Null(spawn) => {
                 // What is not received needs not be kept.
@@ -71,8 +68,9 @@ impl Broker {
     }
 
     async fn start(spawn: &Spawn, null: Option<Null>) -> Result<Self, Error> {
-        let directory = TempDir::with_prefix_in("escrow-bench-", &spawn.directory)
-            .map_err(|error| Error::Spawn(format!("no directory in {}: {error}", spawn.directory.display())))?;
+        let directory = TempDir::with_prefix_in("escrow-bench-", &spawn.directory).map_err(|error| {
+            Error::Spawn(format!("no directory in {}: {error}", spawn.directory.display()))
+        })?;
         let arguments = match null {
             Some(null) => null.arguments(directory.path()),
             None => {
@@ -107,7 +105,11 @@ impl Broker {
     /// Kills it without a warning (`kill -9`).
     pub(crate) fn kill(&mut self) -> Result<(), Error> {
         let own = self.own.as_mut().ok_or_else(|| Error::Spawn("the broker is not the run's own".into()))?;
-        own.child.kill().and_then(|()| own.child.wait()).map(drop).map_err(|error| Error::Spawn(error.to_string()))
+        own.child
+            .kill()
+            .and_then(|()| own.child.wait())
+            .map(drop)
+            .map_err(|error| Error::Spawn(error.to_string()))
     }
 
     /// Starts it again on the same data, and waits until it serves, at a new address.
@@ -144,7 +146,8 @@ impl Drop for Guard {
 async fn launch(spawn: &Spawn, arguments: &[String]) -> Result<(Child, String), Error> {
     let mut command = Command::new(&spawn.program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let child = command.spawn().map_err(|error| Error::Spawn(format!("{}: {error}", spawn.program.display())))?;
+    let child =
+        command.spawn().map_err(|error| Error::Spawn(format!("{}: {error}", spawn.program.display())))?;
     let mut guard = Guard(Some(child));
     let stderr = guard.0.as_mut().and_then(|child| child.stderr.take()).expect("stderr is piped");
     let (sender, ready) = oneshot::channel();
@@ -158,7 +161,9 @@ async fn launch(spawn: &Spawn, arguments: &[String]) -> Result<(Child, String), 
             Ok((child, format!("http://{address}")))
         }
         Ok(Ok(Err(log))) => Err(Error::Spawn(format!("it ended before it served:\n{log}"))),
-        Ok(Err(_)) | Err(_) => Err(Error::Spawn(format!("it did not serve within {} s", START_MAX.as_secs()))),
+        Ok(Err(_)) | Err(_) => {
+            Err(Error::Spawn(format!("it did not serve within {} s", START_MAX.as_secs())))
+        }
     }
 }
 

@@ -16,7 +16,9 @@ fn bench(words: &str) -> Value {
     let ran = escrow(&words, LIMIT).expect("it ends");
     assert!(ran.is_ok(), "{whole}: {}", ran.words());
     let report: Value = serde_json::from_str(&ran.stdout).expect("JSON");
-    for pointer in ["/per_second", "/latency_us/p50", "/latency_us/p90", "/latency_us/p99", "/latency_us/p999"] {
+    for pointer in
+        ["/per_second", "/latency_us/p50", "/latency_us/p90", "/latency_us/p99", "/latency_us/p999"]
+    {
         assert!(report.pointer(pointer).is_some_and(Value::is_number), "{whole}: no {pointer}");
     }
     for pointer in ["/latency_us/max", "/cpu_seconds/broker", "/cpu_seconds/client", "/rss_bytes/broker"] {

@@ -31,7 +31,10 @@ impl Appender {
         let fault = |error: std::io::Error| Error::Spawn(format!("{}: {error}", directory.display()));
         let file = tempfile::tempfile_in(directory).map_err(fault)?;
         let (sender, appends) = mpsc::channel(QUEUED_MAX);
-        std::thread::Builder::new().name("null-append".into()).spawn(move || work(file, appends)).map_err(fault)?;
+        std::thread::Builder::new()
+            .name("null-append".into())
+            .spawn(move || work(file, appends))
+            .map_err(fault)?;
         Ok(Self(sender))
     }
 

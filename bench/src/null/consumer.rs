@@ -123,6 +123,12 @@ impl Session {
             ordering_key: entry.ordering_key,
             ..v1::Message::default()
         };
-        Delivery { message: Some(message), attempt: 1, lease_token, lease_ms: LEASE_MS, ..Delivery::default() }
+        Delivery {
+            message: Some(message),
+            attempt: 1,
+            lease_token,
+            lease_ms: LEASE_MS,
+            ..Delivery::default()
+        }
     }
 }

@@ -24,8 +24,8 @@ use tonic::transport::Server;
 use crate::error::Error;
 use append::Appender;
 use consumer::NullConsumer;
-use log::Log;
 pub(crate) use log::Forgery;
+use log::Log;
 use producer::NullProducer;
 
 /// As the broker's own server is set, so that the two can be compared.

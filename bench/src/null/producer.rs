@@ -38,7 +38,8 @@ impl ProducerService for NullProducer {
         request: tonic::Request<Streaming<ProducerRequest>>,
     ) -> Result<tonic::Response<Self::SessionStream>, Status> {
         let (sender, answers) = mpsc::channel(ANSWERS_QUEUED_MAX);
-        let session = Session { log: Arc::clone(&self.log), appender: self.appender.clone(), answers: sender };
+        let session =
+            Session { log: Arc::clone(&self.log), appender: self.appender.clone(), answers: sender };
         tokio::spawn(session.run(request.into_inner()));
         Ok(tonic::Response::new(Box::pin(ReceiverStream::new(answers))))
     }
@@ -121,14 +122,23 @@ impl Session {
                 self.log.publish(&message);
                 bodies.push(message.body);
                 let message_id = message.id;
-                Some(Outcome::Published(v1::PublishResponse { message_id, offset: Some(0), duplicate: false }))
+                Some(Outcome::Published(v1::PublishResponse {
+                    message_id,
+                    offset: Some(0),
+                    duplicate: false,
+                }))
             }
             Command::SendHalf(request) => {
                 let transaction_id = self.log.hold(&request.messages);
                 let message_ids = request.messages.iter().map(|message| message.id.clone()).collect();
                 bodies.extend(request.messages.into_iter().map(|message| message.body));
                 let state = v1::TransactionState::Prepared.into();
-                Some(Outcome::Prepared(v1::SendHalfResponse { transaction_id, message_ids, state, duplicate: false }))
+                Some(Outcome::Prepared(v1::SendHalfResponse {
+                    transaction_id,
+                    message_ids,
+                    state,
+                    duplicate: false,
+                }))
             }
             Command::Decide(request) => {
                 let commit = request.decision() == v1::Decision::Commit;

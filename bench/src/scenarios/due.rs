@@ -41,7 +41,8 @@ impl Plan {
         let lead = LEAD_MIN + Duration::from_secs(backlog.div_ceil(PREPARED_PER_SECOND));
         let (now, now_at) = clock::both();
         // The broker rounds to milliseconds: begin with a whole one, and nothing is lost.
-        let past = now_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos() % 1_000_000;
+        let past =
+            now_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos() % 1_000_000;
         let lead = lead + Duration::from_nanos(u64::from(1_000_000 - past));
         Self { first: now + lead, first_at: now_at + lead, per_second }
     }
@@ -148,12 +149,20 @@ impl Run<'_> {
     }
 
     /// Measures from the first due time to the last message.
-    async fn fall_due(&mut self, plan: Plan, sends_back: bool, fates: crate::load::Fates) -> Result<Outcome, Error> {
+    async fn fall_due(
+        &mut self,
+        plan: Plan,
+        sends_back: bool,
+        fates: crate::load::Fates,
+    ) -> Result<Outcome, Error> {
         if clock::now() >= plan.first {
             let text = "the first messages fell due before all were prepared: the broker is slower than this run expects";
             return Err(Error::Generator(text.to_owned()));
         }
-        let options = Options { outstanding: self.options.outstanding.max(FILLING_OUTSTANDING), ..self.options.clone() };
+        let options = Options {
+            outstanding: self.options.outstanding.max(FILLING_OUTSTANDING),
+            ..self.options.clone()
+        };
         let lateness = Lateness::new(plan, sends_back);
         let drain = Drain::new(&options, Window::endless(), Arc::clone(&self.live), lateness);
         let draining = drain.start(&self.broker.url, &self.site.groups[0].name, &options).await?;

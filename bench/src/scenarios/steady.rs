@@ -24,7 +24,8 @@ impl Run<'_> {
         // Opening takes its time: with a thousand consumers more than the warm-up.
         let site = Arc::clone(&self.site);
         let commits = Commits::default();
-        let window = self.window(clock::now() + OPENING_OF_EACH * (options.consumers * options.groups) as u32);
+        let window =
+            self.window(clock::now() + OPENING_OF_EACH * (options.consumers * options.groups) as u32);
         let window = window.in_intervals();
         let mut drainings = Vec::new();
         for (index, group) in site.groups.iter().enumerate() {
@@ -59,7 +60,15 @@ impl Run<'_> {
         meter.errors = transactions.errors + acks.errors;
         meter.unknown_outcomes = transactions.unknown_outcomes + acks.unknown_outcomes;
         meter.first_error = transactions.first_error.or(acks.first_error);
-        Ok(Outcome { seconds, meter, messages_each: 1, used: measured.used, verified: Some(verified), intervals, details })
+        Ok(Outcome {
+            seconds,
+            meter,
+            messages_each: 1,
+            used: measured.used,
+            verified: Some(verified),
+            intervals,
+            details,
+        })
     }
 }
 

@@ -223,7 +223,7 @@ impl Run<'_> {
         })
     }
 
-    async fn open_escrow(&self) -> Result<Escrowed, Error> {
+    async fn open_escrow(&mut self) -> Result<Escrowed, Error> {
         let checks = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&checks);
         let answer = move |_| {
@@ -243,7 +243,12 @@ impl Run<'_> {
     }
 
     /// Puts so many more in escrow. `checked_from`: their first checks come soon.
-    async fn hold(&mut self, escrowed: &mut Escrowed, count: u64, checked_from: Option<u64>) -> Result<Meter, Error> {
+    async fn hold(
+        &mut self,
+        escrowed: &mut Escrowed,
+        count: u64,
+        checked_from: Option<u64>,
+    ) -> Result<Meter, Error> {
         let holder = Holder {
             mint: Arc::clone(&escrowed.mint),
             producer: escrowed.producer.clone(),
@@ -263,7 +268,8 @@ impl Run<'_> {
         self.hold(escrowed, CHECKS, Some(escrowed.sent)).await?;
         let checks = Arc::clone(&escrowed.checks);
         let came = move || checks.load(Ordering::Relaxed) - before_all;
-        let until = clock::now() + CHECKS_LEAD + Duration::from_secs(CHECKS / CHECKS_PER_SECOND) + CHECKS_LATE_MAX;
+        let until =
+            clock::now() + CHECKS_LEAD + Duration::from_secs(CHECKS / CHECKS_PER_SECOND) + CHECKS_LATE_MAX;
         while came() == 0 && clock::now() < until {
             sleep(LOOK_EVERY).await;
         }

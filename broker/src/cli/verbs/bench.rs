@@ -75,9 +75,12 @@ pub(crate) enum BenchVerb {
   escrow bench soak --rate 500 --seconds 86400 -o json")]
     Soak(Box<Arguments>),
     /// Answer everything and store nothing: what --null measures against.
-    #[command(hide = true, after_help = "Examples:
+    #[command(
+        hide = true,
+        after_help = "Examples:
   escrow bench null-server
-  escrow bench null-server --keep --append-to /tmp")]
+  escrow bench null-server --keep --append-to /tmp"
+    )]
     NullServer(NullArguments),
 }
 
@@ -162,7 +165,9 @@ pub(crate) async fn run(verb: BenchVerb, global: &Global) -> Result<(), CliError
         BenchVerb::Scheduled(arguments) => (arguments, Scenario::Scheduled),
         BenchVerb::Idle(arguments) => (arguments, Scenario::Idle),
         BenchVerb::Soak(arguments) => (arguments, Scenario::Soak),
-        BenchVerb::NullServer(arguments) => return escrow_bench::null_server(arguments).await.map_err(in_words),
+        BenchVerb::NullServer(arguments) => {
+            return escrow_bench::null_server(arguments).await.map_err(in_words);
+        }
     };
     let report = measure(*arguments, scenario, &global.url).await?;
     let mut printer = global.printer();
@@ -183,7 +188,9 @@ fn verdict(report: &Report) -> Result<(), CliError> {
     }
     let words = match report.details.fault() {
         Some(fault) => format!("the run is not sound: {fault}"),
-        None => "the run is not sound: operations failed, or what was received is not what was sent".to_owned(),
+        None => {
+            "the run is not sound: operations failed, or what was received is not what was sent".to_owned()
+        }
     };
     Err(CliError::failed(words))
 }
