@@ -22,31 +22,31 @@ fn main() {
 }
 
 #[divan::bench]
-fn key_of_a_queue_place(bencher: Bencher) {
+fn key_of_a_queue_place(bencher: Bencher<'_, '_>) {
     bencher.bench(|| keys::queue(black_box(TopicNumber(7)), black_box(Offset(123_456))));
 }
 
 #[divan::bench]
-fn key_of_a_queue_place_read(bencher: Bencher) {
+fn key_of_a_queue_place_read(bencher: Bencher<'_, '_>) {
     let key = keys::queue(TopicNumber(7), Offset(123_456));
     bencher.bench(|| keys::queue_of(black_box(&key)));
 }
 
 #[divan::bench]
-fn record_of_a_message_encoded(bencher: Bencher) {
+fn record_of_a_message_encoded(bencher: Bencher<'_, '_>) {
     let message = message(1);
     bencher.bench(|| black_box(&message).encode());
 }
 
 #[divan::bench]
-fn record_of_a_message_decoded(bencher: Bencher) {
+fn record_of_a_message_decoded(bencher: Bencher<'_, '_>) {
     let record = message(1).encode();
     bencher.bench(|| Message::decode(black_box(record.clone())));
 }
 
 /// 64 messages published: handled, and their batch applied in memory.
 #[divan::bench]
-fn turn_of_publishes(bencher: Bencher) {
+fn turn_of_publishes(bencher: Bencher<'_, '_>) {
     bencher
         .counter(ItemsCount::new(IN_A_TURN))
         .with_inputs(|| World::new().with_publishes())
@@ -55,7 +55,7 @@ fn turn_of_publishes(bencher: Bencher) {
 
 /// 64 half messages.
 #[divan::bench]
-fn turn_of_half_messages(bencher: Bencher) {
+fn turn_of_half_messages(bencher: Bencher<'_, '_>) {
     bencher
         .counter(ItemsCount::new(IN_A_TURN))
         .with_inputs(|| World::new().with_halves())
@@ -64,7 +64,7 @@ fn turn_of_half_messages(bencher: Bencher) {
 
 /// 64 commits.
 #[divan::bench]
-fn turn_of_commits(bencher: Bencher) {
+fn turn_of_commits(bencher: Bencher<'_, '_>) {
     bencher
         .counter(ItemsCount::new(IN_A_TURN))
         .with_inputs(|| World::new().with_commits())
@@ -73,7 +73,7 @@ fn turn_of_commits(bencher: Bencher) {
 
 /// 64 deliveries acked, and the next 64 leased.
 #[divan::bench]
-fn turn_of_acks(bencher: Bencher) {
+fn turn_of_acks(bencher: Bencher<'_, '_>) {
     bencher
         .counter(ItemsCount::new(IN_A_TURN))
         .with_inputs(|| World::new().with_acks())

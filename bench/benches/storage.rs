@@ -21,7 +21,7 @@ fn main() {
 
 /// Encode, append and sync: what every acknowledgement waits for.
 #[divan::bench(args = [1, 64, 1024])]
-fn commit(bencher: Bencher, entries: usize) {
+fn commit(bencher: Bencher<'_, '_>, entries: usize) {
     let (_directory, mut store) = store();
     let mut next = 0;
     bencher
@@ -36,7 +36,7 @@ fn commit(bencher: Bencher, entries: usize) {
 
 /// The same without a disk: what is left is the batch and the map.
 #[divan::bench(args = [64])]
-fn commit_in_memory(bencher: Bencher, entries: usize) {
+fn commit_in_memory(bencher: Bencher<'_, '_>, entries: usize) {
     let mut store = MemStore::claim(&MemDisk::new());
     bencher
         .counter(ItemsCount::new(entries))
@@ -45,7 +45,7 @@ fn commit_in_memory(bencher: Bencher, entries: usize) {
 }
 
 #[divan::bench]
-fn get_from_the_overlay(bencher: Bencher) {
+fn get_from_the_overlay(bencher: Bencher<'_, '_>) {
     let (_directory, mut store) = store();
     store.commit(batch(0, HELD as usize)).expect("the disk works");
     let reader = store.reader();
@@ -57,7 +57,7 @@ fn get_from_the_overlay(bencher: Bencher) {
 }
 
 #[divan::bench]
-fn page_from_the_overlay(bencher: Bencher) {
+fn page_from_the_overlay(bencher: Bencher<'_, '_>) {
     let (_directory, mut store) = store();
     store.commit(batch(0, HELD as usize)).expect("the disk works");
     let reader = store.reader();
