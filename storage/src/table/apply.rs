@@ -346,8 +346,10 @@ impl Writer<'_> {
         batch.insert(META_KEY, self.meta.encode());
         {
             let _changing = write(&self.table.structure);
-            guarded(|| self.db.apply_batch(batch))?;
+            let applied = guarded(|| self.db.apply_batch(batch));
+            // Failed or not: what was remembered of blocks is not to be used.
             self.table.writes.fetch_add(1, Ordering::Release);
+            applied?;
         }
         let mut known = lock(&self.table.live);
         for (id, live) in live {

@@ -139,7 +139,8 @@ fn checksum(key: &[u8], rest: &[u8]) -> u32 {
 
 /// All entries of the block under `key`.
 pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<Vec<Stored>, Fault> {
-    let mut walk = Walk::begin(key, bytes)?;
+    check(key, bytes)?;
+    let mut walk = Walk::over(bytes)?;
     // Values share one copy of the block.
     let copy = Bytes::copy_from_slice(bytes);
     let mut entries = Vec::with_capacity(usize::from(walk.left));
@@ -157,7 +158,13 @@ pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<Vec<Stored>, Fault> {
 
 /// What the block under `block_key` holds at `key`.
 pub(super) fn find(block_key: &[u8], bytes: &[u8], key: &[u8]) -> Result<Option<Entry>, Fault> {
-    let mut walk = Walk::begin(block_key, bytes)?;
+    check(block_key, bytes)?;
+    search(bytes, key)
+}
+
+/// [`find`] in a block that was checked before.
+pub(super) fn search(bytes: &[u8], key: &[u8]) -> Result<Option<Entry>, Fault> {
+    let mut walk = Walk::over(bytes)?;
     while let Some(raw) = walk.next()? {
         match walk.key[..].cmp(key) {
             std::cmp::Ordering::Less => {}
@@ -195,7 +202,7 @@ impl Raw<'_> {
     }
 }
 
-/// A walk over the entries of a block whose checksum fits.
+/// A walk over the entries of a block that was checked.
 struct Walk<'a> {
     cursor: Cursor<'a>,
     left: u16,
@@ -203,17 +210,24 @@ struct Walk<'a> {
     key: BytesMut,
 }
 
+/// Whether the block under `key` is what was written.
+pub(super) fn check(key: &[u8], bytes: &[u8]) -> Result<(), Fault> {
+    let mut cursor = Cursor::new(bytes);
+    let version = cursor.u8().ok_or("the block is empty")?;
+    if version != VERSION {
+        return Err(format!("unknown version {version} of a block"));
+    }
+    let crc = cursor.u32().ok_or("the block is cut off")?;
+    if checksum(key, &bytes[5..]) != crc {
+        return Err("the checksum of the block does not match".into());
+    }
+    Ok(())
+}
+
 impl<'a> Walk<'a> {
-    fn begin(key: &[u8], bytes: &'a [u8]) -> Result<Self, Fault> {
+    fn over(bytes: &'a [u8]) -> Result<Self, Fault> {
         let mut cursor = Cursor::new(bytes);
-        let version = cursor.u8().ok_or("the block is empty")?;
-        if version != VERSION {
-            return Err(format!("unknown version {version} of a block"));
-        }
-        let crc = cursor.u32().ok_or("the block is cut off")?;
-        if checksum(key, &bytes[5..]) != crc {
-            return Err("the checksum of the block does not match".into());
-        }
+        let _ = cursor.take(5);
         let left = cursor.u16().ok_or("the block is cut off")?;
         Ok(Self { cursor, left, key: BytesMut::new() })
     }

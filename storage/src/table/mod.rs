@@ -10,6 +10,7 @@ mod guard;
 pub(crate) mod legacy;
 mod meta;
 mod open;
+mod recent;
 mod relocate;
 mod scrub;
 mod walk;
@@ -17,14 +18,16 @@ mod walk;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 
 use self::block::{Entry, PREFIX};
 use self::guard::guarded;
+use self::recent::{Known, Recent};
 use crate::failpoints::{FailPoint, FailPoints};
 use crate::lock::{lock, read, write};
 use crate::values::{FileId, Live, ValueError, Values};
@@ -51,6 +54,7 @@ pub(crate) struct Table {
     structure: RwLock<()>,
     /// How often blocks changed.
     writes: AtomicU64,
+    recent: Recent,
     values: Values,
 }
 
@@ -99,12 +103,33 @@ impl Table {
 
     /// What is stored at `key`.
     fn entry(&self, key: &[u8]) -> Result<Option<Entry>, ReadError> {
+        if let Some(found) = self.recent.find(key, self.writes.load(Ordering::Acquire)) {
+            return found.map_err(|fault| corrupt(key, fault));
+        }
+        let known = self.block_for(key)?;
+        let found = known.search(key).map_err(|fault| corrupt(key, fault));
+        self.recent.remember(key, known);
+        found
+    }
+
+    /// The block in which `key` belongs, read and checked.
+    fn block_for(&self, key: &[u8]) -> Result<Known, ReadError> {
         let db = self.reading()?;
-        let floor = guarded(|| db.range(&[PREFIX][..]..=&block::table_key(key)[..]).next_back().transpose());
-        let Some((block_key, bytes)) = floor.map_err(|error| error.into_read_error(key))? else {
-            return Ok(None);
+        let _unchanged = read(&self.structure);
+        let writes = self.writes.load(Ordering::Acquire);
+        let failed = |error: TableError| error.into_read_error(key);
+        let table_key = block::table_key(key);
+        let floor =
+            guarded(|| db.range(&[PREFIX][..]..=&table_key[..]).next_back().transpose()).map_err(failed)?;
+        let next = guarded(|| db.range::<&[u8], _>((Excluded(&table_key[..]), Unbounded)).next().transpose());
+        let until = next.map_err(failed)?.filter(|(next, _)| next.first() == Some(&PREFIX));
+        let until = until.map(|(next, _)| Bytes::copy_from_slice(&next[1..]));
+        let Some((block_key, bytes)) = floor else {
+            return Ok(Known { writes, from: Bytes::new(), until, bytes: None });
         };
-        block::find(&block_key[1..], &bytes, key).map_err(|fault| corrupt(key, fault))
+        block::check(&block_key[1..], &bytes).map_err(|fault| corrupt(key, fault))?;
+        let from = Bytes::copy_from_slice(&block_key[1..]);
+        Ok(Known { writes, from, until, bytes: Some(bytes) })
     }
 
     /// The value of `entry`, which was found at `key`. A value that was moved meanwhile is looked for again.

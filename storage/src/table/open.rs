@@ -56,6 +56,7 @@ impl Table {
             live: Mutex::new(live),
             structure: RwLock::default(),
             writes: AtomicU64::default(),
+            recent: super::recent::Recent::default(),
             values: Values::of(dir.parent().unwrap_or(dir)),
         })
     }
