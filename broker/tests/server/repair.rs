@@ -18,7 +18,8 @@ async fn a_message_that_is_gone_is_found_by_its_key_and_its_life_is_told() {
     let v1::producer_result::Result::Prepared(prepared) = prepared else { panic!("{prepared:?}") };
     producer.run(decide(2, prepared.transaction_id, v1::Decision::Commit)).await;
     let delivery = consumer.deliveries(1).await.remove(0);
-    consumer.settle(nack(3, &delivery, 0)).await;
+    // Not at once: the next attempt would come in the frame of the result, which is read for the result alone.
+    consumer.settle(nack(3, &delivery, 100)).await;
     consumer.result().await;
     let again = consumer.deliveries(1).await.remove(0);
     consumer.settle(ack(4, &again)).await;
