@@ -9,6 +9,7 @@ use crate::report::Latency;
 /// What only this scenario has. In JSON: the struct itself, or null.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "one for each run")]
 pub enum Details {
     /// Nothing.
     None,

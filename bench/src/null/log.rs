@@ -97,7 +97,7 @@ impl Log {
         for entry in entries {
             state.added += 1;
             match self.forgery {
-                Forgery::Loses if state.added % 100 == 0 => {}
+                Forgery::Loses if state.added.is_multiple_of(100) => {}
                 Forgery::Swaps => state.ready.push_front(entry),
                 _ => state.ready.push_back(entry),
             }
