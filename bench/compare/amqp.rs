@@ -255,8 +255,11 @@ fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// Kind, payload, and how many bytes the frame takes.
+type Framed<'a> = (u8, &'a [u8], usize);
+
 /// Its kind, its payload and its length, if it is whole.
-fn whole_frame(bytes: &[u8]) -> Result<Option<(u8, &[u8], usize)>, String> {
+fn whole_frame(bytes: &[u8]) -> Result<Option<Framed<'_>>, String> {
     let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>() else { return Ok(None) };
     let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
     match rest.get(size) {

@@ -290,7 +290,9 @@ mod tests {
         for scenario in
             [Publish, Tx, Consume, Steady, E2e, Backlog, Undecided, Retries, Scheduled, Idle, Soak]
         {
-            Options::new(scenario, "http://127.0.0.1:7800").check().unwrap_or_else(|fault| panic!("{}: {fault}", scenario.as_str()));
+            Options::new(scenario, "http://127.0.0.1:7800")
+                .check()
+                .unwrap_or_else(|fault| panic!("{}: {fault}", scenario.as_str()));
         }
     }
 }
