@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use escrow_protocol::{GroupName, Offset, Reason, TopicName};
 
-use super::ordering::Gate;
+use super::ordering::{Blocked, Gate};
 use super::position::{Candidate, Position};
 use super::retries::Retries;
 use super::timers::{MonoTimer, WallTimer};
@@ -56,6 +56,8 @@ pub(super) struct Group {
     pub(super) retries: Retries,
     pub(super) leased: BTreeMap<PlaceInGroup, u64>,
     pub(super) gates: HashMap<GateKey, Gate>,
+    /// How many of the gates hold something back.
+    pub(super) blocked: Blocked,
     /// To be moved to the dead letters in the next turn, for delivering writes nothing.
     pub(super) doomed: VecDeque<(Candidate, DeadReason, String)>,
     pub(super) consumers: Vec<SessionId>,
@@ -79,6 +81,7 @@ impl Group {
             retries: Retries::default(),
             leased: BTreeMap::new(),
             gates: HashMap::new(),
+            blocked: Blocked::default(),
             doomed: VecDeque::new(),
             consumers: Vec::new(),
             consumer_turn: 0,
@@ -96,7 +99,8 @@ impl Group {
 
     /// The gate of a message's ordering key, if it has one; made when there is none.
     pub(super) fn gate_of(&mut self, candidate: &Candidate) -> Option<&mut Gate> {
-        Self::gate_key(candidate).map(|key| self.gates.entry(key).or_default())
+        let Self { gates, blocked, .. } = self;
+        Self::gate_key(candidate).map(|key| gates.entry(key).or_insert_with(|| Gate::counted_in(blocked)))
     }
 
     /// Something changed for the ordering key of `candidate`: whoever was held back by it may now go.
@@ -146,7 +150,8 @@ impl Group {
             if *retry_topic == topic
                 && let Some(key) = &retrying.entry.ordering_key
             {
-                self.gates.entry((topic, key.clone())).or_default().start_retrying(*offset);
+                let gate = self.gates.entry((topic, key.clone()));
+                gate.or_insert_with(|| Gate::counted_in(&self.blocked)).start_retrying(*offset);
             }
         }
     }

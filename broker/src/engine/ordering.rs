@@ -3,6 +3,8 @@
 //! A gate exists for a key while one of its messages is leased, retrying or waiting behind another.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use escrow_protocol::Offset;
 
@@ -24,15 +26,47 @@ pub(super) enum Admission {
     },
 }
 
+/// How many gates of a group hold something back. Each gate counts itself: a look at a group costs no walk over its keys.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Blocked(Arc<AtomicU64>);
+
+impl Blocked {
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The state of one ordering key.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
+    blocked: Blocked,
     leased: Option<Offset>,
     retrying: BTreeSet<Offset>,
     waiting: BTreeMap<Offset, Candidate>,
 }
 
 impl Gate {
+    /// A gate that nothing stands at yet.
+    pub(super) fn counted_in(blocked: &Blocked) -> Self {
+        Self { blocked: blocked.clone(), leased: None, retrying: BTreeSet::new(), waiting: BTreeMap::new() }
+    }
+
+    /// Changes who waits, and what is counted with it.
+    fn change_waiting<T>(&mut self, change: impl FnOnce(&mut BTreeMap<Offset, Candidate>) -> T) -> T {
+        let was_blocked = self.is_blocked();
+        let changed = change(&mut self.waiting);
+        match (was_blocked, self.is_blocked()) {
+            (false, true) => {
+                self.blocked.0.fetch_add(1, Ordering::Relaxed);
+            }
+            (true, false) => {
+                self.blocked.0.fetch_sub(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        changed
+    }
+
     pub(super) fn admit(&self, candidate: &Candidate, policy: OrderingPolicy) -> Admission {
         let overtakes = |other: &Offset| *other < candidate.offset;
         if planted(Fault::OrderingKeyNotHeld) {
@@ -72,19 +106,19 @@ impl Gate {
     }
 
     pub(super) fn wait(&mut self, candidate: Candidate) {
-        self.waiting.insert(candidate.offset, candidate);
+        self.change_waiting(|waiting| waiting.insert(candidate.offset, candidate));
     }
 
     /// Takes `offset` out of those that wait.
     pub(super) fn forget(&mut self, offset: Offset) {
-        self.waiting.remove(&offset);
+        self.change_waiting(|waiting| waiting.remove(&offset));
     }
 
     /// The first that waits, if nothing holds it back any more; it is asked again before it goes out.
     pub(super) fn next(&mut self, policy: OrderingPolicy) -> Option<Candidate> {
-        let (_, candidate) = self.waiting.pop_first()?;
+        let (_, candidate) = self.change_waiting(BTreeMap::pop_first)?;
         if self.admit(&candidate, policy) == Admission::Wait {
-            self.waiting.insert(candidate.offset, candidate);
+            self.wait(candidate);
             return None;
         }
         Some(candidate)
@@ -92,7 +126,7 @@ impl Gate {
 
     /// All that wait, taken out.
     pub(super) fn take_waiting(&mut self) -> Vec<Candidate> {
-        std::mem::take(&mut self.waiting).into_values().collect()
+        self.change_waiting(std::mem::take).into_values().collect()
     }
 
     /// Those that wait, in order.
@@ -107,6 +141,13 @@ impl Gate {
 
     pub(super) fn is_idle(&self) -> bool {
         self.leased.is_none() && self.retrying.is_empty() && self.waiting.is_empty()
+    }
+}
+
+impl Drop for Gate {
+    /// With the topic, or a move of the group.
+    fn drop(&mut self) {
+        let _ = self.take_waiting();
     }
 }
 
