@@ -187,6 +187,8 @@ pub enum Seen {
     Group(GroupView),
     /// A page of groups.
     Groups(Vec<GroupView>),
+    /// Groups, each with how many it has.
+    Holding(Vec<(GroupName, u64)>),
     /// What is only in memory of a transaction.
     Transaction(TransactionLive),
     /// A page of transactions.

@@ -478,6 +478,15 @@ pub enum TransactionFilter {
     Parked,
 }
 
+/// What a group may have that a person looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// Messages that are tried again.
+    Retries,
+    /// Dead letters.
+    DeadLetters,
+}
+
 /// Questions about what is in memory. Every list is a page: ascending, behind `after`, at most `limit`.
 #[derive(Debug, Clone)]
 pub enum Inspect {
@@ -504,6 +513,13 @@ pub enum Inspect {
         after: Option<GroupName>,
         /// Only names that begin so.
         prefix: String,
+        /// At most.
+        limit: usize,
+    },
+    /// The groups that have some of these, those with the most first. → `Seen::Holding`
+    Holding {
+        /// Which.
+        what: Holding,
         /// At most.
         limit: usize,
     },

@@ -10,7 +10,7 @@ use super::groups::Group;
 use super::timers::Census;
 use super::trouble::Step;
 use super::{
-    Engine, GroupView, Inspect, PositionView, Reply, Seen, StatusView, TopicView, TransactionFilter,
+    Engine, GroupView, Holding, Inspect, PositionView, Reply, Seen, StatusView, TopicView, TransactionFilter,
     TransactionLive, Turn, Whereabout,
 };
 use crate::records::{
@@ -47,6 +47,7 @@ impl Engine {
                 let names = page_of(&self.groups.by_name, after.as_ref().map(|name| name.as_str()), &prefix);
                 Seen::Groups(names.take(limit).map(|(_, number)| self.group_view(turn, *number)).collect())
             }
+            Inspect::Holding { what, limit } => Seen::Holding(self.holding(what, limit)),
             Inspect::Transaction(id) => Seen::Transaction(self.live(self.transaction_number(id)?)),
             Inspect::Transactions { filter, group, kind, after, limit } => {
                 let numbers = self.numbers_page(filter, (group.as_ref(), kind.as_ref()), after, limit);
@@ -72,6 +73,23 @@ impl Engine {
                 Seen::Whereabouts(self.whereabouts(turn, topic, offset)?)
             }
         }))
+    }
+
+    /// Counters of all groups are looked at, as for the status; no record is.
+    fn holding(&self, what: Holding, limit: usize) -> Vec<(GroupName, u64)> {
+        let number_of = |group: &Group| match what {
+            Holding::Retries => group.retries.len() as u64,
+            Holding::DeadLetters => self.topics.known(group.record.dead_letters).tail.dead_letters,
+        };
+        let groups = self.groups.by_name.iter();
+        let mut holding: Vec<_> = groups
+            .map(|(name, number)| (name, number_of(self.groups.known(*number))))
+            .filter(|(_, held)| *held > 0)
+            .collect();
+        // Stable: among equals, by name.
+        holding.sort_by_key(|(_, held)| std::cmp::Reverse(*held));
+        holding.truncate(limit);
+        holding.into_iter().map(|(name, held)| (name.clone(), held)).collect()
     }
 
     fn status(&self) -> StatusView {
@@ -145,7 +163,7 @@ impl Engine {
             leased: group.leased.len() as u64,
             retrying: group.retries.len() as u64,
             dead_letters: dead_letters.tail.dead_letters,
-            blocked_keys: group.gates.values().filter(|gate| gate.is_blocked()).count() as u64,
+            blocked_keys: group.blocked.count(),
             members: members.collect(),
             acked: group.acked,
             nacked: group.nacked,
@@ -231,7 +249,7 @@ impl Engine {
         turn: &Turn<'_>,
         topic: TopicNumber,
         offset: Offset,
-    ) -> Step<Vec<(escrow_protocol::GroupName, Whereabout)>> {
+    ) -> Step<Vec<(GroupName, Whereabout)>> {
         let place = (topic, offset);
         let mut found = Vec::new();
         let range = keys::dead_place_range(topic, offset, offset.next());
@@ -318,6 +336,8 @@ impl Engine {
 
     fn assert_group(&self, group: &Group) {
         let name = &group.record.name;
+        let blocked = group.gates.values().filter(|gate| gate.is_blocked()).count() as u64;
+        assert_eq!(group.blocked.count(), blocked, "group {name}: keys that hold something back");
         let mut seen = std::collections::BTreeSet::new();
         let waiting = group.gates.values().flat_map(|gate| gate.waiting()).map(|c| (c.topic, c.offset));
         let doomed = group.doomed.iter().map(|(candidate, ..)| (candidate.topic, candidate.offset));

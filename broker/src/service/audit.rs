@@ -69,8 +69,10 @@ fn list(
     let mut items = Vec::new();
     let (mut examined, mut last) = (0, before);
     while examined < EXAMINED_MAX {
-        let entries = view.scan_back(&KeyRange::new(all.start.clone(), end), CHUNK)?;
-        let exhausted = entries.len() < CHUNK;
+        // A page at first: only where most do not match, more at once are worth it.
+        let chunk = if examined == 0 { limit.min(CHUNK) } else { CHUNK };
+        let entries = view.scan_back(&KeyRange::new(all.start.clone(), end), chunk)?;
+        let exhausted = entries.len() < chunk;
         for (key, value) in entries {
             examined += 1;
             let Some(number) = keys::audit_of(&key) else { continue };

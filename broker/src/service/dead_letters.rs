@@ -5,7 +5,7 @@ use escrow_storage::{KeyRange, Read, ReadError};
 
 use super::pages::pair_cursor;
 use super::retries::parse_place;
-use super::{Operator, Page, Paged, Service, mismatch, unless_damaged};
+use super::{Operator, Page, Paged, Service, dead_letters_by_key, mismatch, unless_damaged};
 use crate::dispatch::{decode, record};
 use crate::engine::{Command, Inspect, MessageEdit, Refusal, Reply, Seen};
 use crate::records::keys::space;
@@ -241,6 +241,26 @@ fn exactly(
     Ok(Paged { items, next: None })
 }
 
+/// Of the dead letters at these places, a page of those that match.
+fn at_places(
+    view: &dyn Read,
+    places: impl Iterator<Item = (TopicNumber, Offset)>,
+    filter: &DeadLetterFilter,
+    limit: usize,
+) -> Result<Paged<DeadLetterView>, ReadError> {
+    let mut items = Vec::new();
+    for (topic, offset) in places {
+        let Some(found) = view_of(view, topic, offset)? else { continue };
+        if filter.letters.admits(&found.record) && filter.letters.admits_message(found.message.as_ref()) {
+            items.push(without_body(found));
+        }
+        if items.len() == limit {
+            break;
+        }
+    }
+    Ok(Paged::of(items, limit, |found| pair_cursor(found.topic.0.into(), found.offset.0)))
+}
+
 fn list(
     view: &dyn Read,
     topic: Option<TopicNumber>,
@@ -248,6 +268,16 @@ fn list(
     after: Option<(TopicNumber, Offset)>,
     limit: usize,
 ) -> Result<Paged<DeadLetterView>, ReadError> {
+    let places = match &filter.letters.key {
+        Some(key) => dead_letters_by_key::places(view, key)?,
+        None => None,
+    };
+    if let Some(places) = places {
+        let wanted = |place: &(TopicNumber, Offset)| {
+            after.is_none_or(|after| *place > after) && topic.is_none_or(|topic| place.0 == topic)
+        };
+        return at_places(view, places.into_iter().filter(wanted), filter, limit);
+    }
     let mut range = match topic {
         Some(topic) => keys::dead_letter_range(topic, Offset(0), Offset(u64::MAX)),
         None => keys::all(space::DEAD_LETTER),
@@ -258,8 +288,10 @@ fn list(
     let (mut items, mut last) = (Vec::new(), None);
     let (mut examined, mut body_bytes) = (0, 0);
     while items.len() < limit && examined < EXAMINED_MAX && body_bytes < PAGE_BODY_BYTES_MAX {
-        let entries = view.scan(&range, CHUNK)?;
-        let exhausted = entries.len() < CHUNK;
+        // A page at first: only where most do not match, more at once are worth it.
+        let chunk = if examined == 0 { limit.min(CHUNK) } else { CHUNK };
+        let entries = view.scan(&range, chunk)?;
+        let exhausted = entries.len() < chunk;
         for (key, value) in entries {
             examined += 1;
             let found: DeadLetter = decode(&key, value)?;

@@ -3,7 +3,7 @@
 use escrow_protocol::{GroupName, Offset, TopicName};
 
 use super::{Operator, Page, Paged, Service, mismatch};
-use crate::engine::{Command, GroupView, Inspect, Refusal, Reply, SeekTo, Seen};
+use crate::engine::{Command, GroupView, Holding, Inspect, Refusal, Reply, SeekTo, Seen};
 
 /// What a seek did (or would do).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,21 @@ impl Service {
         let after = page.after(|cursor| cursor.parse().ok())?;
         match self.see(Inspect::Groups { after, prefix, limit: page.limit }).await? {
             Seen::Groups(groups) => Ok(Paged::of(groups, page.limit, |group| group.name.to_string())),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// The groups that have some of these, those with the most first.
+    ///
+    /// # Errors
+    /// If the broker is overloaded or stopping.
+    pub async fn groups_holding(
+        &self,
+        what: Holding,
+        limit: usize,
+    ) -> Result<Vec<(GroupName, u64)>, Refusal> {
+        match self.see(Inspect::Holding { what, limit }).await? {
+            Seen::Holding(groups) => Ok(groups),
             _ => Err(mismatch()),
         }
     }

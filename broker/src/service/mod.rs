@@ -6,6 +6,7 @@ mod alarms;
 mod audit;
 mod clients;
 mod dead_letters;
+mod dead_letters_by_key;
 mod groups;
 mod jobs;
 mod messages;

@@ -4,6 +4,8 @@
 mod actions;
 mod alarms;
 mod api;
+mod conformance;
+mod counted;
 #[allow(dead_code, unused_imports, reason = "the other suite uses the rest")]
 #[path = "../server/harness/mod.rs"]
 mod harness;
@@ -11,3 +13,4 @@ mod html;
 mod pages;
 mod scene;
 mod web;
+mod work;

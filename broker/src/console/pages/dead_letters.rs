@@ -13,11 +13,11 @@ use super::super::visit::{Visit, address, encoded};
 use super::super::words::{Words, fill};
 use super::super::{Answer, Desk, Outcome};
 use super::messages::{content_of, headers_of};
-use crate::engine::Refusal;
+use crate::engine::{Holding, Refusal};
 use crate::records::{Attempt, DeadReason, Facets, LetterFilter};
-use crate::service::{DeadLetterFilter, DeadLetterView, Page};
+use crate::service::{DeadLetterFilter, DeadLetterView};
 
-/// Groups with dead letters that a page links to: those of one page of groups.
+/// Groups with dead letters that a page links to, those with the most.
 const GROUPS_LINKED: usize = 200;
 
 /// What the address, or a form that carries it on, asks for; `group` comes from elsewhere where the path names it.
@@ -74,9 +74,8 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
     let filter = filter_of(&visit, None)?;
     let chosen = filter.group.clone();
     let page = desk.service.dead_letters(filter, visit.page()).await?;
-    let groups = desk.service.groups(Page { limit: GROUPS_LINKED, cursor: None }, String::new()).await?;
-    let groups: Vec<_> = groups.items.into_iter().filter(|view| view.dead_letters > 0).collect();
-    let groups: Vec<_> = groups.iter().map(|view| (view.name.as_str(), view.dead_letters)).collect();
+    let groups = desk.service.groups_holding(Holding::DeadLetters, GROUPS_LINKED).await?;
+    let groups: Vec<_> = groups.iter().map(|(name, dead)| (name.as_str(), *dead)).collect();
     let facets = match &chosen {
         Some(group) => Some(desk.service.dead_letter_facets(group.clone()).await?),
         None => None,
@@ -174,7 +173,7 @@ fn listed(visit: &Visit, chosen: Option<&GroupName>, items: &[DeadLetterView]) -
         address(&format!("{of}/{verb}"), visit.filters_without(&["group", "cursor", "limit", "done"]))
     };
     html! {
-        form method="get" action={ (of) "/redrive" } {
+        form method="get" action={ (of) "/redrive" } data-choose-all=(words.select_all) {
             // So that none selected is not taken for no filter, which is all.
             input type="hidden" name="selected" value="1";
             (listed)
@@ -201,8 +200,8 @@ fn row(visit: &Visit, dead: &DeadLetterView, selectable: bool) -> Vec<Markup> {
         group(record.group.as_str()),
         key(dead.message.as_ref().and_then(|message| message.key.as_deref())),
         html! { (topic(Some(record.topic_name.as_str()))) " " span.faint { (record.offset.0) } },
-        html! { (dead_reason(words, record.reason)) },
-        html! { div.error { (or_none(&record.error)) } },
+        html! { span.reason { (dead_reason(words, record.reason)) } },
+        html! { div.error.brief { (or_none(&record.error)) } },
         html! { (record.attempts_made) },
         age(visit, record.at_ms),
     ]);

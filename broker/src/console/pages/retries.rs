@@ -1,5 +1,4 @@
-//! What is tried again, group by group: a list of all groups would be a scan, a page of groups is not. One or several
-//! are tried at once, or given up.
+//! What is tried again, group by group; first that with the most. One or several are tried at once, or given up.
 
 use escrow_protocol::limits::PAGE_MAX;
 use escrow_protocol::{GroupName, MessageId};
@@ -12,29 +11,29 @@ use super::super::show::{count, message, moment, or_none, topic};
 use super::super::visit::{Visit, encoded};
 use super::super::words::fill;
 use super::super::{Desk, Outcome};
-use crate::engine::Refusal;
-use crate::service::{Page, RetryView};
+use crate::engine::{Holding, Refusal};
+use crate::service::RetryView;
 
-/// Groups that are looked at for those with retries.
-const GROUPS_LINKED: usize = 200;
+/// Groups that are linked to, those with the most to do.
+const GROUPS_LINKED: usize = 50;
 
 pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
-    let groups = desk.service.groups(Page { limit: GROUPS_LINKED, cursor: None }, String::new()).await?.items;
+    let groups = desk.service.groups_holding(Holding::Retries, GROUPS_LINKED).await?;
     let chosen: Option<GroupName> = match visit.optional("group")? {
         Some(group) => Some(group),
         // The one with the most to do: what somebody who comes here most likely looks for.
-        None => groups
-            .iter()
-            .max_by_key(|view| view.retrying)
-            .filter(|view| view.retrying > 0)
-            .map(|view| view.name.clone()),
+        None => groups.first().map(|(name, _)| name.clone()),
     };
-    let shown = groups.iter().filter(|view| view.retrying > 0 || Some(&view.name) == chosen.as_ref());
+    let mut shown = groups;
+    if let Some(chosen) = chosen.as_ref().filter(|chosen| !shown.iter().any(|(name, _)| name == *chosen)) {
+        shown.push((chosen.clone(), 0));
+    }
     let shown: Vec<_> = shown
-        .map(|view| {
-            let address = format!("/retries?group={}", encoded(view.name.as_str()));
-            (view.name.as_str(), address, Some(count(view.retrying)), Some(&view.name) == chosen.as_ref())
+        .iter()
+        .map(|(name, retrying)| {
+            let address = format!("/retries?group={}", encoded(name.as_str()));
+            (name.as_str(), address, Some(count(*retrying)), Some(name) == chosen.as_ref())
         })
         .collect();
     let content = html! {
@@ -181,6 +180,6 @@ fn row(visit: &Visit, retry: &RetryView) -> Vec<Markup> {
         html! { (retry.offset.0) },
         html! { (record.attempts_made + 1) "/" (retry.max_attempts) },
         moment(visit, record.due_at_ms),
-        html! { div.error { (or_none(last_error)) } },
+        html! { div.error.brief { (or_none(last_error)) } },
     ]
 }
