@@ -8,6 +8,7 @@ pub(crate) mod fault;
 mod openapi;
 pub mod operations;
 mod read;
+mod refusals;
 mod write;
 
 use std::net::SocketAddr;

@@ -2,13 +2,17 @@
 //! that it says what the code does and cannot say anything else.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::iter;
 use std::sync::LazyLock;
 
+use escrow_protocol::Reason;
 use prost_reflect::{FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value as Json, json};
 
 use super::dialect::{BODY_HEX, Form, form_of, name_of};
+use super::fault::status_of;
 use super::operations::{OPERATIONS, Operation, ROOT, Verb};
+use super::refusals::refusals_of;
 use super::write::in_alternative;
 use super::{JSON_LINES, method_of};
 
@@ -72,6 +76,30 @@ fn error_schema() -> Json {
     })
 }
 
+/// What an operation answers: when it is done, for each status why it is refused, and what any operation may meet.
+fn responses(operation: &Operation, done: Json) -> Map<String, Json> {
+    let mut reasons: BTreeMap<u16, Vec<Reason>> = BTreeMap::new();
+    let own = refusals_of(operation.call).unwrap_or_default().iter();
+    for reason in iter::once(&Reason::InvalidField).chain(own) {
+        reasons.entry(status_of(*reason).as_u16()).or_default().push(*reason);
+    }
+    let mut responses = Map::new();
+    responses.insert("200".to_owned(), json!({ "description": "Done.", "content": done }));
+    for (status, reasons) in reasons {
+        let reasons: Vec<_> = reasons.iter().map(|reason| reason.as_str()).collect();
+        let refused = json!({
+            "description": reasons.join(", "),
+            "content": { "application/json": { "schema": { "allOf": [
+                reference("Error"),
+                { "properties": { "reason": { "enum": reasons } } },
+            ] } } },
+        });
+        responses.insert(status.to_string(), refused);
+    }
+    responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/Error" }));
+    responses
+}
+
 /// A document in the making.
 #[derive(Default)]
 struct Document {
@@ -113,10 +141,7 @@ impl Document {
         described.insert("parameters".to_owned(), parameters.into());
         described.insert(
             "responses".to_owned(),
-            json!({
-                "200": { "description": "Done.", "content": { kind: { "schema": schema } } },
-                "default": { "$ref": "#/components/responses/Error" },
-            }),
+            Json::Object(responses(operation, json!({ kind: { "schema": schema } }))),
         );
         Json::Object(described)
     }
