@@ -88,7 +88,7 @@ pub(super) fn or_none(text: &str) -> Markup {
 
 /// A link to a transaction.
 pub(super) fn transaction(id: TransactionId) -> Markup {
-    html! { a.mono href={ "/transactions/" (id) } { (id) } }
+    html! { a.mono.id href={ "/transactions/" (id) } { (id) } }
 }
 
 /// A link to a message.
@@ -99,7 +99,7 @@ pub(super) fn message(id: MessageId) -> Markup {
 /// A link to the messages with a business key.
 pub(super) fn key(key: Option<&str>) -> Markup {
     match key {
-        Some(key) if !key.is_empty() => html! { a href={ "/messages?q=" (encoded(key)) } { (key) } },
+        Some(key) if !key.is_empty() => html! { a.key href={ "/messages?q=" (encoded(key)) } { (key) } },
         _ => or_none(""),
     }
 }

@@ -6,13 +6,19 @@
   const EVERY_MS = 3000;
   const main = document.querySelector("main[data-live]");
 
-  const choose_all = document.querySelector("input[data-choose-all]");
-  if (choose_all) {
-    choose_all.closest("th").classList.remove("heard");
-    choose_all.addEventListener("change", () => {
-      for (const box of document.querySelectorAll("input[name=offset]")) box.checked = choose_all.checked;
+  // One box for all boxes of a page: without a script each is ticked by itself.
+  const add_choose_all = () => {
+    const form = document.querySelector("form[data-choose-all]");
+    if (!form) return;
+    const all = document.createElement("input");
+    all.type = "checkbox";
+    all.setAttribute("aria-label", form.dataset.chooseAll);
+    all.addEventListener("change", () => {
+      for (const box of form.querySelectorAll("input[name=offset]")) box.checked = all.checked;
     });
-  }
+    form.querySelector("th").replaceChildren(all);
+  };
+  add_choose_all();
 
   if (!main) return;
   let paused = false;
@@ -48,6 +54,7 @@
       const scrolled = [...main.querySelectorAll(".scroll")].map((region) => region.scrollLeft);
       const href = focused();
       main.replaceChildren(...fresh.childNodes);
+      add_choose_all();
       main.querySelectorAll(".scroll").forEach((region, nth) => { region.scrollLeft = scrolled[nth] || 0; });
       if (href) main.querySelector(`a[href="${CSS.escape(href)}"]`)?.focus({ preventScroll: true });
       document.body.classList.remove("stale");

@@ -28,6 +28,8 @@ struct Scope {
     first: Vec<DeadLetterView>,
     /// Dead letters of the group in all.
     of: u64,
+    /// Why nothing of what is sent again is delivered for now, if so.
+    held_back: Option<&'static str>,
 }
 
 async fn scope(desk: &Desk, visit: &Visit) -> Result<Scope, Refusal> {
@@ -36,10 +38,16 @@ async fn scope(desk: &Desk, visit: &Visit) -> Result<Scope, Refusal> {
     if visit.said("selected").is_some() && filter.letters.offsets.is_empty() {
         return Err(Refusal::invalid("offset", visit.words().nothing_selected));
     }
-    let of = desk.service.group(group.clone()).await?.dead_letters;
+    let view = desk.service.group(group.clone()).await?;
+    let (of, words) = (view.dead_letters, visit.words());
+    let held_back = match (view.paused, view.members.is_empty()) {
+        (true, _) => Some(words.redrive_paused),
+        (false, true) => Some(words.redrive_nobody),
+        (false, false) => None,
+    };
     let page = Page { limit: MATCHES_SHOWN, cursor: None };
     let first = desk.service.dead_letters(filter.clone(), page).await?.items;
-    Ok(Scope { group, filter, first, of })
+    Ok(Scope { group, filter, first, of, held_back })
 }
 
 pub(in super::super) async fn ask_redrive(desk: Desk, visit: Visit) -> Outcome {
@@ -86,11 +94,12 @@ async fn start(
 
 fn redriving(visit: &Visit, scope: &Scope) -> Confirm {
     let words = visit.words();
-    let happens = vec![
+    let mut happens = vec![
         touched(words, scope),
         words.redrive_happens.to_owned(),
         fill(words.redrive_to_group, &[("group", &scope.group)]),
     ];
+    happens.extend(scope.held_back.map(|why| fill(why, &[("group", &scope.group)])));
     let to_topic = html! {
         input #to_topic name="to_topic" type="text" autocomplete="off" maxlength="127" value=(visit.field("to_topic").unwrap_or_default());
     };
@@ -168,8 +177,8 @@ fn matches(visit: &Visit, scope: &Scope) -> Markup {
             vec![
                 html! { (dead.offset.0) },
                 key(dead.message.as_ref().and_then(|message| message.key.as_deref())),
-                html! { (dead_reason(words, dead.record.reason)) },
-                html! { div.error { (or_none(&dead.record.error)) } },
+                html! { span.reason { (dead_reason(words, dead.record.reason)) } },
+                html! { div.error.brief { (or_none(&dead.record.error)) } },
                 age(visit, dead.record.at_ms),
             ]
         })

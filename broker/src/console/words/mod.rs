@@ -134,8 +134,8 @@ words! {
 
     // Dead letters.
     dead_help dead_empty dead_empty_filtered dead_from dead_until dead_error_contains select_hint nothing_selected
-    redrive_selected discard_selected redrive_all discard_all export_jsonl export_csv select_one do_redrive do_discard
-    redrive_title redrive_happens redrive_to_group redrive_to_topic redrive_rate redrive_rate_help discard_title
+    redrive_selected discard_selected redrive_all discard_all export_jsonl export_csv select_one select_all do_redrive do_discard
+    redrive_title redrive_happens redrive_to_group redrive_paused redrive_nobody redrive_to_topic redrive_rate redrive_rate_help discard_title
     discard_happens dead_scope_selected dead_scope_one dead_scope_all dead_first_matches dead_dry_run dead_dry_run_help
     attempts_of no_attempts jobs jobs_help jobs_empty job job_running job_paused job_done
     job_stopped job_failed job_total job_ok job_refused job_results job_pause job_go_on job_stop job_left job_progress job_no_failures
