@@ -2,12 +2,13 @@
 # The tests. Needs the Rust toolchain and this checkout, nothing else.
 #
 #   ./test.sh                 what every change must pass (minutes)
+#   ./test.sh --browser       the console in a real Chromium; installs Debian's chromium, and from npm what drives it
 #   ./test.sh --sim N         N seeds of the simulator, in a release build
 #   ./test.sh --rig NAME [N]  one rig with N trials (its long form unless told), in a release build
 #   ./test.sh --rigs          the rigs there are, with their long forms
 #   ./test.sh --long          the long form of every rig (many hours)
 #   ./test.sh --fuzz SECONDS  each fuzz target for so long (needs a nightly toolchain; builds cargo-fuzz)
-#   ./test.sh --all           everyday and long
+#   ./test.sh --all           everyday, browser and long
 #
 # Rigs append their results to target/reliability.jsonl, or to ESCROW_RECORD. ESCROW_SEED sets what they choose by chance.
 set -euo pipefail
@@ -31,6 +32,7 @@ io_faults    20000  operations that fail
 damage        2000  flips and cuts
 backup         100  backups
 upgrade          1  formats
+pages      1000000  undecided transactions
 "
 
 # What tests/src/fuzz tries, and what cargo-fuzz is built from when the machine has none.
@@ -47,6 +49,26 @@ everyday() {
     cargo test --locked -p escrow-tests --features sabotage --test sabotage
     echo "the stories of escrow dev, to their end:"
     cargo run --locked --quiet --bin escrow -- dev --check
+}
+
+# The console in a real Chromium; needs a system that has apt-get, or Chromium, Node and npm there already. Screenshots
+# are left in target/screenshots, for a person to look at.
+browser() {
+    local missing=""
+    mkdir -p target/browser
+    command -v node npm >/dev/null || missing="nodejs npm"
+    [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || missing="$missing chromium"
+    [ -n "$(fc-list :lang=zh 2>/dev/null)" ] || missing="$missing fontconfig fonts-noto-cjk"
+    if [ -n "$missing" ]; then
+        # shellcheck disable=SC2086 # several packages
+        { apt-get update -q && apt-get install -q -y --no-install-recommends $missing; } >target/browser-install.log 2>&1 ||
+            { echo "test.sh: --browser needs $missing; apt-get does not install them, see target/browser-install.log" >&2 && exit 2; }
+    fi
+    cp tests/browser/package.json target/browser/
+    npm install --prefix target/browser --no-package-lock --no-audit --no-fund --silent
+    cargo build --locked --bin escrow
+    cargo build --locked -p escrow-tests --example scene
+    node tests/browser/main.mjs
 }
 
 # The named rig with the given trials.
@@ -114,6 +136,7 @@ case "${1:-}" in
 --rigs) awk 'NF { printf "%-12s %7d %s\n", $1, $2, $3 }' <<<"$RIGS" ;;
 --long) long ;;
 --fuzz) seconds="$(number "${2:-}" --fuzz)" && fuzz "$seconds" ;;
---all) everyday && long ;;
-*) sed -n '2,12s/^# \{0,1\}//p' "$0" && exit 2 ;;
+--browser) browser ;;
+--all) everyday && browser && long ;;
+*) sed -n '2,13s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac
