@@ -34,6 +34,7 @@ export function everyAction(stage) {
     play("a group is moved after it was said what that does", seek);
     play("a scheduled message is cancelled", cancelScheduled);
     play("what happened to order 42 is one search away", order42);
+    play("an alarm is looked after, and a sink tested", alarm);
     play("the store is verified and backed up", store);
     play("what was done is in the audit", audit);
     play("the language is changed and remembered", changeLanguage);
@@ -284,6 +285,21 @@ async function order42(player) {
   await player.says("account 17 is closed");
   const body = await player.download(() => player.click("download"));
   assert.deepEqual(JSON.parse(body.bytes.toString()).order, 42);
+}
+
+async function alarm(player, nth) {
+  const id = player.scene.alarms[nth];
+  await player.page.goto("/");
+  await player.page.locator('.menu a[href="/alarms"]').click();
+  await player.page.locator(`a[href="/alarms/${id}/ack"]`).click();
+  await player.says(player.words("ack_happens"));
+  await player.confirm("do_ack");
+  await player.isDone();
+  const { acknowledged_by: by, acknowledged_reason: why } = await player.api(`/alarms/${id}`);
+  assert.deepEqual([by, why], [OPERATOR, REASON]);
+  await player.page.goto("/alarms");
+  await player.click("do_test");
+  await player.says(player.words("test_taken").replace("{sink}", "oncall"));
 }
 
 async function store(player) {

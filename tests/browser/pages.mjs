@@ -13,7 +13,7 @@ const LOOKS = [
   { language: "en", size: PHONE, scheme: "dark" },
 ];
 
-function pages({ message, scheduled, transactions }) {
+function pages({ message, scheduled, transactions, alarms }) {
   const [undecided] = transactions.undecided;
   const [parked] = transactions.parked;
   return {
@@ -62,6 +62,9 @@ function pages({ message, scheduled, transactions }) {
     "group-seek-tried": "/groups/ledger/seek?topic=order-paid&to=newest",
     clients: "/clients",
     store: "/store",
+    alarms: "/alarms",
+    "alarms-all": "/alarms?show=all",
+    "alarm-ack": `/alarms/${alarms[0]}/ack`,
     audit: "/audit",
     "audit-none": "/audit?who=nobody",
   };

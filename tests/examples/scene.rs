@@ -3,7 +3,7 @@
 //! stays, with its clients connected, until its input ends. Decides nothing about what a page should show.
 
 use std::error::Error;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use escrow::{
@@ -12,6 +12,8 @@ use escrow::{
 };
 use escrow_tests::rig::{BrokerProcess, Ports};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -35,7 +37,13 @@ impl Checker for Forgetful {
 async fn main() -> Outcome<()> {
     let directory = tempfile::tempdir()?;
     let ports = Ports::free();
-    let mut broker = BrokerProcess::start(&directory.path().join("data"), ports, &[], None)?;
+    let settings = directory.path().join("escrow.toml");
+    std::fs::write(
+        &settings,
+        format!("[alarms.sinks.oncall]\nkind = \"webhook\"\nurl = \"{}\"\n", told().await?),
+    )?;
+    let configured = [("ESCROW_CONFIG", settings.to_str().ok_or("a path of text")?)];
+    let mut broker = BrokerProcess::start_in(&directory.path().join("data"), ports, &[], &configured)?;
     let client = Client::builder(ports.url()).client_id("till-7").connect().await?;
     for topic in [
         "order-paid",
@@ -64,15 +72,18 @@ async fn main() -> Outcome<()> {
     // An idle group that lags: nobody consumes, so that it can be moved and looked at.
     client.subscribe("ledger").topic("order-paid").start(Start::Oldest).open().await?.close().await;
 
+    let alarms = alarms(&client).await?;
+
     let scene = json!({
         "http": format!("http://127.0.0.1:{}", ports.http),
         "grpc": ports.url(),
         "message": message,
         "scheduled": scheduled,
         "transactions": transactions,
+        "alarms": alarms,
     });
     writeln!(std::io::stdout(), "{scene}")?;
-    tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
+    tokio::task::spawn_blocking(|| Read::read_to_end(&mut std::io::stdin(), &mut Vec::new())).await??;
 
     orders.close().await;
     for consumer in [billing, mail, stock] {
@@ -144,6 +155,32 @@ async fn transactions(client: &Client, orders: &Producer<WithChecker>) -> Outcom
     Ok(json!({
         "undecided": undecided, "parked": parked, "waiting": waiting.to_string(), "rolled_back": rolled_back_id,
     }))
+}
+
+/// A webhook that takes whatever it is told. Where it listens.
+async fn told() -> Outcome<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/hook", listener.local_addr()?);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // What is said fits into one piece, and is nobody's business here.
+            let _ = stream.read(&mut [0; 64 * 1024]).await;
+            let _ =
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        }
+    });
+    Ok(url)
+}
+
+/// The numbers of two alarms that are open: there are dead letters, and parked transactions.
+async fn alarms(client: &Client) -> Outcome<Vec<u64>> {
+    loop {
+        let found = client.admin().list_alarms(v1::ListAlarmsRequest::default()).await?.into_inner();
+        if found.alarms.len() >= 2 {
+            return Ok(found.alarms.into_iter().map(|alarm| alarm.alarm_id).take(2).collect());
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Asks until it stands so.

@@ -170,6 +170,8 @@ const ADDRESSES: &[&str] = &[
     "/store",
     "/audit",
     "/audit?who=nobody",
+    "/alarms",
+    "/alarms?show=all",
     "/metrics",
     "/api/v1/status",
     "/api/v1/transactions?filter=UNDECIDED",
@@ -187,6 +189,7 @@ const ADDRESSES: &[&str] = &[
     "/api/v1/messages?key=later&limit=1000",
     "/api/v1/jobs",
     "/api/v1/audit",
+    "/api/v1/alarms",
     "/api/v1/clients",
     "/api/v1/store",
 ];

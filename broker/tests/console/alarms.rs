@@ -10,7 +10,8 @@ use crate::harness::*;
 use crate::html::Page;
 use crate::web::*;
 
-fn told_by(webhook: &Webhook) -> BrokerConfig {
+/// Dead letters are an alarm at once, and this webhook is told.
+pub(crate) fn told_by(webhook: &Webhook) -> BrokerConfig {
     let mut rules = Rules::off();
     rules.set(AlarmRule::DeadLetters, Limit::read(AlarmRule::DeadLetters, "1").unwrap());
     let sink = Sink {

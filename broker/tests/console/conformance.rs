@@ -9,6 +9,7 @@ use escrow_broker::http::api::operations::{OPERATIONS, Operation, ROOT};
 use escrow_protocol::v1;
 use serde_json::{Value, json};
 
+use crate::alarms::told_by;
 use crate::harness::*;
 use crate::web::*;
 
@@ -385,6 +386,28 @@ async fn dead_letters_and_jobs(judge: &mut Judge) {
     judge.done("ListJobs", "/jobs?limit=1", json!({})).await;
 }
 
+/// An alarm is raised, looked after, and over.
+async fn alarms(judge: &mut Judge, webhook: &mut Webhook) {
+    judge.done("Publish", "/producer/publish", published("order-paid")).await;
+    settle(judge, "reject", json!({ "reason": "never" })).await;
+    webhook.next_event("raised").await;
+    judge.done("ListAlarms", "/alarms", json!({})).await;
+    judge.done("ListAlarmRules", "/alarms/rules", json!({})).await;
+    judge.done("GetAlarm", "/alarms/1", json!({})).await;
+    judge.refused("GetAlarm", "/alarms/99", json!({}), "UNKNOWN_ALARM").await;
+    let acknowledged = json!({ "operator": by() });
+    judge.done("AcknowledgeAlarm", "/alarms/1/acknowledge", acknowledged.clone()).await;
+    let nobodys = "/alarms/99/acknowledge";
+    judge.refused("AcknowledgeAlarm", nobodys, acknowledged.clone(), "UNKNOWN_ALARM").await;
+    judge.done("TestAlarmSink", "/alarms/sinks/oncall/test", acknowledged.clone()).await;
+    let nobodys = "/alarms/sinks/nobody/test";
+    judge.refused("TestAlarmSink", nobodys, acknowledged.clone(), "UNKNOWN_SINK").await;
+    let all = json!({ "filter": { "group": "billing" }, "operator": by() });
+    judge.done("DiscardDeadLetters", "/dead-letters/discard", all).await;
+    webhook.next_event("resolved").await;
+    judge.refused("AcknowledgeAlarm", "/alarms/1/acknowledge", acknowledged, "ALARM_RESOLVED").await;
+}
+
 /// What only looks at the whole.
 async fn the_rest(judge: &mut Judge) {
     judge.done("GetStatus", "/status", json!({})).await;
@@ -400,6 +423,7 @@ async fn the_rest(judge: &mut Judge) {
             .replace("{transaction_id}", "tx-0-1")
             .replace("{offset}", "0")
             .replace("{job_id}", "1")
+            .replace("{alarm_id}", "1")
             .replace("{name}", "billing")
             .replace("{group}", "billing");
         let call = operation.call.rsplit('/').next().unwrap();
@@ -467,6 +491,12 @@ async fn every_operation_and_every_declared_refusal_is_as_the_document_says() {
     let tight = Harness::start_with(tight).await;
     let mut judge = Judge::of(&tight).await;
     at_its_bounds(&mut judge).await;
+    seen.extend(judge.seen);
+
+    let mut webhook = Webhook::open().await;
+    let watched = Harness::start_with(told_by(&webhook)).await;
+    let mut judge = Judge::of(&watched).await;
+    alarms(&mut judge, &mut webhook).await;
     seen.extend(judge.seen);
 
     let full = Harness::start().await;

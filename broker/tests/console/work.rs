@@ -46,6 +46,7 @@ const ADDRESSES: &[&str] = &[
     "/clients",
     "/store",
     "/audit",
+    "/alarms",
     "/api/v1/status",
     "/api/v1/transactions?filter=UNDECIDED",
     "/api/v1/transactions?filter=WAITING_FOR_CHECKER",
@@ -58,6 +59,7 @@ const ADDRESSES: &[&str] = &[
     "/api/v1/scheduled",
     "/api/v1/messages?key=often",
     "/api/v1/jobs",
+    "/api/v1/alarms",
     "/api/v1/audit",
     "/api/v1/clients",
 ];

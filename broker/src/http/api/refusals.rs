@@ -10,7 +10,7 @@ pub(crate) fn refusals_of(call: &str) -> Option<&'static [Reason]> {
     Some(match name {
         "GetStatus" | "ListTopics" | "ListGroups" | "ListTransactions" | "ListScheduled" | "ListJobs"
         | "ListAudit" | "FindMessages" | "ListClients" | "GetStoreStats" | "VerifyStore" | "BackupStore"
-        | "CancelScheduled" | "Settle" => &[],
+        | "CancelScheduled" | "Settle" | "ListAlarms" | "ListAlarmRules" => &[],
         "GetTopic" | "UpdateTopic" => &[Reason::UnknownTopic],
         "CreateTopic" => &[Reason::TopicExists, Reason::ReservedTopic, Reason::LimitReached],
         "DeleteTopic" => &[Reason::UnknownTopic, Reason::ReservedTopic, Reason::InUse],
@@ -47,6 +47,9 @@ pub(crate) fn refusals_of(call: &str) -> Option<&'static [Reason]> {
         "DiscardDeadLetters" => &[Reason::UnknownGroup, Reason::LimitReached],
         "GetJob" => &[Reason::UnknownJob],
         "PauseJob" | "ResumeJob" | "CancelJob" => &[Reason::UnknownJob, Reason::JobEnded],
+        "GetAlarm" => &[Reason::UnknownAlarm],
+        "AcknowledgeAlarm" => &[Reason::UnknownAlarm, Reason::AlarmResolved],
+        "TestAlarmSink" => &[Reason::UnknownSink],
         "GetMessage" | "TraceMessage" => &[Reason::UnknownMessage],
         "Publish" => &[
             Reason::UnknownTopic,
