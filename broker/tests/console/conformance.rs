@@ -256,6 +256,16 @@ async fn messages(judge: &mut Judge) {
         .await;
     settle(judge, "nack", json!({ "delay_ms": 3_600_000, "reason": "later" })).await;
     judge.done("ListRetries", "/groups/billing/retries", json!({})).await;
+    let retries = json!({ "message_ids": [id, NO_MESSAGE], "operator": by() });
+    judge.done("GiveUpRetries", "/groups/billing/retries/give-up", retries.clone()).await;
+    judge.done("RunRetries", "/groups/billing/retries/run", retries.clone()).await;
+    judge.refused("GiveUpRetries", "/groups/nobody/retries/give-up", retries.clone(), "UNKNOWN_GROUP").await;
+    judge.refused("RunRetries", "/groups/nobody/retries/run", retries, "UNKNOWN_GROUP").await;
+    judge.done("GetDeadLetterFacets", "/groups/billing/dead-letter-facets", json!({})).await;
+    let facets = "/groups/nobody/dead-letter-facets";
+    judge.refused("GetDeadLetterFacets", facets, json!({}), "UNKNOWN_GROUP").await;
+    let shift = json!({ "deliver_at": "2026-01-01T00:00:00Z", "operator": by() });
+    judge.done("MoveScheduled", &format!("/scheduled/{NO_MESSAGE}/move"), shift).await;
 }
 
 async fn transactions(judge: &mut Judge, harness: &Harness) {

@@ -10,13 +10,12 @@ pub(crate) fn refusals_of(call: &str) -> Option<&'static [Reason]> {
     Some(match name {
         "GetStatus" | "ListTopics" | "ListGroups" | "ListTransactions" | "ListScheduled" | "ListJobs"
         | "ListAudit" | "FindMessages" | "ListClients" | "GetStoreStats" | "VerifyStore" | "BackupStore"
-        | "CancelScheduled" | "Settle" | "ListAlarms" | "ListAlarmRules" => &[],
+        | "CancelScheduled" | "MoveScheduled" | "Settle" | "ListAlarms" | "ListAlarmRules" => &[],
         "GetTopic" | "UpdateTopic" => &[Reason::UnknownTopic],
         "CreateTopic" => &[Reason::TopicExists, Reason::ReservedTopic, Reason::LimitReached],
         "DeleteTopic" => &[Reason::UnknownTopic, Reason::ReservedTopic, Reason::InUse],
-        "GetGroup" | "PauseGroup" | "ResumeGroup" | "ListRetries" | "ListDeadLetters" => {
-            &[Reason::UnknownGroup]
-        }
+        "GetGroup" | "PauseGroup" | "ResumeGroup" | "ListRetries" | "RunRetries" | "GiveUpRetries"
+        | "ListDeadLetters" | "GetDeadLetterFacets" => &[Reason::UnknownGroup],
         "CreateGroup" => &[Reason::GroupExists, Reason::UnknownTopic, Reason::LimitReached],
         "UpdateGroup" => {
             &[Reason::UnknownGroup, Reason::UnknownTopic, Reason::UnknownSubscription, Reason::LimitReached]
