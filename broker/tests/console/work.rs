@@ -1,5 +1,4 @@
-//! What a page costs: the records that are read for it are those of a page, however many there are. Counted, not timed; the
-//! rig `pages` measures the time, with a million.
+//! What a page costs: the records that are read for it are those of a page, however many there are. Counted, not timed.
 
 use escrow_broker::broker::Broker;
 use escrow_protocol::v1;

@@ -7,7 +7,6 @@ mod command;
 mod exhibit;
 mod filesystem;
 mod history;
-pub mod http;
 mod load;
 mod process;
 mod proxy;
