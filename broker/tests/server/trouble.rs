@@ -462,7 +462,7 @@ async fn it_works_on_disk() {
     }
     let mut admin = v1::admin_service_client::AdminServiceClient::new(channel);
     let stats = admin.get_store_stats(v1::GetStoreStatsRequest {}).await.unwrap().into_inner();
-    assert!(stats.syncs >= 10 && stats.journal_bytes > 0 && stats.format == 1, "{stats:?}");
+    assert!(stats.syncs >= 10 && stats.journal_bytes > 0 && stats.format == 2, "{stats:?}");
     assert_eq!(stats.data_dir, directory.path().display().to_string());
     assert!(admin.verify_store(v1::VerifyStoreRequest {}).await.unwrap().into_inner().sound);
     let mut pieces = admin.backup_store(v1::BackupStoreRequest {}).await.unwrap().into_inner();
