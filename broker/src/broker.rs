@@ -26,6 +26,7 @@ use crate::grpc::{self, GrpcParts, GrpcServer};
 use crate::http::{self, HttpParts, HttpServer, Readiness};
 use crate::metrics::Metrics;
 use crate::service::{Administered, Service, ServiceParts};
+use crate::telemetry::{Telemetry, TelemetryConfig, TelemetryTask};
 
 /// A stop is over within this time.
 pub const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -69,6 +70,10 @@ pub struct BrokerConfig {
     pub data_dir: Option<PathBuf>,
     /// What is watched, and who is told. Default: nothing, nobody.
     pub alarms: AlarmSettings,
+    /// What counts, when it counts the store as well: it is then the store's observer. Default: one of the broker's own.
+    pub recorder: Option<Arc<Metrics>>,
+    /// Where traces go. Default nowhere.
+    pub telemetry: Option<TelemetryConfig>,
 }
 
 impl From<&Config> for BrokerConfig {
@@ -91,6 +96,8 @@ impl From<&Config> for BrokerConfig {
             metrics: config.metrics.enabled,
             data_dir: Some(config.data_dir.clone()),
             alarms: config.alarms.clone(),
+            recorder: None,
+            telemetry: config.telemetry.traced(),
         }
     }
 }
@@ -111,6 +118,8 @@ impl Default for BrokerConfig {
             metrics: true,
             data_dir: None,
             alarms: AlarmSettings::off(),
+            recorder: None,
+            telemetry: None,
         }
     }
 }
@@ -132,6 +141,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// Traces cannot be sent.
+    #[error("cannot send traces: {0}; mend telemetry.otlp_endpoint, or leave it out")]
+    Telemetry(String),
     /// The store could not be read.
     #[error("cannot recover: {0}")]
     Recover(#[from] DriverError),
@@ -147,6 +159,7 @@ pub struct Broker {
     service: Service,
     readiness: watch::Sender<Readiness>,
     signals: Signals,
+    tracing_task: Option<TelemetryTask>,
 }
 
 impl fmt::Debug for Broker {
@@ -193,7 +206,8 @@ impl Broker {
         store: S,
     ) -> Result<Self, StartError> {
         refuse_exposure(&config)?;
-        let (clock, chance, metrics) = (Clock::start(), Chance::new(), Arc::new(Metrics::new()));
+        let metrics = config.recorder.clone().unwrap_or_default();
+        let (clock, chance) = (Clock::start(), Chance::new());
         let (readiness, readable) = watch::channel(Readiness::NotReady("recovering"));
         let signals = Signals::default();
 
@@ -214,6 +228,14 @@ impl Broker {
 
         let (shard, sessions) = (ShardId::default(), Sessions::default());
         let (reader, admin, epoch) = (Arc::new(store.reader()), store.admin(), store.epoch());
+        let (telemetry, tracing_task) = match &config.telemetry {
+            Some(traced) => {
+                let started = Telemetry::start(traced, reader.clone(), metrics.clone(), chance.seed());
+                let (telemetry, task) = started.map_err(StartError::Telemetry)?;
+                (Some(telemetry), Some(task))
+            }
+            None => (None, None),
+        };
         let started_at_ms = clock.now().unix_ms;
         let parts = DriverParts {
             shard,
@@ -224,6 +246,7 @@ impl Broker {
             chance: chance.clone(),
             sessions: sessions.clone(),
             metrics: metrics.clone(),
+            telemetry,
         };
         let (engine, mut driver, recovered) = driver::start(parts).await?;
         report(&recovered);
@@ -246,6 +269,7 @@ impl Broker {
             reader: reader.clone(),
             store: admin,
             alarms: alarms.clone(),
+            metrics: metrics.clone(),
             clock: clock.clone(),
             shard,
             epoch,
@@ -287,7 +311,7 @@ impl Broker {
         let (tell_end, end) = watch::channel(None);
         // Ends with the driver, which ends at the latest when the broker is dropped.
         tokio::spawn(watch_driver(driver, tell_end, readiness.clone(), alarms, signals.tokens()));
-        Ok(Self { grpc, http, closer, end, recovered, service, readiness, signals })
+        Ok(Self { grpc, http, closer, end, recovered, service, readiness, signals, tracing_task })
     }
 
     /// Where gRPC listens.
@@ -351,6 +375,9 @@ impl Broker {
                 }
             }
         };
+        if let Some(tracing_task) = self.tracing_task.take() {
+            tracing_task.ended().await;
+        }
         self.signals.http.cancel();
         self.http.cut();
         self.http.ended().await;

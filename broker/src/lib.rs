@@ -17,3 +17,4 @@ pub mod metrics;
 pub mod records;
 mod retry_spec;
 pub mod service;
+pub mod telemetry;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use escrow_broker::cli::{Cli, CliError, run};
+use escrow_broker::cli::{Cli, CliError, run, senseless_status};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -24,11 +24,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help and version go to stdout and are no error; the rest is a command that makes no sense, status 2.
+/// Help and version go to stdout and are no error; the rest is a command that makes no sense.
 fn explain(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        _ => ExitCode::from(2),
+        _ => ExitCode::from(senseless_status(std::env::args_os())),
     }
 }

@@ -1,115 +1,11 @@
 //! The real binary, end to end: a server as its own process on free ports, and the command line against it.
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+mod shell;
+
+use std::process::Command;
 
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// The binary, with nothing of the caller's environment that concerns it.
-fn escrow() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_escrow"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ESCROW_") {
-            command.env_remove(name);
-        }
-    }
-    command.stdin(Stdio::null());
-    command
-}
-
-/// A broker as its own process. Dropped, it is killed.
-struct Server {
-    child: Child,
-    log: BufReader<ChildStderr>,
-    url: String,
-    grpc: String,
-}
-
-impl Server {
-    fn start(data_dir: &Path) -> Self {
-        Self::start_with(data_dir, &[])
-    }
-
-    fn start_with(data_dir: &Path, settings: &[&str]) -> Self {
-        let mut child = escrow()
-            .arg("server")
-            .args(settings.iter().flat_map(|setting| ["--set", setting]))
-            .args(["--set", &format!("data_dir={}", data_dir.display())])
-            .args(["--set", "grpc.listen=127.0.0.1:0", "--set", "http.listen=127.0.0.1:0"])
-            .args(["--set", "log.format=json"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
-        let ready = ready_line(&mut log);
-        let grpc = ready["grpc"].as_str().expect("the ready line has the address").to_owned();
-        Self { child, log, url: format!("http://{grpc}"), grpc }
-    }
-
-    /// Runs a command against it; its words are separated by blanks.
-    fn run(&self, words: &str) -> Output {
-        let words = words.split(' ');
-        escrow().env("ESCROW_URL", &self.url).args(words).output().expect("the binary runs")
-    }
-
-    /// Runs a command that must succeed, and reads what it prints as JSON.
-    fn json(&self, words: &str) -> Value {
-        let output = self.run(&format!("{words} -o json"));
-        assert!(output.status.success(), "escrow {words}: {}", stderr(&output));
-        serde_json::from_slice(&output.stdout).expect("the output is JSON")
-    }
-
-    /// SIGTERM; then the exit status, and the rest of the log.
-    fn terminate(self) -> (Option<i32>, String) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "the signal is sent");
-        self.ended()
-    }
-
-    /// Waits for it to end; then the exit status, and the rest of the log.
-    fn ended(mut self) -> (Option<i32>, String) {
-        let mut rest = String::new();
-        self.log.read_to_string(&mut rest).expect("the log is text");
-        (self.child.wait().expect("the server ends").code(), rest)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Reads the log up to the line that says that the broker is ready.
-fn ready_line(log: &mut BufReader<ChildStderr>) -> Value {
-    let mut seen = String::new();
-    loop {
-        let mut line = String::new();
-        let length = log.read_line(&mut line).expect("the log is text");
-        assert!(length > 0, "the server ended before it was ready:\n{seen}");
-        let event: Value = serde_json::from_str(&line).expect("with log.format=json every line is JSON");
-        if event["message"] == "broker ready" {
-            return event;
-        }
-        seen.push_str(&line);
-    }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn directory() -> TempDir {
-    tempfile::tempdir().expect("a temporary directory")
-}
+use shell::{Server, directory, escrow, stderr, stdout};
 
 #[test]
 fn a_server_serves_until_it_is_told_to_stop_and_then_ends_well() {
@@ -323,7 +219,7 @@ fn a_dead_letter_is_shown_redriven_and_discarded() {
     let jobs = server.json("jobs ls");
     assert_eq!(jobs.as_array().map(Vec::len), Some(5));
     assert_eq!(jobs[0]["kind"], "DISCARD");
-    let rest = server.run(&format!("jobs cancel {}", jobs[0]["job_id"]));
+    let rest = server.run(&format!("jobs cancel {} --yes", jobs[0]["job_id"]));
     assert!(stderr(&rest).contains("has ended"), "{}", stderr(&rest));
     assert_eq!(server.json("dlq ls billing").as_array().map(Vec::len), Some(0));
 }

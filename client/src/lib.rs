@@ -54,6 +54,7 @@ pub mod inbox;
 mod message;
 mod producer;
 mod settings;
+mod trace;
 
 pub use admin::Admin;
 pub use client::{Client, ClientBuilder};
@@ -68,3 +69,4 @@ pub use producer::{
     CheckMessage, CheckPolicy, CheckRequest, Checker, Decided, Decision, HalfBuilder, HalfMessage, Producer,
     ProducerBuilder, Published, Verdict, WithChecker, WithoutChecker,
 };
+pub use trace::in_trace;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::error::Error;
+use crate::trace;
 
 /// The header that carries a W3C trace context from producer to consumer.
 pub(crate) const TRACEPARENT: &str = "traceparent";
@@ -38,7 +39,11 @@ impl Message {
             topic: topic.into(),
             ..v1::Message::default()
         };
-        Self { id, wire }
+        let message = Self { id, wire };
+        match trace::current() {
+            Some(context) => message.traceparent(context),
+            None => message,
+        }
     }
 
     /// Its id.
@@ -77,8 +82,9 @@ impl Message {
     }
 
     /// Sets the W3C trace context (`00-<trace id>-<span id>-<flags>`), as the header `traceparent`. It travels with
-    /// the message through transactions, retries and dead letters;
-    /// [`Received::traceparent`](crate::Received::traceparent) reads it at the other end.
+    /// the message through transactions, checks, retries and dead letters;
+    /// [`Received::traceparent`](crate::Received::traceparent) reads it at the other end. Default: that of the message
+    /// whose handler or checker makes this one, or of [`in_trace`](crate::in_trace).
     pub fn traceparent(mut self, context: impl Into<String>) -> Self {
         self.wire.headers.retain(|header| header.name != TRACEPARENT);
         self.header(TRACEPARENT, context)

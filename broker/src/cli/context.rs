@@ -5,6 +5,7 @@ use std::time::Duration;
 use escrow::{Admin, Client};
 use escrow_protocol::v1;
 
+use super::contexts::{CONTEXT_VARIABLE, ContextFile, Said, Target, URL_VARIABLE};
 use super::error::CliError;
 use super::output::{Format, Printer};
 
@@ -17,16 +18,12 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// The broker's gRPC address.
-    #[arg(
-        long,
-        global = true,
-        env = "ESCROW_URL",
-        default_value = "http://127.0.0.1:7800",
-        hide_env_values = true,
-        display_order = 900
-    )]
-    pub(crate) url: String,
+    /// The broker's gRPC address [env: ESCROW_URL] [default: the current context, or http://127.0.0.1:7800]
+    #[arg(long, global = true, display_order = 900)]
+    pub(crate) url: Option<String>,
+    /// The broker by its name: `escrow context ls` lists them. [env: ESCROW_CONTEXT]
+    #[arg(long, global = true, value_name = "NAME", display_order = 900)]
+    pub(crate) context: Option<String>,
     /// table, json (one document) or jsonl (an object per line). A table in a pipe is columns separated by tabs.
     #[arg(
         long,
@@ -39,7 +36,7 @@ pub(crate) struct Global {
         display_order = 901
     )]
     pub(crate) output: Format,
-    /// Who is asking, for the records of what was done by hand. Default: the name of the user.
+    /// Who is asking, for the records of what was done by hand. Default: as the context says, or the name of the user.
     #[arg(
         long = "as",
         global = true,
@@ -52,9 +49,23 @@ pub(crate) struct Global {
 }
 
 impl Global {
+    /// The broker this command means.
+    ///
+    /// # Errors
+    /// See [`Said::target`].
+    pub(crate) fn target(&self) -> Result<Target, CliError> {
+        let said = Said {
+            url: self.url.clone(),
+            url_variable: variable(URL_VARIABLE),
+            context: self.context.clone(),
+            context_variable: variable(CONTEXT_VARIABLE),
+        };
+        said.target(|| Ok(ContextFile::read()?.contexts().clone()))
+    }
+
     /// Connects to the broker.
     pub(crate) async fn client(&self) -> Result<Client, CliError> {
-        let builder = Client::builder(&self.url);
+        let builder = Client::builder(self.target()?.url);
         Ok(builder.connect_timeout(CONNECT_TIMEOUT).operation_timeout(OPERATION_TIMEOUT).connect().await?)
     }
 
@@ -70,8 +81,16 @@ impl Global {
 
     /// Who is asking, and why.
     pub(crate) fn operator(&self, reason: Option<&str>) -> Option<v1::Operator> {
-        let user = || std::env::var("USER").ok().filter(|name| !name.is_empty());
-        let name = self.operator.clone().or_else(user).unwrap_or_else(|| "unknown".to_owned());
+        // Whoever asks has been told which broker that is: an error was said before.
+        let of_context = || self.target().ok()?.operator;
+        let user = || variable("USER");
+        let name = self.operator.clone().or_else(of_context).or_else(user);
+        let name = name.unwrap_or_else(|| "unknown".to_owned());
         Some(v1::Operator { name, reason: reason.unwrap_or_default().to_owned() })
     }
+}
+
+/// A variable of the environment; one that is empty says nothing.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
 }

@@ -22,6 +22,9 @@ pub enum CliError {
     /// Nobody answers there. Status 3.
     #[error("{0}")]
     Unreachable(String),
+    /// A check has said how it stands; this is its exit status, and there is nothing more to say.
+    #[error("the check ended with status {0}")]
+    Verdict(u8),
     /// Whoever read the output has seen enough. Not an error: status 0, and nothing is said.
     #[error("the output was closed")]
     PipeClosed,
@@ -42,6 +45,7 @@ impl CliError {
     pub fn status(&self) -> u8 {
         match self {
             Self::PipeClosed => 0,
+            Self::Verdict(status) => *status,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
             Self::Broker(error) if is_unreachable(error) => 3,
@@ -52,7 +56,7 @@ impl CliError {
 
     /// Says it on stderr, in one line, and gives the exit status.
     pub fn report(&self) -> ExitCode {
-        if !matches!(self, Self::PipeClosed) {
+        if !matches!(self, Self::PipeClosed | Self::Verdict(_)) {
             eprintln!("error: {self}");
         }
         ExitCode::from(self.status())
@@ -76,7 +80,7 @@ fn hint(error: &escrow::Error) -> &'static str {
         Some(Reason::UnknownRetry) => "; `escrow retry ls` lists the retries",
         Some(Reason::UnknownDeadLetter) => "; `escrow dlq ls` lists the dead letters",
         Some(Reason::InUse) => "; to force it, say --force",
-        None if error.kind() == ErrorKind::Unavailable => " (another address: --url, or ESCROW_URL)",
+        None if error.kind() == ErrorKind::Unavailable => " (another broker: --url, ESCROW_URL or --context)",
         _ => "",
     }
 }

@@ -4,6 +4,7 @@
 mod clock;
 mod confirm;
 mod context;
+mod contexts;
 mod error;
 mod output;
 mod paging;
@@ -11,8 +12,10 @@ mod progress;
 pub(crate) mod serve;
 mod signals;
 mod verbs;
+mod verdict;
 mod view;
 
+use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 pub(crate) use clock::now_ms;
@@ -23,10 +26,13 @@ pub(crate) use signals::interrupted;
 use verbs::alarms::AlarmsVerb;
 use verbs::audit::AuditVerb;
 use verbs::bench::BenchVerb;
+use verbs::check::CheckVerb;
 use verbs::client::ClientVerb;
+use verbs::context::ContextVerb;
 use verbs::dlq::DlqVerb;
 use verbs::group::GroupVerb;
 use verbs::jobs::JobsVerb;
+use verbs::man::ManArgs;
 use verbs::msg::MsgVerb;
 use verbs::publish::PubArgs;
 use verbs::retry::RetryVerb;
@@ -34,6 +40,7 @@ use verbs::scheduled::ScheduledVerb;
 use verbs::server::ServerArgs;
 use verbs::store::StoreVerb;
 use verbs::subscribe::SubArgs;
+use verbs::top::TopArgs;
 use verbs::topic::TopicVerb;
 use verbs::tx::TxVerb;
 
@@ -178,6 +185,14 @@ pub(crate) enum Verb {
   escrow client ls -o json"
     )]
     Client(ClientVerb),
+    /// Brokers by name: ls, show, add, use, rm.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  escrow context add prod http://10.0.0.7:7800 --use
+  escrow context ls"
+    )]
+    Context(ContextVerb),
     /// The store: stats, verify, backup, restore, repair.
     #[command(
         subcommand,
@@ -191,6 +206,23 @@ pub(crate) enum Verb {
   escrow status
   escrow status -o json | jq .undecided")]
     Status,
+    /// The broker, live: rates, latencies, what waits, and how far behind each group is. Keys: q ends it.
+    #[command(after_help = "Examples:
+  escrow top
+  escrow top --once --sort dead
+  escrow top --once -o json | jq .rates")]
+    Top(TopArgs),
+    /// How the broker stands, for monitoring systems: health, tx, lag, dlq.
+    #[command(
+        subcommand,
+        after_help = "One line with numbers behind a bar, as Nagios and its kin read it. Exit status: 0 ok, 1 warning, 2 critical,
+3 unknown.
+
+Examples:
+  escrow check health
+  escrow check tx --age-critical 30m"
+    )]
+    Check(CheckVerb),
     /// Measure a broker under load.
     #[command(
         subcommand,
@@ -199,6 +231,14 @@ pub(crate) enum Verb {
   escrow bench publish --seconds 5 -o json"
     )]
     Bench(BenchVerb),
+    /// The manual: a page on stdout, or all of them into a directory.
+    #[command(
+        args(unasked()),
+        after_help = "Examples:
+  escrow man tx commit | man -l -
+  escrow man --dir /usr/local/share/man/man1"
+    )]
+    Man(ManArgs),
     /// Print the completions of a shell.
     #[command(
         args(unasked()),
@@ -216,6 +256,13 @@ pub(crate) enum Verb {
 fn unasked() -> Vec<clap::Arg> {
     let global = <Global as clap::Args>::augment_args(clap::Command::new("global"));
     global.get_arguments().map(|argument| argument.clone().hide(true)).collect()
+}
+
+/// The exit status of words that make no sense: for a check of a monitoring system 3, for 2 would say that the broker is
+/// in trouble.
+pub fn senseless_status(words: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
+    let verb = words.into_iter().skip(1).find(|word| Cli::command().find_subcommand(word).is_some());
+    if verb.is_some_and(|verb| verb == "check") { 3 } else { 2 }
 }
 
 /// Does what was asked for.
@@ -239,10 +286,14 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Msg(verb) => verbs::msg::run(verb, global).await,
         Verb::Alarms(verb) => verbs::alarms::run(verb, global).await,
         Verb::Audit(verb) => verbs::audit::run(verb, global).await,
+        Verb::Check(verb) => verbs::check::run(verb, global).await,
         Verb::Client(verb) => verbs::client::run(verb, global).await,
+        Verb::Context(verb) => verbs::context::run(verb, global),
         Verb::Store(verb) => verbs::store::run(verb, global).await,
+        Verb::Top(args) => verbs::top::run(args, global).await,
         Verb::Status => verbs::status::run(global).await,
         Verb::Bench(verb) => verbs::bench::run(verb, global).await,
+        Verb::Man(args) => verbs::man::run(args),
         Verb::Completions { shell } => verbs::completions::run(shell),
     }
 }

@@ -1,12 +1,15 @@
 //! Running the broker in this process: logs, store, server, and a graceful end.
 
-use escrow_storage::{DiskStore, FailPoints, Opened, Options};
+use std::sync::Arc;
+
+use escrow_storage::{DiskStore, FailPoints, Observer, Opened, Options};
 use tracing_subscriber::EnvFilter;
 
 use super::error::{CliError, not_opened, with_causes};
 use super::signals::interrupted;
 use crate::broker::{Broker, BrokerConfig};
 use crate::config::{Config, LogFormat, LogSection};
+use crate::metrics::Metrics;
 
 /// Names the place where a crash rig lets the process die; see `escrow_storage::FailPoints`.
 const FAIL_POINT: &str = "ESCROW_FAILPOINT";
@@ -33,7 +36,9 @@ pub(crate) async fn serve(config: Config) -> Result<(), CliError> {
 
 /// Opens the store and starts a broker on it.
 pub(crate) async fn start(config: &Config) -> Result<Broker, CliError> {
-    let options = Options { failpoints: fail_points()?, ..config.store.options() };
+    let metrics = Arc::new(Metrics::new());
+    let observer: Arc<dyn Observer> = metrics.clone();
+    let options = Options { failpoints: fail_points()?, observer: Some(observer), ..config.store.options() };
     let data_dir = config.data_dir.clone();
     // Opening reads the journal and waits for the disk.
     let opening = tokio::task::spawn_blocking(move || DiskStore::open(data_dir, options));
@@ -42,7 +47,7 @@ pub(crate) async fn start(config: &Config) -> Result<Broker, CliError> {
         .map_err(|error| CliError::failed(format!("opening the store ended early: {error}")))?
         .map_err(|error| CliError::failed(not_opened(&error)))?;
     report(config, &opened);
-    Broker::start(BrokerConfig::from(config), store)
+    Broker::start(BrokerConfig { recorder: Some(metrics), ..BrokerConfig::from(config) }, store)
         .await
         .map_err(|error| CliError::failed(with_causes(&error)))
 }

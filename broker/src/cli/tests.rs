@@ -81,7 +81,7 @@ fn every_argument_is_explained() {
 fn verbs_that_ask_no_broker_do_not_offer_its_address() {
     let mut cli = Cli::command();
     cli.build();
-    for verb in ["server", "dev", "completions"] {
+    for verb in ["server", "dev", "completions", "man"] {
         let command = cli.find_subcommand_mut(verb).expect("the verb");
         let help = command.render_long_help().to_string();
         for option in ["--url", "--output", "--as "] {
@@ -131,6 +131,13 @@ fn what_makes_no_sense_is_refused() {
         "escrow topic ls --all --limit 3",
         "escrow topic ls --limit 0",
         "escrow status -o yaml",
+        "escrow context add -x http://127.0.0.1:1",
+        "escrow context use",
+        "escrow context use prod --none",
+        "escrow check",
+        "escrow check tx --age-warning 5",
+        "escrow check health --free-warning lots",
+        "escrow man tx --dir x",
     ] {
         assert!(Cli::try_parse_from(words.split(' ')).is_err(), "{words} was accepted");
     }
@@ -138,7 +145,60 @@ fn what_makes_no_sense_is_refused() {
 
 #[test]
 fn a_dry_run_needs_no_reason() {
-    for words in ["escrow tx commit tx-0-1 --dry-run", "escrow dlq discard g 1 --dry-run"] {
+    for words in [
+        "escrow tx commit tx-0-1 --dry-run",
+        "escrow dlq discard g 1 --dry-run",
+        "escrow topic delete t --dry-run",
+        "escrow group delete g --dry-run",
+    ] {
         assert!(Cli::try_parse_from(words.split(' ')).is_ok(), "{words} was refused");
+    }
+}
+
+/// Verbs that end in one of these words end something for good.
+const FINAL: [&str; 14] = [
+    "delete", "rm", "discard", "cancel", "commit", "rollback", "seek", "redrive", "repair", "edit", "purge",
+    "remove", "revoke", "give-up",
+];
+/// Decisions that stay in the records with their reason.
+const DECISIONS: [&str; 5] = ["topic delete", "group delete", "tx commit", "tx rollback", "dlq discard"];
+
+#[test]
+fn what_cannot_be_undone_asks_and_can_be_rehearsed() {
+    let mut count = 0;
+    walk(&Cli::command(), "escrow", &mut |name, command| {
+        let has = |flag: &str| command.get_arguments().any(|argument| argument.get_long() == Some(flag));
+        let is_final = FINAL.contains(&name.rsplit(' ').next().unwrap_or_default());
+        assert!(!is_final || has("yes"), "{name} sounds final and never asks");
+        assert!(!has("yes") || has("dry-run"), "{name} asks and cannot be rehearsed");
+        count += usize::from(is_final);
+    });
+    assert!(count >= 12, "only {count} verbs are final");
+}
+
+#[test]
+fn a_decision_by_hand_says_why() {
+    for name in DECISIONS {
+        let name = format!("escrow {name}");
+        let mut said = Vec::new();
+        walk(&Cli::command(), "escrow", &mut |visited, command| {
+            if visited == name {
+                let examples = examples(command);
+                said = examples
+                    .iter()
+                    .map(|example| words(example))
+                    .find(|words| words.contains(&"--reason".into()))
+                    .unwrap_or_default();
+            }
+        });
+        let why = said
+            .iter()
+            .position(|word| word == "--reason")
+            .unwrap_or_else(|| panic!("no example of {name} says why"));
+        assert!(Cli::try_parse_from(&said).is_ok(), "{said:?}");
+        said.drain(why..why + 2);
+        said.retain(|word| word != "--yes");
+        said.push("--yes".to_owned());
+        assert!(Cli::try_parse_from(&said).is_err(), "{name} can be done without --reason: {said:?}");
     }
 }

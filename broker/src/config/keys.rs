@@ -66,6 +66,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ),
     ("log", "Log lines, on stderr."),
     ("metrics", "Numbers for Prometheus."),
+    ("telemetry", "Traces for OpenTelemetry."),
 ];
 
 /// The key called `name`.
@@ -628,4 +629,22 @@ pub(super) const KEYS: &[Key] = &[
     ),
     choice!("log.format", LogFormat, log.format, "For people, or one JSON object per line."),
     flag!("metrics.enabled", metrics.enabled, "/metrics is served."),
+    text!(
+        "telemetry.otlp_endpoint",
+        Shape::Text,
+        telemetry.otlp_endpoint,
+        "The collector that spans are sent to by OTLP over gRPC, such as http://127.0.0.1:4317. Empty: none are made."
+    ),
+    text!(
+        "telemetry.service_name",
+        Shape::Text,
+        telemetry.service_name,
+        "What this broker is called there (service.name)."
+    ),
+    number!(
+        "telemetry.sample",
+        Shape::Factor(0, 1000),
+        telemetry.sample_permille,
+        "The share, 0 to 1, of messages without a `traceparent` that are traced. One that has it says so itself."
+    ),
 ];

@@ -20,6 +20,7 @@ pub use print::print_defaults;
 pub use section::{
     CONNECTIONS_MAX_DEFAULT, Choice, Config, DeliverySection, GroupsSection, GrpcSection, HttpSection,
     LimitsSection, LogFormat, LogSection, MetricsSection, RetrySection, RetryStrategy, StoreSection,
+    TelemetrySection,
 };
 pub use sources::Sources;
 pub use units::{

@@ -21,6 +21,7 @@ pub(super) fn check(config: &Config, source_of: &dyn Fn(&str) -> Source) -> Vec<
         window_holds_a_page(config),
         not_too_many_sinks(config),
         console_is_an_address(config),
+        traces_have_an_address(config),
     ]
     .into_iter()
     .flatten()
@@ -70,6 +71,17 @@ fn console_is_an_address(config: &Config) -> Option<Broken> {
         "alarms.console",
         format!("{url:?} is not an address for browsers: {}", wrong.clone().unwrap_or_default()),
         "write one such as \"https://escrow.example.com\", or nothing",
+    )
+}
+
+fn traces_have_an_address(config: &Config) -> Option<Broken> {
+    let endpoint = &config.telemetry.otlp_endpoint;
+    let is_address = endpoint.strip_prefix("http://").is_some_and(|host| !host.is_empty());
+    unless(
+        endpoint.is_empty() || is_address,
+        "telemetry.otlp_endpoint",
+        format!("{endpoint:?} is no address of a collector"),
+        "write it as http://host:4317, or leave it empty for no traces",
     )
 }
 

@@ -12,6 +12,7 @@ use crate::engine::{
     EngineLimits, GroupDefaults, RetentionSettings, Settings, TopicDefaults, TransactionSettings,
 };
 use crate::records::{GroupSettings, InDoubt, OrderingPolicy, RetryDelays, RetryPolicy};
+use crate::telemetry::TelemetryConfig;
 
 /// Where clients connect unless configured otherwise.
 const GRPC_PORT: u16 = 7800;
@@ -52,6 +53,8 @@ pub struct Config {
     pub log: LogSection,
     /// Metrics.
     pub metrics: MetricsSection,
+    /// Traces.
+    pub telemetry: TelemetrySection,
     /// Listening beyond loopback without authentication was asked for in as many words (`--insecure`).
     pub insecure: bool,
 }
@@ -189,6 +192,28 @@ pub struct MetricsSection {
     pub enabled: bool,
 }
 
+/// Traces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TelemetrySection {
+    /// The collector; empty: there are no traces.
+    pub otlp_endpoint: String,
+    /// What this broker is called there.
+    pub service_name: String,
+    /// Of the messages without a trace context, so many of a thousand are traced.
+    pub sample_permille: u32,
+}
+
+impl TelemetrySection {
+    /// Where traces go, if anywhere.
+    pub fn traced(&self) -> Option<TelemetryConfig> {
+        (!self.otlp_endpoint.is_empty()).then(|| TelemetryConfig {
+            otlp_endpoint: self.otlp_endpoint.clone(),
+            service_name: self.service_name.clone(),
+            sample_permille: self.sample_permille,
+        })
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let settings = Settings::default();
@@ -222,6 +247,11 @@ impl Default for Config {
             alarms: AlarmSettings::default(),
             log: LogSection { level: "info".to_owned(), format: LogFormat::Text },
             metrics: MetricsSection { enabled: true },
+            telemetry: TelemetrySection {
+                otlp_endpoint: String::new(),
+                service_name: "escrow".to_owned(),
+                sample_permille: 1000,
+            },
             insecure: false,
         }
     }

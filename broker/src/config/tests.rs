@@ -282,7 +282,7 @@ fn every_key_sets_its_own_field_and_no_other() {
         let before: Vec<_> = KEYS.iter().map(|key| (key.get)(&config)).collect();
         let value = match (key.shape, another_value(key)) {
             // The default is the maximum.
-            (Shape::Duration(_, max), value) if before_is(key, max) => halved(value),
+            (Shape::Duration(_, max) | Shape::Factor(_, max), value) if before_is(key, max) => halved(value),
             (_, value) => value,
         };
         (key.set)(&mut config, value.clone());

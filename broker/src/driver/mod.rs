@@ -17,8 +17,9 @@ use tokio::sync::oneshot;
 
 use crate::clock::{Chance, Clock};
 use crate::dispatch::{ReplyTo, Sessions, post};
-use crate::engine::{Boot, Counts, Engine, Outcome, Recovered, Refusal, Settings, Turn};
+use crate::engine::{Boot, Counts, Effect, Engine, Outcome, Recovered, Refusal, Settings, Turn};
 use crate::metrics::{Happening, Metrics};
+use crate::telemetry::{Deed, Done, Sent, Telemetry, TurnTold};
 
 pub use handle::{EngineHandle, stopping};
 use inbox::{Envelope, Inbox};
@@ -70,6 +71,8 @@ pub struct DriverParts<S> {
     pub sessions: Sessions,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// Where its turns are told, if they are traced.
+    pub telemetry: Option<Telemetry>,
 }
 
 /// A driver at work.
@@ -206,7 +209,11 @@ impl<S: Store> Driver<S> {
         let mut answers: Vec<(ReplyTo, Outcome)> = Vec::with_capacity(inputs);
         let mut happenings = Vec::with_capacity(inputs);
         let counts_before = *engine.counts();
+        let mut deeds = Vec::new();
         for envelope in envelopes {
+            if parts.telemetry.is_some() {
+                deeds.push((Deed::of(&envelope.input), envelope.queued_at_us));
+            }
             let happening = Happening::of(&envelope.input, envelope.queued_at_us);
             let outcome = engine.handle(now, &mut turn, envelope.input);
             happenings.push(happening);
@@ -233,6 +240,9 @@ impl<S: Store> Driver<S> {
         let durable_at_us = parts.clock.micros();
         for (happening, (_, outcome)) in happenings.iter().zip(&answers) {
             parts.metrics.handled(happening, outcome, durable_at_us);
+        }
+        if let Some(telemetry) = &parts.telemetry {
+            telemetry.turn(told(deeds, &answers, &effects, durable_at_us, now.unix_ms));
         }
         parts.metrics.effects(&effects, now.unix_ms);
         parts.metrics.set_counts(*engine.counts());
@@ -268,6 +278,26 @@ impl<S: Store> Driver<S> {
         self.parts.sessions.close_all("the broker had to read its store again", REBUILT_RETURN_MS);
         self.inbox.pause(REFUSED_PAUSE_MS);
         Ok(())
+    }
+}
+
+/// A turn, for the traces.
+fn told(
+    deeds: Vec<(Option<Deed>, u64)>,
+    answers: &[(ReplyTo, Outcome)],
+    effects: &[Effect],
+    durable_at_us: u64,
+    unix_ms: u64,
+) -> TurnTold {
+    let done = deeds
+        .into_iter()
+        .zip(answers)
+        .filter_map(|((deed, queued_at_us), (_, outcome))| Some(Done::new(deed?, queued_at_us, outcome)));
+    TurnTold {
+        durable_at_us,
+        unix_ms,
+        done: done.collect(),
+        sent: effects.iter().filter_map(Sent::of).collect(),
     }
 }
 

@@ -6,6 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::names::Named;
 
+/// A histogram at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Timed {
+    /// Upper bounds of the buckets, rising, in the unit of the samples; the last bucket has none.
+    pub bounds: Vec<u64>,
+    /// Samples of each bucket alone.
+    pub counts: Vec<u64>,
+    /// All samples together.
+    pub sum: u64,
+}
+
 /// See the module. Samples are whole numbers of its unit, e.g. microseconds.
 #[derive(Debug)]
 pub(super) struct Histogram {
@@ -31,6 +42,15 @@ impl Histogram {
         let bucket = self.bounds.partition_point(|bound| *bound < shown);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         self.sum.fetch_add(sample, Ordering::Relaxed);
+    }
+
+    /// As it stands.
+    pub(super) fn timed(&self) -> Timed {
+        Timed {
+            bounds: self.bounds.iter().map(|bound| (bound * self.units).round() as u64).collect(),
+            counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
+            sum: self.sum.load(Ordering::Relaxed),
+        }
     }
 
     /// Its text for Prometheus.
@@ -59,6 +79,8 @@ mod tests {
         for micros in [0, 1_000, 1_001, 500_000, 600_000] {
             histogram.record(micros);
         }
+        let timed = histogram.timed();
+        assert_eq!((timed.bounds, timed.counts, timed.sum), (vec![1_000, 500_000], vec![2, 2, 1], 1_102_001));
         let mut text = String::new();
         histogram.render(&mut text);
         let expected = "# HELP waits_seconds How long\n# TYPE waits_seconds histogram\n\

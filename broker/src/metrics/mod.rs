@@ -6,14 +6,18 @@ mod scrape;
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use escrow_protocol::Reason;
+use escrow_storage::Observer;
 use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::engine::{Counts, Delivery, Effect, Input, Outcome};
 use histogram::Histogram;
+use names::Named;
 
+pub use histogram::Timed;
 pub use scrape::Scrape;
 
 const MICROS_IN_A_SECOND: f64 = 1e6;
@@ -53,11 +57,31 @@ pub struct Metrics {
     /// The engine's own, as of its last turn.
     counts: Mutex<Counts>,
     turns: Counter,
+    spans_sent: Counter,
+    spans_dropped: Counter,
+    append_seconds: Histogram,
+    sync_seconds: Histogram,
+    spill_seconds: Histogram,
     turn_inputs: Histogram,
     commit_seconds: Histogram,
     publish_seconds: Histogram,
     decision_seconds: Histogram,
     delivery_delay_seconds: Histogram,
+}
+
+/// What the broker has done since it was started. Times are microseconds.
+#[derive(Debug, Clone, Default)]
+pub struct Activity {
+    /// The engine's own counts.
+    pub counts: Counts,
+    /// From receiving a message or half message to durable.
+    pub publish: Timed,
+    /// From receiving a decision to durable.
+    pub decision: Timed,
+    /// From visible to the first delivery to a group.
+    pub delivery: Timed,
+    /// Append and fdatasync of a batch.
+    pub commit: Timed,
 }
 
 impl fmt::Debug for Metrics {
@@ -74,11 +98,18 @@ impl Metrics {
         let seconds = |named| Histogram::new(named, names::SECONDS_BUCKETS, MICROS_IN_A_SECOND);
         let (name, text) = names::REFUSED;
         recorder.describe_counter(name.into(), None, text.into());
-        let (name, text) = names::TURNS;
-        recorder.describe_counter(name.into(), None, text.into());
+        let counter = |(name, text): Named| {
+            recorder.describe_counter(name.into(), None, text.into());
+            recorder.register_counter(&Key::from_static_name(name), &METADATA)
+        };
         Self {
             counts: Mutex::default(),
-            turns: recorder.register_counter(&Key::from_static_name(name), &METADATA),
+            turns: counter(names::TURNS),
+            spans_sent: counter(names::SPANS_SENT),
+            spans_dropped: counter(names::SPANS_DROPPED),
+            append_seconds: seconds(names::APPEND_SECONDS),
+            sync_seconds: seconds(names::SYNC_SECONDS),
+            spill_seconds: seconds(names::SPILL_SECONDS),
             turn_inputs: Histogram::new(names::TURN_INPUTS, names::COUNT_BUCKETS, 1.0),
             commit_seconds: seconds(names::COMMIT_SECONDS),
             publish_seconds: seconds(names::PUBLISH_SECONDS),
@@ -104,6 +135,23 @@ impl Metrics {
     /// The engine's counts as of its last turn.
     pub fn counts(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many spans of traces were taken by the collector, and so many given up.
+    pub fn spans(&self, sent: u64, dropped: u64) {
+        self.spans_sent.increment(sent);
+        self.spans_dropped.increment(dropped);
+    }
+
+    /// What the broker has done since it was started.
+    pub fn activity(&self) -> Activity {
+        Activity {
+            counts: self.counts(),
+            publish: self.publish_seconds.timed(),
+            decision: self.decision_seconds.timed(),
+            delivery: self.delivery_delay_seconds.timed(),
+            commit: self.commit_seconds.timed(),
+        }
     }
 
     /// An input was handled, and what became of it is durable since `durable_at_us`.
@@ -134,6 +182,25 @@ impl Metrics {
         let key = Key::from_parts(names::REFUSED.0, labels);
         self.recorder.register_counter(&key, &METADATA).increment(inputs as u64);
     }
+}
+
+impl Observer for Metrics {
+    fn committed(&self, _bytes: u64, append: Duration, sync: Duration, _delay: Duration) {
+        self.append_seconds.record(micros(append));
+        self.sync_seconds.record(micros(sync));
+    }
+
+    fn spilled(&self, _edits: u64, took: Duration) {
+        self.spill_seconds.record(micros(took));
+    }
+
+    fn met_corrupt(&self) {
+        // The store's own count says so.
+    }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Default for Metrics {

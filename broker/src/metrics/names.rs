@@ -56,6 +56,13 @@ pub const ENGINE_COUNTERS: &[Counted] = &[
 
 /// Refusals.
 pub const REFUSED: Named = ("escrow_refused_total", "Inputs that were refused, by reason");
+/// Traces.
+pub const SPANS_SENT: Named = ("escrow_trace_spans_sent_total", "Spans of traces that the collector took");
+/// Traces.
+pub const SPANS_DROPPED: Named = (
+    "escrow_trace_spans_dropped_total",
+    "Spans of traces that were given up: the collector was away, refused them, or was too slow",
+);
 /// Turns.
 pub const TURNS: Named = ("escrow_turns_total", "Batches made durable");
 
@@ -63,6 +70,13 @@ pub const TURNS: Named = ("escrow_turns_total", "Batches made durable");
 pub const TURN_INPUTS: Named = ("escrow_turn_inputs", "Inputs that became durable together");
 /// The sync.
 pub const COMMIT_SECONDS: Named = ("escrow_commit_seconds", "Append and fdatasync of a batch");
+/// Of the sync, writing.
+pub const APPEND_SECONDS: Named = ("escrow_store_append_seconds", "Writing a batch to the journal");
+/// Of the sync, waiting for the disk.
+pub const SYNC_SECONDS: Named = ("escrow_store_sync_seconds", "fdatasync of the journal");
+/// The table.
+pub const SPILL_SECONDS: Named =
+    ("escrow_store_spill_seconds", "Writing a frozen overlay to the table and syncing it");
 /// Publishing.
 pub const PUBLISH_SECONDS: Named =
     ("escrow_publish_seconds", "From receiving a message or half message to durable");
@@ -72,6 +86,8 @@ pub const DECISION_SECONDS: Named = ("escrow_decision_seconds", "From receiving 
 pub const DELIVERY_DELAY_SECONDS: Named =
     ("escrow_delivery_delay_seconds", "From visible to the first delivery to a group");
 
+/// The release.
+pub const BUILD_INFO: Named = ("escrow_build_info", "1; the label says which release this is");
 /// Gauges of the broker as a whole.
 pub const TOPICS: Named = ("escrow_topics", "Topics, dead-letter topics not counted");
 /// Groups.
@@ -111,6 +127,23 @@ pub const TOPIC_BODY_BYTES: Named = ("escrow_topic_body_bytes", "Bytes of the bo
 /// Of a topic.
 pub const TOPIC_NEXT_OFFSET: Named =
     ("escrow_topic_next_offset", "Messages that ever became visible in a topic");
+/// Of a topic.
+pub const TOPIC_AWAITED: Named =
+    ("escrow_topic_awaited_messages", "Undecided or scheduled messages that will come to a topic");
+/// Of a group.
+pub const GROUP_BLOCKED: Named =
+    ("escrow_group_blocked_keys", "Ordering keys of a group whose messages wait for an earlier one");
+/// Of a group.
+pub const GROUP_PAUSED: Named = ("escrow_group_paused", "1 while a group is paused");
+/// Of a group.
+pub const GROUP_ACKS: Named = ("escrow_group_acks_total", "Deliveries to a group that were acknowledged");
+/// Of a group.
+pub const GROUP_NACKS: Named = (
+    "escrow_group_nacks_total",
+    "Deliveries to a group that failed by the consumer's word, rejects among them",
+);
+/// Of a group.
+pub const GROUP_EXPIRED: Named = ("escrow_group_leases_expired_total", "Leases of a group that ran out");
 /// Of a group.
 pub const GROUP_LAG: Named =
     ("escrow_group_lag_messages", "Messages of a topic that a group has yet to finish");
@@ -128,6 +161,11 @@ pub const GROUP_MEMBERS: Named = ("escrow_group_members", "Consumers of a group 
 
 /// Of the store.
 pub const STORE_SEQUENCE: Named = ("escrow_store_last_sequence", "Number of the last durable batch");
+/// Of the store.
+pub const STORE_SPILLED: Named = (
+    "escrow_store_spilled_sequence",
+    "Number of the last batch that is in the table; what came since lies in the journal",
+);
 /// Of the store.
 pub const STORE_JOURNAL_BYTES: Named = ("escrow_store_journal_bytes", "Bytes of the journal");
 /// Of the store.

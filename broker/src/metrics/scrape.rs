@@ -33,6 +33,9 @@ impl Metrics {
         let mut text = self.handle.render();
         for histogram in [
             &self.turn_inputs,
+            &self.append_seconds,
+            &self.sync_seconds,
+            &self.spill_seconds,
             &self.commit_seconds,
             &self.publish_seconds,
             &self.decision_seconds,
@@ -71,12 +74,21 @@ impl Gauges<'_> {
     }
 
     /// One gauge with a value for each set of labels. Names of topics and groups need no escaping.
-    fn many(&mut self, (name, text): Named, values: impl Iterator<Item = (String, f64)>) {
+    fn many(&mut self, named: Named, values: impl Iterator<Item = (String, f64)>) {
+        self.write(named, "gauge", values);
+    }
+
+    /// As [`Gauges::many`], of what only rises until the broker or the thing itself begins anew.
+    fn counters(&mut self, named: Named, values: impl Iterator<Item = (String, f64)>) {
+        self.write(named, "counter", values);
+    }
+
+    fn write(&mut self, (name, text): Named, kind: &str, values: impl Iterator<Item = (String, f64)>) {
         let mut values = values.peekable();
         if values.peek().is_none() {
             return;
         }
-        let _ = writeln!(self.text, "# HELP {name} {text}\n# TYPE {name} gauge");
+        let _ = writeln!(self.text, "# HELP {name} {text}\n# TYPE {name} {kind}");
         for (labels, value) in values {
             let _ = writeln!(self.text, "{name}{labels} {value}");
         }
@@ -102,6 +114,8 @@ fn status(gauges: &mut Gauges<'_>, scrape: &Scrape) {
     ] {
         gauges.one(named, value as f64);
     }
+    let release = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    gauges.many(names::BUILD_INFO, std::iter::once((release, 1.0)));
     let age = status.oldest_undecided_at_ms.map_or(0, |at_ms| scrape.now_ms.saturating_sub(at_ms));
     gauges.one(names::OLDEST_UNDECIDED_SECONDS, age as f64 / 1e3);
 }
@@ -112,6 +126,7 @@ fn topics(gauges: &mut Gauges<'_>, topics: &[TopicView]) {
     };
     gauges.many(names::TOPIC_MESSAGES, of(|topic| topic.next.0 - topic.head.0));
     gauges.many(names::TOPIC_BODY_BYTES, of(|topic| topic.bytes));
+    gauges.many(names::TOPIC_AWAITED, of(|topic| topic.awaited));
     gauges.many(names::TOPIC_NEXT_OFFSET, of(|topic| topic.next.0));
 }
 
@@ -123,6 +138,11 @@ fn groups(gauges: &mut Gauges<'_>, scrape: &Scrape) {
     gauges.many(names::GROUP_RETRYING, of(|group| group.retrying));
     gauges.many(names::GROUP_DEAD, of(|group| group.dead_letters));
     gauges.many(names::GROUP_MEMBERS, of(|group| group.members.len() as u64));
+    gauges.many(names::GROUP_BLOCKED, of(|group| group.blocked_keys));
+    gauges.many(names::GROUP_PAUSED, of(|group| u64::from(group.paused)));
+    gauges.counters(names::GROUP_ACKS, of(|group| group.acked));
+    gauges.counters(names::GROUP_NACKS, of(|group| group.nacked));
+    gauges.counters(names::GROUP_EXPIRED, of(|group| group.expired_leases));
     let positions = || {
         scrape.groups.iter().flat_map(|group| {
             group.positions.iter().map(move |position| {
@@ -162,6 +182,7 @@ fn alarms(gauges: &mut Gauges<'_>, alarms: &Standing) {
 fn store(gauges: &mut Gauges<'_>, store: &StoreNumbers) {
     for (named, value) in [
         (names::STORE_SEQUENCE, store.last_sequence),
+        (names::STORE_SPILLED, store.spilled_sequence),
         (names::STORE_JOURNAL_BYTES, store.journal_bytes),
         (names::STORE_OVERLAY_BYTES, store.overlay_bytes),
         (names::STORE_TABLE_BYTES, store.table_bytes),

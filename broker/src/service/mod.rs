@@ -33,6 +33,7 @@ use crate::alarms::Alarms;
 use crate::clock::Clock;
 use crate::driver::EngineHandle;
 use crate::engine::{Command, Input, Inspect, Refusal, Reply, Seen};
+use crate::metrics::Metrics;
 
 pub use crate::engine::Operator;
 pub use alarms::{AlarmView, SinkView};
@@ -71,6 +72,8 @@ pub struct ServiceParts {
     pub store: Arc<dyn StoreAdmin>,
     /// Alarms at work.
     pub alarms: Alarms,
+    /// What the broker counts.
+    pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Clock,
     /// The shard.

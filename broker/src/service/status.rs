@@ -6,7 +6,7 @@ use escrow_storage::Epoch;
 use super::{Service, StoreNumbers, mismatch};
 use crate::alarms::Standing;
 use crate::engine::{Inspect, Refusal, Seen, StatusView};
-use crate::metrics::Scrape;
+use crate::metrics::{Activity, Scrape};
 
 /// Most topics and most groups of one scrape, each a page of the engine's.
 const SCRAPE_MAX: usize = escrow_protocol::limits::PAGE_MAX;
@@ -32,6 +32,8 @@ pub struct Status {
     pub store: StoreNumbers,
     /// Alarms.
     pub alarms: Standing,
+    /// What was done since the start.
+    pub activity: Activity,
 }
 
 impl Service {
@@ -50,6 +52,7 @@ impl Service {
             engine,
             store: self.store_numbers().await?,
             alarms: self.parts.alarms.standing(),
+            activity: self.parts.metrics.activity(),
         })
     }
 

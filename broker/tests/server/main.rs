@@ -9,4 +9,5 @@ mod http;
 mod metrics_page;
 mod repair;
 mod sessions;
+mod traces;
 mod trouble;

@@ -21,6 +21,7 @@ use crate::consumer::SubscriptionBuilder;
 use crate::consumer::delivery::{Delivery, Lease, nack_verb, reject_verb};
 use crate::consumer::received::Received;
 use crate::error::Error;
+use crate::trace::in_trace_of;
 
 /// What becomes of a delivery that was handled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,7 +224,10 @@ impl Crew {
         let handler = Arc::clone(&self.handler);
         let (received, lease) = delivery.into_parts();
         self.handlers.spawn(async move {
-            let handled = AssertUnwindSafe(async move { handler(received).await }).catch_unwind().await;
+            // What the handler sends belongs to the trace of what it handles.
+            let trace = received.traceparent().map(str::to_owned);
+            let handled = in_trace_of(trace, async move { handler(received).await });
+            let handled = AssertUnwindSafe(handled).catch_unwind().await;
             let outcome = handled.unwrap_or_else(|panic| Outcome::nack(panic_text(&*panic)));
             Handled { key, lease, outcome }
         });

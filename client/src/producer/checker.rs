@@ -9,6 +9,7 @@ use escrow_protocol::{MessageId, TransactionId, v1};
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
+use crate::message::TRACEPARENT;
 
 /// What a [`Checker`] knows about a local transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -109,6 +110,12 @@ impl CheckRequest {
     /// The business key of its first message: what most checkers look up. Empty if there is none.
     pub fn key(&self) -> &str {
         self.question.messages.first().map_or("", |message| &message.key)
+    }
+
+    /// The W3C trace context of its first message.
+    pub fn traceparent(&self) -> Option<&str> {
+        let mut messages = self.messages();
+        messages.next().and_then(|message| message.header(TRACEPARENT))
     }
 
     /// Whether the bodies were left out because together they exceed 64 KiB.

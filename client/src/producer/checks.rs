@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::producer::checker::{AnyChecker, CheckRequest, Verdict};
 use crate::settings::{CHECKS_RUNNING_MAX, CHECKS_WAITING_MAX};
+use crate::trace::in_trace_of;
 
 /// Runs a bounded number of checks at once.
 pub(crate) struct Checks {
@@ -96,7 +97,9 @@ impl Checks {
 
 async fn judge(checker: Arc<dyn AnyChecker>, question: CheckQuestion, time_max: Duration) -> CheckAnswer {
     let request = CheckRequest::new(question.clone());
-    let check = AssertUnwindSafe(async move { checker.check_boxed(request).await }).catch_unwind();
+    let trace = request.traceparent().map(str::to_owned);
+    let check = in_trace_of(trace, async move { checker.check_boxed(request).await });
+    let check = AssertUnwindSafe(check).catch_unwind();
     let transaction_id = question.transaction_id;
     let verdict = match timeout(time_max, check).await {
         Ok(Ok(verdict)) => verdict,

@@ -1844,6 +1844,60 @@ pub struct GetStatusResponse {
     /// Alarms that are open.
     #[prost(uint64, tag = "21")]
     pub alarms_open: u64,
+    #[prost(message, optional, tag = "40")]
+    pub activity: ::core::option::Option<Activity>,
+}
+/// What the broker has done since it was started: who looks twice has rates.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Activity {
+    #[prost(uint64, tag = "1")]
+    pub messages_published: u64,
+    /// Half messages, each a transaction.
+    #[prost(uint64, tag = "2")]
+    pub transactions_prepared: u64,
+    #[prost(uint64, tag = "3")]
+    pub transactions_committed: u64,
+    #[prost(uint64, tag = "4")]
+    pub transactions_rolled_back: u64,
+    #[prost(uint64, tag = "5")]
+    pub deliveries: u64,
+    /// Of these, handed out again.
+    #[prost(uint64, tag = "6")]
+    pub redeliveries: u64,
+    #[prost(uint64, tag = "7")]
+    pub acks: u64,
+    #[prost(uint64, tag = "8")]
+    pub nacks: u64,
+    #[prost(uint64, tag = "9")]
+    pub rejects: u64,
+    /// Messages moved to the dead letters.
+    #[prost(uint64, tag = "10")]
+    pub dead_letters: u64,
+    /// From receiving a message or half message to durable.
+    #[prost(message, optional, tag = "11")]
+    pub publish: ::core::option::Option<Timing>,
+    /// From receiving a decision to durable.
+    #[prost(message, optional, tag = "12")]
+    pub decision: ::core::option::Option<Timing>,
+    /// From visible to the first delivery to a group.
+    #[prost(message, optional, tag = "13")]
+    pub delivery: ::core::option::Option<Timing>,
+    /// Append and fdatasync of a batch.
+    #[prost(message, optional, tag = "14")]
+    pub commit: ::core::option::Option<Timing>,
+}
+/// How long something took, each time since the broker was started.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Timing {
+    /// Upper bounds, microseconds, rising; each is the end of a bucket.
+    #[prost(uint64, repeated, tag = "1")]
+    pub bounds_us: ::prost::alloc::vec::Vec<u64>,
+    /// How many fell into each bucket; the last one is for what took longer than all bounds.
+    #[prost(uint64, repeated, tag = "2")]
+    pub counts: ::prost::alloc::vec::Vec<u64>,
+    /// All of it together, microseconds.
+    #[prost(uint64, tag = "3")]
+    pub sum_us: u64,
 }
 /// How a topic keeps what is finished.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -169,7 +169,7 @@ pub(crate) async fn run(verb: BenchVerb, global: &Global) -> Result<(), CliError
             return escrow_bench::null_server(arguments).await.map_err(in_words);
         }
     };
-    let report = measure(*arguments, scenario, &global.url).await?;
+    let report = measure(*arguments, scenario, &global.target()?.url).await?;
     let mut printer = global.printer();
     match printer.format() {
         Format::Table => {

@@ -52,10 +52,10 @@ pub(crate) enum GroupVerb {
         /// Its name.
         name: String,
     },
-    /// Change a group's settings and subscriptions. What is not given stays.
+    /// Change a group's settings and subscriptions. What is not given stays. Asks before a subscription ends.
     #[command(after_help = "Examples:
   escrow group update billing --lease 5m --max-attempts 8
-  escrow group update billing --subscribe order-refunded --unsubscribe order-paid")]
+  escrow group update billing --subscribe order-refunded --unsubscribe order-paid --yes")]
     Update {
         /// Its name.
         name: String,
@@ -70,6 +70,8 @@ pub(crate) enum GroupVerb {
         /// Where it starts in added topics: oldest, newest, a time, or a duration ago.
         #[arg(long, default_value = "oldest", value_name = "WHERE")]
         from: StartAt,
+        #[command(flatten)]
+        caution: Caution,
     },
     /// Delete a group. Refused while it has members or dead letters, unless forced.
     #[command(after_help = "Examples:
@@ -236,8 +238,8 @@ pub(crate) async fn run(verb: GroupVerb, global: &Global) -> Result<(), CliError
         GroupVerb::Create { name, topic, changes, from } => create(name, topic, changes, from, global).await,
         GroupVerb::Ls { prefix, paging } => ls(prefix, paging, global).await,
         GroupVerb::Show { name } => show(get(name, global).await?, global),
-        GroupVerb::Update { name, changes, subscribe, unsubscribe, from } => {
-            update(name, changes, subscribe, unsubscribe, from, global).await
+        GroupVerb::Update { name, changes, subscribe, unsubscribe, from, caution } => {
+            update(name, changes, (subscribe, from), unsubscribe, caution, global).await
         }
         GroupVerb::Delete { name, force, reason, caution } => {
             delete(name, force, reason.as_deref(), caution, global).await
@@ -297,12 +299,24 @@ async fn ls(prefix: String, paging: Paging, global: &Global) -> Result<(), CliEr
 async fn update(
     name: String,
     changes: Changes,
-    subscribe: Vec<TopicAndTags>,
+    (subscribe, from): (Vec<TopicAndTags>, StartAt),
     unsubscribe: Vec<String>,
-    from: StartAt,
+    caution: Caution,
     global: &Global,
 ) -> Result<(), CliError> {
     let before = get(name.clone(), global).await?;
+    let what = match unsubscribe.is_empty() {
+        true => format!("change group {name}"),
+        false => format!(
+            "end the subscription of group {name} to {}: its place there and what is retrying from there are forgotten",
+            unsubscribe.join(", ")
+        ),
+    };
+    // Only what cannot be undone is asked about.
+    let caution = Caution { yes: caution.yes || unsubscribe.is_empty(), ..caution };
+    if caution.resolve(&what)? == Resolve::Rehearse {
+        return Ok(global.printer().done(&format!("this would {what}"))?);
+    }
     let (start, start_time_ms) = from.to_wire();
     let request = v1::UpdateGroupRequest {
         name,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use escrow_protocol::{limits, v1};
 
+use crate::cli::confirm::{Caution, Resolve};
 use crate::cli::context::Global;
 use crate::cli::error::CliError;
 use crate::cli::output::counted;
@@ -50,8 +51,13 @@ pub(crate) enum JobsVerb {
     /// End a job. What it did stays done.
     #[command(after_help = "Examples:
   escrow jobs cancel 7
-  escrow jobs cancel 7 --reason 'wrong group'")]
-    Cancel(Told),
+  escrow jobs cancel 7 --reason 'wrong group' --yes")]
+    Cancel {
+        #[command(flatten)]
+        told: Told,
+        #[command(flatten)]
+        caution: Caution,
+    },
 }
 
 /// Which job is told something, and why.
@@ -84,7 +90,13 @@ pub(crate) async fn run(verb: JobsVerb, global: &Global) -> Result<(), CliError>
             let operator = global.operator(reason.as_deref());
             admin.resume_job(v1::ResumeJobRequest { job_id: job, operator }).await?
         }
-        JobsVerb::Cancel(Told { job, reason }) => {
+        JobsVerb::Cancel { told: Told { job, reason }, caution } => {
+            let there = admin.get_job(get(job)).await?.into_inner().job.unwrap_or_default();
+            let left = counted(there.left, "dead letter");
+            let what = format!("end job {job}, with {left} left; what it did stays done");
+            if caution.resolve(&what)? == Resolve::Rehearse {
+                return Ok(global.printer().done(&format!("this would {what}"))?);
+            }
             let operator = global.operator(reason.as_deref());
             admin.cancel_job(v1::CancelJobRequest { job_id: job, operator }).await?
         }

@@ -3,6 +3,7 @@
 mod alarm;
 mod audit;
 mod client;
+mod context;
 mod dead_letter;
 mod group;
 mod job;
@@ -16,6 +17,7 @@ mod transaction;
 pub(crate) use alarm::{AlarmRuleView, AlarmSinkView, AlarmView};
 pub(crate) use audit::AuditView;
 pub(crate) use client::ClientView;
+pub(crate) use context::{ContextView, TargetView};
 pub(crate) use dead_letter::DeadLetterView;
 pub(crate) use group::{GroupView, SeekView};
 pub(crate) use job::{JobDetailView, JobView};

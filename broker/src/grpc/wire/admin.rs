@@ -9,6 +9,7 @@ use super::message::{id_to_wire, message_id, message_to_wire, traced_to_wire};
 use super::transaction::transaction_to_wire;
 use crate::engine::{Cancelled, ClientView, JobView, Moved, Refusal, SeekTo};
 use crate::grpc::status::fault_of;
+use crate::metrics::{Activity, Timed};
 use crate::records::{Attempt, AuditVerb, DeadReason, Facets, JobFailure, JobKind, JobState, LetterFilter};
 use crate::service::{
     AuditFilter, AuditView, DeadLetterFilter, DeadLetterView, Operator, Page, RetryView, ScheduledView,
@@ -246,7 +247,32 @@ pub(crate) fn status_to_wire(status: Status) -> v1::GetStatusResponse {
         accepting: engine.accepting,
         store: Some(store_to_wire(status.store)),
         alarms_open: status.alarms.open(),
+        activity: Some(activity_to_wire(status.activity)),
     }
+}
+
+fn activity_to_wire(activity: Activity) -> v1::Activity {
+    let counts = activity.counts;
+    v1::Activity {
+        messages_published: counts.messages_published,
+        transactions_prepared: counts.transactions_prepared,
+        transactions_committed: counts.transactions_committed,
+        transactions_rolled_back: counts.transactions_rolled_back,
+        deliveries: counts.deliveries,
+        redeliveries: counts.redeliveries,
+        acks: counts.acks,
+        nacks: counts.nacks,
+        rejects: counts.rejects,
+        dead_letters: counts.dead_letters,
+        publish: Some(timed_to_wire(activity.publish)),
+        decision: Some(timed_to_wire(activity.decision)),
+        delivery: Some(timed_to_wire(activity.delivery)),
+        commit: Some(timed_to_wire(activity.commit)),
+    }
+}
+
+fn timed_to_wire(timed: Timed) -> v1::Timing {
+    v1::Timing { bounds_us: timed.bounds, counts: timed.counts, sum_us: timed.sum }
 }
 
 /// The store's numbers as the wire has them.
