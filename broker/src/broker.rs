@@ -37,6 +37,9 @@ const STOP_DRAIN: Duration = Duration::from_secs(1);
 /// Of [`STOP_WITHIN`], this much is left for HTTP, the last to go.
 const STOP_HTTP: Duration = Duration::from_millis(500);
 
+/// What `limits.memory` leaves by default beside the queue and what arrives.
+const READ_AHEAD_BYTES_MAX_DEFAULT: usize = 64 * 1024 * 1024;
+
 /// As long as a lease: by then what the peer was sent is somebody else's.
 const PEER_STALL_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -58,6 +61,10 @@ pub struct BrokerConfig {
     pub body_bytes_max: usize,
     /// How much may wait for the engine.
     pub inbox: InboxLimits,
+    /// What may have been read for all clients together and not taken by them yet, bytes. Default 64 MiB.
+    pub read_ahead_bytes_max: usize,
+    /// What large messages of all clients together may have while they arrive, bytes. Default 32 MiB.
+    pub arriving_bytes_max: usize,
     /// gRPC connections at once; one beyond is closed at once. Default 20,000.
     pub connections_max: usize,
     /// HTTP connections at once; one beyond is closed at once. Default 1,024.
@@ -90,6 +97,10 @@ impl From<&Config> for BrokerConfig {
                 inputs_max: bounded(config.limits.queue_inputs_max),
                 bytes_max: bounded(config.limits.queue_bytes_max),
             },
+            read_ahead_bytes_max: bounded(
+                config.limits.memory_bytes_max.saturating_sub(config.limits.queue_bytes_max.saturating_mul(2)),
+            ),
+            arriving_bytes_max: bounded(config.limits.queue_bytes_max),
             connections_max: bounded(config.limits.connections_max),
             http_connections_max: http::CONNECTIONS_MAX_DEFAULT,
             peer_stall: PEER_STALL_DEFAULT,
@@ -112,6 +123,8 @@ impl Default for BrokerConfig {
             settings: Settings::default(),
             body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT,
             inbox: InboxLimits::default(),
+            read_ahead_bytes_max: READ_AHEAD_BYTES_MAX_DEFAULT,
+            arriving_bytes_max: InboxLimits::default().bytes_max,
             connections_max: CONNECTIONS_MAX_DEFAULT,
             http_connections_max: http::CONNECTIONS_MAX_DEFAULT,
             peer_stall: PEER_STALL_DEFAULT,
@@ -291,6 +304,8 @@ impl Broker {
             engine,
             sessions,
             loader: Loader::new(reader),
+            read_ahead_bytes_max: config.read_ahead_bytes_max,
+            arriving_bytes_max: config.arriving_bytes_max,
             service: service.clone(),
             metrics,
             clock,
@@ -476,10 +491,12 @@ mod tests {
         let mut config = Config::default();
         config.limits.queue_inputs_max = 7;
         config.limits.queue_bytes_max = 1 << 20;
+        config.limits.memory_bytes_max = 5 << 20;
         config.limits.connections_max = 9;
         config.limits.body_bytes_max = 1 << 10;
         let broker = BrokerConfig::from(&config);
         assert_eq!(broker.inbox, InboxLimits { inputs_max: 7, bytes_max: 1 << 20 });
+        assert_eq!((broker.read_ahead_bytes_max, broker.arriving_bytes_max), (3 << 20, 1 << 20));
         assert_eq!((broker.connections_max, broker.body_bytes_max), (9, 1 << 10));
     }
 }

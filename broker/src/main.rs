@@ -6,12 +6,17 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use escrow_broker::cli::{Cli, CliError, run, senseless_status};
 
+/// Threads that may block at once, for reads, backups and verifications: each has memory of its own in the system's
+/// allocator, and more of them than a disk answers at a time only wait.
+const BLOCKING_THREADS_MAX: usize = 64;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut building = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match building.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build() {
         Ok(runtime) => runtime,
         Err(error) => return CliError::from(error).report(),
     };

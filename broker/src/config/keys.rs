@@ -471,6 +471,12 @@ pub(super) const KEYS: &[Key] = &[
         "Bytes of the messages among them."
     ),
     number!(
+        "limits.memory",
+        Shape::Size(4 * MIB, u64::MAX),
+        limits.memory_bytes_max,
+        "Memory for all that is under way between clients and the store: `queue_size` of it for requests that wait, as much for large ones that are arriving, the rest for what was read for clients and not taken by them yet. What finds no room waits."
+    ),
+    number!(
         "limits.topics",
         Shape::Count(1, 10_000_000),
         limits.engine.topics_max,

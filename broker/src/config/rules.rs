@@ -22,6 +22,7 @@ pub(super) fn check(config: &Config, source_of: &dyn Fn(&str) -> Source) -> Vec<
         not_too_many_sinks(config),
         console_is_an_address(config),
         traces_have_an_address(config),
+        memory_holds_the_queue(config),
     ]
     .into_iter()
     .flatten()
@@ -143,6 +144,16 @@ fn journal_has_files(config: &Config) -> Option<Broken> {
         "store.journal_file",
         format!("{} is larger than journal = {}", SizeText(file), SizeText(all)),
         "make journal_file smaller or journal larger",
+    )
+}
+
+fn memory_holds_the_queue(config: &Config) -> Option<Broken> {
+    let (all, queue) = (config.limits.memory_bytes_max, config.limits.queue_bytes_max);
+    unless(
+        queue <= all / 4,
+        "limits.queue_size",
+        format!("{} is more than a quarter of memory = {}", SizeText(queue), SizeText(all)),
+        "make queue_size smaller or memory larger",
     )
 }
 

@@ -161,6 +161,8 @@ pub struct LimitsSection {
     pub queue_inputs_max: u64,
     /// … and bytes of messages.
     pub queue_bytes_max: u64,
+    /// That, what arrives, and what was read for clients and not taken by them yet, together, bytes.
+    pub memory_bytes_max: u64,
     /// gRPC connections at once.
     pub connections_max: u64,
     /// Of the engine.
@@ -240,7 +242,8 @@ impl Default for Config {
             limits: LimitsSection {
                 body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT as u64,
                 queue_inputs_max: 32_768,
-                queue_bytes_max: 128 << 20,
+                queue_bytes_max: 32 << 20,
+                memory_bytes_max: 128 << 20,
                 connections_max: CONNECTIONS_MAX_DEFAULT as u64,
                 engine: settings.limits,
             },

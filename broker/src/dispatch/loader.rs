@@ -45,6 +45,8 @@ pub struct Loaded {
     pub questions: Vec<LoadedQuestion>,
     /// Deliveries whose message is damaged or missing, with the fault: for the engine.
     pub undeliverable: Vec<(Delivery, String)>,
+    /// What was not read for lack of room: to be put back.
+    pub left: Vec<Parcel>,
     /// The store failed: nothing of this may be sent, the broker must stop. It says nothing of any message.
     pub failed: Option<ReadError>,
 }
@@ -61,25 +63,34 @@ impl Loader {
         Self { reader }
     }
 
-    /// What these parcels refer to. Reads on a thread that may block; parcels that need no reading are not sent there.
-    pub async fn load(&self, parcels: Vec<Parcel>) -> Loaded {
+    /// What these parcels refer to, until about `bytes_max` were read: an engine knows of a message how large its body is,
+    /// and not what else there is of it. Reads on a thread that may block; parcels that need no reading are not sent there.
+    pub async fn load(&self, parcels: Vec<Parcel>, bytes_max: usize) -> Loaded {
         if parcels.iter().all(|parcel| matches!(parcel, Parcel::Answer(..))) {
-            return load(&*self.reader, parcels);
+            return load(&*self.reader, parcels, bytes_max);
         }
         let reader = self.reader.clone();
-        let loading = tokio::task::spawn_blocking(move || load(&*reader, parcels));
+        let loading = tokio::task::spawn_blocking(move || load(&*reader, parcels, bytes_max));
         // A runtime that shuts down drops the task; nobody takes the frame then.
         loading.await.unwrap_or_default()
     }
 }
 
-fn load(view: &dyn Read, parcels: Vec<Parcel>) -> Loaded {
+fn load(view: &dyn Read, parcels: Vec<Parcel>, bytes_max: usize) -> Loaded {
     let mut loaded = Loaded::default();
-    for parcel in parcels {
+    let mut bytes = 0;
+    let mut parcels = parcels.into_iter();
+    while let Some(parcel) = parcels.next() {
         match parcel {
             Parcel::Answer(ticket, outcome) => loaded.answers.push((ticket, outcome)),
+            waiting if bytes >= bytes_max => {
+                loaded.left.push(waiting);
+                loaded.left.extend(parcels);
+                break;
+            }
             Parcel::Deliver(delivery) => match load_delivery(view, &delivery) {
                 Ok((message, dead_letter)) => {
+                    bytes += bytes_of(&message);
                     loaded.deliveries.push(LoadedDelivery { delivery, message, dead_letter });
                 }
                 Err(Unloaded::Damaged(fault)) => loaded.undeliverable.push((delivery, fault)),
@@ -89,7 +100,11 @@ fn load(view: &dyn Read, parcels: Vec<Parcel>) -> Loaded {
                 }
             },
             Parcel::Ask(question) => match load_question(view, question) {
-                Ok(question) => loaded.questions.extend(question),
+                Ok(question) => {
+                    let messages = question.iter().flat_map(|question| &question.messages);
+                    bytes += messages.map(bytes_of).sum::<usize>();
+                    loaded.questions.extend(question);
+                }
                 Err(error) => {
                     loaded.failed = Some(error);
                     return loaded;
@@ -98,6 +113,12 @@ fn load(view: &dyn Read, parcels: Vec<Parcel>) -> Loaded {
         }
     }
     loaded
+}
+
+/// About what a message takes, bytes.
+fn bytes_of(message: &Message) -> usize {
+    let headers = message.headers.iter().map(|(name, value)| name.len() + value.len());
+    message.body.len() + headers.sum::<usize>()
 }
 
 /// Why a delivery was not loaded. Only what is known of the message itself may bury it.

@@ -42,9 +42,10 @@ pub enum Parcel {
 }
 
 impl Parcel {
-    fn weight(&self) -> usize {
+    /// Bytes that are read for it.
+    pub fn weight(&self) -> usize {
         match self {
-            Self::Answer(..) => 64,
+            Self::Answer(..) => 0,
             Self::Deliver(delivery) => delivery.body_bytes as usize + 128,
             Self::Ask(_) => QUESTION_BODY_BYTES_MAX,
         }
@@ -64,6 +65,9 @@ pub enum Closing {
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// Answers: they go first, for they never wait for memory.
+    answers: VecDeque<Parcel>,
+    /// Deliveries and questions, for which something must be read.
     parcels: VecDeque<Parcel>,
     /// Commands handed to the engine whose answers were not taken yet.
     owed: usize,
@@ -102,8 +106,14 @@ impl Outbox {
     pub fn post(&self, parcels: impl IntoIterator<Item = Parcel>) {
         {
             let mut waiting = self.lock();
-            waiting.parcels.extend(parcels);
-            if waiting.parcels.len() > OUTBOX_ENTRIES_MAX {
+            for parcel in parcels {
+                match parcel {
+                    Parcel::Answer(..) => waiting.answers.push_back(parcel),
+                    Parcel::Deliver(_) | Parcel::Ask(_) => waiting.parcels.push_back(parcel),
+                }
+            }
+            if waiting.answers.len() + waiting.parcels.len() > OUTBOX_ENTRIES_MAX {
+                waiting.answers.clear();
                 waiting.parcels.clear();
                 waiting.closing = Some(Closing::Overrun);
             }
@@ -123,49 +133,57 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// What waits, at most `entries_max` and about `bytes_max` (one parcel at least); waits for something to come.
+    /// Waits for something to come; the bytes that would be read for what [`Outbox::take`] would then give.
     ///
-    /// Cancel-safe: nothing is taken before it returns. One caller at a time.
+    /// Cancel-safe. One caller at a time, of this and [`Outbox::answered`].
     ///
     /// # Errors
     /// Why nothing more will come.
-    pub async fn take(&self, entries_max: usize, bytes_max: usize) -> Result<Vec<Parcel>, Closing> {
+    pub async fn weigh(&self, entries_max: usize, bytes_max: usize) -> Result<usize, Closing> {
         loop {
-            if let Some(taken) = self.try_take(entries_max, bytes_max) {
-                return taken;
+            if let Some(weighed) = self.lock().weigh(entries_max, bytes_max) {
+                return weighed;
             }
             // `notify_one` stores a permit when nobody waits: nothing posted in between is missed.
             self.filled.notified().await;
         }
     }
 
-    fn try_take(&self, entries_max: usize, bytes_max: usize) -> Option<Result<Vec<Parcel>, Closing>> {
+    /// Waits for an answer to come. Cancel-safe.
+    pub async fn answered(&self) {
+        while self.lock().answers.is_empty() {
+            self.filled.notified().await;
+        }
+    }
+
+    /// What waits, the answers first, each kind in its order: at most `entries_max`, and about as many bytes to be read
+    /// as `bytes_max` (one parcel at least, unless it is 0: then answers only).
+    pub fn take(&self, entries_max: usize, bytes_max: usize) -> Vec<Parcel> {
         let mut waiting = self.lock();
-        if waiting.parcels.is_empty() {
-            let settled = (waiting.finishing && waiting.owed == 0).then_some(Closing::Settled);
-            return waiting.closing.clone().or(settled).map(Err);
-        }
-        let (mut count, mut bytes) = (0, 0);
-        for parcel in waiting.parcels.iter().take(entries_max) {
-            if count > 0 && bytes + parcel.weight() > bytes_max {
-                break;
-            }
-            bytes += parcel.weight();
-            count += 1;
-        }
-        let taken: Vec<_> = waiting.parcels.drain(..count).collect();
-        let answers = taken.iter().filter(|parcel| matches!(parcel, Parcel::Answer(..))).count();
+        let answers = waiting.answers.len().min(entries_max);
+        let (others, _) = waiting.others(entries_max - answers, bytes_max);
+        let mut taken = Vec::with_capacity(answers + others);
+        taken.extend(waiting.answers.drain(..answers));
+        taken.extend(waiting.parcels.drain(..others));
         waiting.owed = waiting.owed.saturating_sub(answers);
         drop(waiting);
         if answers > 0 {
             self.emptied.notify_one();
         }
-        Some(Ok(taken))
+        taken
+    }
+
+    /// Puts back what was taken and not read, in its order, before everything else that waits.
+    pub fn put_back(&self, parcels: Vec<Parcel>) {
+        let mut waiting = self.lock();
+        for parcel in parcels.into_iter().rev() {
+            waiting.parcels.push_front(parcel);
+        }
     }
 
     /// Everything that waits, at once.
     pub fn take_all(&self) -> Vec<Parcel> {
-        self.lock().parcels.drain(..).collect()
+        self.take(usize::MAX, usize::MAX)
     }
 
     /// Waits until fewer than [`COMMANDS_UNDER_WAY_MAX`] commands are without an answer. Cancel-safe.
@@ -180,8 +198,36 @@ impl Outbox {
     }
 }
 
+impl Waiting {
+    /// See [`Outbox::weigh`]; `None` if there is nothing yet.
+    fn weigh(&self, entries_max: usize, bytes_max: usize) -> Option<Result<usize, Closing>> {
+        if self.answers.is_empty() && self.parcels.is_empty() {
+            let settled = (self.finishing && self.owed == 0).then_some(Closing::Settled);
+            return self.closing.clone().or(settled).map(Err);
+        }
+        let entries_left = entries_max.saturating_sub(self.answers.len());
+        Some(Ok(self.others(entries_left, bytes_max).1))
+    }
+
+    /// How many deliveries and questions fit, and the bytes to be read for them.
+    fn others(&self, entries_max: usize, bytes_max: usize) -> (usize, usize) {
+        let (mut count, mut bytes) = (0, 0_usize);
+        let entries_max = if bytes_max == 0 { 0 } else { entries_max };
+        for parcel in self.parcels.iter().take(entries_max) {
+            if count > 0 && bytes.saturating_add(parcel.weight()) > bytes_max {
+                break;
+            }
+            bytes = bytes.saturating_add(parcel.weight());
+            count += 1;
+        }
+        (count, bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use escrow_protocol::ShardId;
+
     use super::*;
     use crate::engine::Reply;
 
@@ -189,27 +235,49 @@ mod tests {
         Parcel::Answer(Ticket::SendHalf(correlation), Ok(Reply::Done))
     }
 
+    fn question(transaction: u64) -> Parcel {
+        let transaction = TransactionId::new(ShardId::default(), transaction);
+        Parcel::Ask(CheckQuestion { session: SessionId(1), transaction, check: 1 })
+    }
+
     #[tokio::test]
     async fn what_one_turn_posts_is_taken_together_and_in_order() {
         let outbox = Outbox::new(SessionId(1));
         outbox.post((0..5).map(answer));
-        let taken = outbox.take(3, usize::MAX).await.unwrap();
+        assert_eq!(outbox.weigh(3, usize::MAX).await, Ok(0));
+        let taken = outbox.take(3, usize::MAX);
         assert!(matches!(taken[..], [Parcel::Answer(Ticket::SendHalf(0), _), _, _]));
-        assert_eq!(outbox.take(1024, usize::MAX).await.unwrap().len(), 2);
+        assert_eq!(outbox.take(1024, usize::MAX).len(), 2);
     }
 
     #[tokio::test]
-    async fn a_large_parcel_is_taken_alone() {
+    async fn answers_wait_for_no_memory() {
         let outbox = Outbox::new(SessionId(1));
-        outbox.post((0..3).map(answer));
-        assert_eq!(outbox.take(1024, 1).await.unwrap().len(), 1);
+        outbox.post([question(1), question(2), answer(1)]);
+        assert_eq!(outbox.weigh(1024, 1).await, Ok(QUESTION_BODY_BYTES_MAX));
+        assert!(matches!(outbox.take(1024, 0)[..], [Parcel::Answer(..)]));
+        assert!(outbox.take(1024, 0).is_empty());
+        assert!(matches!(outbox.take(1024, 1)[..], [Parcel::Ask(_)]), "a large parcel goes alone");
+    }
+
+    #[tokio::test]
+    async fn what_is_put_back_comes_first_again() {
+        let outbox = Outbox::new(SessionId(1));
+        outbox.post((1..=3).map(question));
+        let mut taken = outbox.take(2, usize::MAX);
+        outbox.put_back(taken.split_off(1));
+        let order: Vec<_> = outbox.take_all().iter().map(|parcel| match parcel {
+            Parcel::Ask(question) => question.transaction.number(),
+            other => panic!("{other:?}"),
+        }).collect();
+        assert_eq!(order, [2, 3]);
     }
 
     #[tokio::test]
     async fn an_outbox_over_its_bound_closes_and_forgets() {
         let outbox = Outbox::new(SessionId(1));
         outbox.post((0..=OUTBOX_ENTRIES_MAX as u64).map(answer));
-        assert_eq!(outbox.take(1024, usize::MAX).await.unwrap_err(), Closing::Overrun);
+        assert_eq!(outbox.weigh(1024, usize::MAX).await.unwrap_err(), Closing::Overrun);
     }
 
     #[tokio::test]
@@ -217,8 +285,9 @@ mod tests {
         let outbox = Outbox::new(SessionId(1));
         outbox.post([answer(1)]);
         outbox.close("stopping", 5);
-        assert_eq!(outbox.take(1024, usize::MAX).await.unwrap().len(), 1);
-        let closing = outbox.take(1024, usize::MAX).await.unwrap_err();
+        assert!(outbox.weigh(1024, usize::MAX).await.is_ok());
+        assert_eq!(outbox.take(1024, usize::MAX).len(), 1);
+        let closing = outbox.weigh(1024, usize::MAX).await.unwrap_err();
         assert_eq!(closing, Closing::Ordered("stopping".into(), 5));
     }
 
@@ -228,7 +297,7 @@ mod tests {
         outbox.owe(1);
         outbox.finish();
         outbox.post([answer(1)]);
-        assert_eq!(outbox.take(1024, usize::MAX).await.unwrap().len(), 1);
-        assert_eq!(outbox.take(1024, usize::MAX).await.unwrap_err(), Closing::Settled);
+        assert_eq!(outbox.take(1024, usize::MAX).len(), 1);
+        assert_eq!(outbox.weigh(1024, usize::MAX).await.unwrap_err(), Closing::Settled);
     }
 }

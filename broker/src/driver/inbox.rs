@@ -16,13 +16,13 @@ use crate::engine::Input;
 pub struct InboxLimits {
     /// Inputs. Default 32,768.
     pub inputs_max: usize,
-    /// Bytes of message records. Default 128 MiB. A single input is accepted by an empty inbox whatever its size.
+    /// Bytes of message records. Default 32 MiB. A single input is accepted by an empty inbox whatever its size.
     pub bytes_max: usize,
 }
 
 impl Default for InboxLimits {
     fn default() -> Self {
-        Self { inputs_max: 32_768, bytes_max: 128 * 1024 * 1024 }
+        Self { inputs_max: 32_768, bytes_max: 32 * 1024 * 1024 }
     }
 }
 

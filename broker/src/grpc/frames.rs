@@ -1,14 +1,18 @@
 //! The way of frames to one peer: a short queue in front of HTTP/2's own. A peer that takes no frame for too long has
-//! stalled; nothing is kept for it without end.
+//! stalled; nothing is kept for it without end: its connection is cut, for what HTTP/2 holds goes only with that.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use escrow_protocol::limits::{FRAME_ENTRIES_MAX, GRPC_MESSAGE_BYTES_MAX};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
 use tonic::{Code, Status};
 
 use super::session::ReadEnd;
+use super::socket::Peer;
+use crate::dispatch::{Ahead, Share};
 use crate::engine::Refusal;
 
 /// Frames that wait for HTTP/2 to take them. Each is at most about 1 MiB, or one message.
@@ -18,13 +22,36 @@ pub(super) const FLUSH: Duration = Duration::from_secs(5);
 /// How long a client may take to say hello.
 pub(super) const HELLO_WAIT: Duration = Duration::from_secs(10);
 
-/// What a session's stream is made of.
-pub(super) type Frames<T> = ReceiverStream<Result<T, Status>>;
+/// A frame, or the end, and what was read for it.
+type Sent<T> = (Result<T, Status>, Option<Share>);
+
+/// A session's stream. HTTP/2 asks for the next frame when it has room for it: then what was read for the one before is
+/// taken.
+#[derive(Debug)]
+pub(super) struct Frames<T> {
+    frames: mpsc::Receiver<Sent<T>>,
+    held: Option<Share>,
+}
+
+impl<T> Stream for Frames<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.held = None;
+        let Some((frame, share)) = ready!(self.frames.poll_recv(cx)) else { return Poll::Ready(None) };
+        self.held = share;
+        Poll::Ready(Some(frame))
+    }
+}
 
 /// Where a session puts its frames.
 #[derive(Debug)]
 pub(super) struct FrameSender<T> {
-    frames: mpsc::Sender<Result<T, Status>>,
+    frames: mpsc::Sender<Sent<T>>,
+    /// What was read for the peer.
+    ahead: Ahead,
+    /// Who it is.
+    peer: Peer,
     /// How long the peer may take no frame.
     stall: Duration,
 }
@@ -34,35 +61,51 @@ pub(super) struct FrameSender<T> {
 pub(super) struct Gone;
 
 /// A new way of frames, to a peer that may take none for as long as `stall`.
-pub(super) fn channel<T>(stall: Duration) -> (FrameSender<T>, Frames<T>) {
+pub(super) fn channel<T>(peer: Peer, ahead: Ahead, stall: Duration) -> (FrameSender<T>, Frames<T>) {
     let (frames, receiver) = mpsc::channel(FRAMES_WAITING_MAX);
-    (FrameSender { frames, stall }, ReceiverStream::new(receiver))
+    (FrameSender { frames, ahead, peer, stall }, Frames { frames: receiver, held: None })
 }
 
 impl<T> FrameSender<T> {
-    /// Sends a frame, waiting for room as long as a peer may stall. Not cancel-safe: dropped early, the frame may be lost.
+    /// What may be read for the peer.
+    pub(super) fn ahead(&self) -> &Ahead {
+        &self.ahead
+    }
+
+    /// Sends a frame and what was read for it, waiting for room as long as a peer may stall. Not cancel-safe: dropped
+    /// early, the frame may be lost.
     ///
     /// # Errors
     /// If the peer is gone or has stalled.
-    pub(super) async fn send(&self, frame: T) -> Result<(), Gone> {
-        match tokio::time::timeout(self.stall, self.frames.send(Ok(frame))).await {
+    pub(super) async fn send(&self, frame: T, share: Option<Share>) -> Result<(), Gone> {
+        match tokio::time::timeout(self.stall, self.frames.send((Ok(frame), share))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Gone),
             Err(_) => {
-                tracing::warn!(
-                    stalled_ms = self.stall.as_millis() as u64,
-                    "session closed: its peer takes nothing"
-                );
+                self.cut();
                 Err(Gone)
             }
         }
+    }
+
+    /// Waits until the peer has taken nothing of what was read for it, for as long as it may stall; cuts it off then.
+    /// Cancel-safe.
+    pub(super) async fn stalled(&self) {
+        self.ahead.stalled(self.stall).await;
+        self.cut();
+    }
+
+    fn cut(&self) {
+        let stalled_ms = self.stall.as_millis() as u64;
+        tracing::warn!(peer = %self.peer, stalled_ms, "connection cut: a session's peer takes nothing");
+        self.peer.cut();
     }
 
     /// Ends the stream with a refusal, if the peer still takes it.
     pub(super) async fn fail(&self, refusal: Refusal) {
         let status = super::status::status_of(refusal);
         // The session ends either way.
-        let _ = tokio::time::timeout(FLUSH, self.frames.send(Err(status))).await;
+        let _ = tokio::time::timeout(FLUSH, self.frames.send((Err(status), None))).await;
     }
 
     /// Waits until the peer is gone. Cancel-safe.

@@ -2,9 +2,11 @@
 //! never touches the store.
 
 mod admin;
+mod arriving;
 mod consumer;
 mod frames;
 pub mod fuzzing;
+mod held;
 mod producer;
 mod server;
 mod session;
@@ -17,13 +19,14 @@ use std::time::Duration;
 
 use escrow_protocol::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Reason};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Response, Status};
 
 use crate::clock::Clock;
-use crate::dispatch::{Loaded, Loader, Parcel, Sessions};
+use crate::dispatch::{Ahead, Allowance, Loaded, Loader, Parcel, Sessions};
 use crate::driver::EngineHandle;
 use crate::engine::{Input, Refusal};
 use crate::metrics::Metrics;
+use socket::Peer;
 use wire::message::MessageChecks;
 
 use consumer::connected as consumer_connected;
@@ -36,6 +39,8 @@ struct Edge {
     engine: EngineHandle,
     sessions: Sessions,
     loader: Loader,
+    /// What may be read for sessions and not taken yet.
+    allowance: Allowance,
     checks: MessageChecks,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -61,10 +66,15 @@ impl Edge {
 }
 
 impl Edge {
-    /// What these parcels refer to; the engine hears of those that cannot be delivered. `None`: the store failed, and
+    /// The way of frames to the peer of a new session.
+    fn frames<T>(&self, peer: Peer) -> (frames::FrameSender<T>, frames::Frames<T>) {
+        frames::channel(peer, Ahead::new(self.allowance.clone(), self.clock.clone()), self.peer_stall)
+    }
+
+    /// What these parcels refer to, as [`Loader::load`] has it; the engine hears of those that cannot be delivered. `None`: the store failed, and
     /// the broker stops. Not cancel-safe.
-    async fn load(&self, parcels: Vec<Parcel>) -> Option<Loaded> {
-        let mut loaded = self.loader.load(parcels).await;
+    async fn load(&self, parcels: Vec<Parcel>, bytes_max: usize) -> Option<Loaded> {
+        let mut loaded = self.loader.load(parcels, bytes_max).await;
         if let Some(error) = loaded.failed {
             self.engine.fail(error);
             return None;
@@ -80,11 +90,6 @@ impl Edge {
 /// An answer, or its refusal, as a unary call has it.
 fn answer<T>(outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
     outcome.map(Response::new).map_err(status::status_of)
-}
-
-/// Where a call came from, for lists.
-fn address_of<T>(request: &Request<T>) -> String {
-    request.remote_addr().map_or_else(|| "unknown".to_owned(), |address| address.to_string())
 }
 
 /// The refusal of a session whose first frame is no hello, or whose later one is.

@@ -23,9 +23,10 @@ use super::admin::Admin;
 use super::consumer::Consumer;
 use super::producer::Producer;
 use super::wire::message::MessageChecks;
+use super::held::Held;
 use super::{Edge, socket};
 use crate::clock::{Chance, Clock};
-use crate::dispatch::{Loader, Sessions};
+use crate::dispatch::{Allowance, Loader, Sessions};
 use crate::driver::EngineHandle;
 use crate::http::api::Calls;
 use crate::metrics::Metrics;
@@ -54,6 +55,10 @@ pub struct GrpcParts {
     pub sessions: Sessions,
     /// Reads bodies.
     pub loader: Loader,
+    /// What may be read for sessions and not taken yet, bytes.
+    pub read_ahead_bytes_max: usize,
+    /// What large messages may have while they arrive, bytes.
+    pub arriving_bytes_max: usize,
     /// What admins ask.
     pub service: Service,
     /// Where it counts.
@@ -128,6 +133,7 @@ pub fn serve(listener: TcpListener, parts: GrpcParts) -> io::Result<GrpcServer> 
         engine: parts.engine,
         sessions: parts.sessions,
         loader: parts.loader,
+        allowance: Allowance::new(parts.read_ahead_bytes_max),
         checks: MessageChecks {
             body_bytes_max: parts.body_bytes_max,
             clock: parts.clock.clone(),
@@ -140,14 +146,15 @@ pub fn serve(listener: TcpListener, parts: GrpcParts) -> io::Result<GrpcServer> 
     };
     let clock = edge.clock.clone();
     let admin = Admin { edge: edge.clone(), service: parts.service };
+    let arriving = Allowance::new(parts.arriving_bytes_max);
+    let peer_stall = parts.peer_stall;
+    let producer = ProducerServiceServer::new(Producer { edge: edge.clone() })
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+    let consumer =
+        ConsumerServiceServer::new(Consumer { edge }).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
     let calls = Routes::new(AdminServiceServer::new(admin))
-        .add_service(
-            ProducerServiceServer::new(Producer { edge: edge.clone() })
-                .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX),
-        )
-        .add_service(
-            ConsumerServiceServer::new(Consumer { edge }).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX),
-        );
+        .add_service(Held { service: producer, arriving: arriving.clone(), peer_stall })
+        .add_service(Held { service: consumer, arriving, peer_stall });
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))

@@ -8,7 +8,7 @@ use escrow_protocol::{Reason, v1};
 
 use super::Edge;
 use super::frames::{FLUSH, FrameSender, Gone};
-use crate::dispatch::{Closing, Loaded, Outbox, Parcel};
+use crate::dispatch::{Closing, Loaded, Outbox, Parcel, Share};
 use crate::engine::{Input, Refusal, Settle, Verb};
 
 /// When the clients of a stopping broker should come back, milliseconds.
@@ -79,13 +79,14 @@ pub(super) async fn conduct<T>(
             }
         },
         () = frames.gone() => LastWord::Nothing,
+        () = frames.stalled() => LastWord::Nothing,
     };
     match last_word {
         LastWord::Nothing => {}
         LastWord::Goodbye(reason, retry_after_ms) => {
             let goodbye = v1::Goodbye { reason, retry_after_ms: retry_after_ms as i64 };
             // The session ends either way.
-            let _ = tokio::time::timeout(FLUSH, frames.send((wording.goodbye)(goodbye))).await;
+            let _ = tokio::time::timeout(FLUSH, frames.send((wording.goodbye)(goodbye), None)).await;
         }
         LastWord::Refusal(refusal) => frames.fail(refusal).await,
     }
@@ -104,7 +105,8 @@ fn overrun() -> Refusal {
     Refusal::new(Reason::Overloaded, text).retry_after(RETURN_AFTER_STOP_MS)
 }
 
-/// Turns what waits into frames until nothing more will come.
+/// Turns what waits into frames until nothing more will come. Nothing is read for a peer before there is room for it;
+/// answers do not wait for that.
 async fn write<T>(
     edge: &Edge,
     outbox: &Outbox,
@@ -112,15 +114,53 @@ async fn write<T>(
     frame: fn(Loaded) -> Option<T>,
 ) -> Result<Closing, Gone> {
     loop {
-        let parcels = match outbox.take(FRAME_ENTRIES_MAX, FRAME_BYTES_SOFT).await {
-            Ok(parcels) => parcels,
+        let bytes_max = frames.ahead().room().min(FRAME_BYTES_SOFT);
+        let bytes = match outbox.weigh(FRAME_ENTRIES_MAX, bytes_max).await {
+            Ok(bytes) => bytes,
             Err(closing) => return Ok(closing),
         };
-        // The store failed: the broker stops, and what it would say now is void.
-        let loaded = edge.load(parcels).await.ok_or(Gone)?;
-        if let Some(frame) = frame(loaded) {
-            frames.send(frame).await?;
+        let share = match bytes {
+            0 => None,
+            bytes => Some(share(edge, outbox, frames, (frame, bytes)).await?),
+        };
+        send(edge, outbox, frames, (frame, share)).await?;
+    }
+}
+
+/// A share for `bytes`; the answers that come meanwhile go out.
+async fn share<T>(
+    edge: &Edge,
+    outbox: &Outbox,
+    frames: &FrameSender<T>,
+    (frame, bytes): (fn(Loaded) -> Option<T>, usize),
+) -> Result<Share, Gone> {
+    let waiting = frames.ahead().share(bytes);
+    tokio::pin!(waiting);
+    loop {
+        // Cancel-safe: the wait for a share goes on where it was, and nothing is taken from the outbox before its arm wins.
+        tokio::select! {
+            biased;
+            share = &mut waiting => return Ok(share),
+            () = outbox.answered() => send(edge, outbox, frames, (frame, None)).await?,
         }
+    }
+}
+
+/// Sends a frame of what waits: without a share, of answers only.
+async fn send<T>(
+    edge: &Edge,
+    outbox: &Outbox,
+    frames: &FrameSender<T>,
+    (frame, share): (fn(Loaded) -> Option<T>, Option<Share>),
+) -> Result<(), Gone> {
+    let bytes_max = share.as_ref().map_or(0, Share::bytes);
+    let parcels = outbox.take(FRAME_ENTRIES_MAX, bytes_max);
+    // The store failed: the broker stops, and what it would say now is void.
+    let mut loaded = edge.load(parcels, bytes_max).await.ok_or(Gone)?;
+    outbox.put_back(std::mem::take(&mut loaded.left));
+    match frame(loaded) {
+        Some(frame) => frames.send(frame, share).await,
+        None => Ok(()),
     }
 }
 

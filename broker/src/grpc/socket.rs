@@ -1,6 +1,7 @@
 //! Accepted connections: without Nagle's delay, and with an end. `serve_with_incoming` ignores the builder's
 //! TCP_NODELAY, and its graceful stop waits for peers without end: both are settled here.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::Request;
 use tonic::transport::server::Connected;
 
 use crate::clock::Clock;
@@ -26,6 +28,8 @@ const TURNED_AWAY_REPORT_MS: u64 = 10_000;
 /// A connection that can be cut.
 pub(crate) struct Socket {
     stream: TcpStream,
+    /// Cuts this one.
+    cutter: CancellationToken,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Its place among the connections there may be.
     _place: OwnedSemaphorePermit,
@@ -67,8 +71,9 @@ pub(crate) fn accept(
                 };
                 // A socket that is gone already fails at its first read.
                 let _ = stream.set_nodelay(true);
-                let cut = Box::pin(cut.cancelled_owned());
-                return Some((Ok(Socket { stream, cut, _place: place }), (listener, turned_away)));
+                let cutter = cut.child_token();
+                let cut = Box::pin(cutter.clone().cancelled_owned());
+                return Some((Ok(Socket { stream, cutter, cut, _place: place }), (listener, turned_away)));
             }
         }
     })
@@ -107,10 +112,46 @@ impl Socket {
 }
 
 impl Connected for Socket {
-    type ConnectInfo = tonic::transport::server::TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        Peer { address: self.peer(), cutter: Some(self.cutter.clone()) }
+    }
+}
+
+/// Who is at the other end of a call.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    address: Option<SocketAddr>,
+    /// Cuts its connection; a call from within the process has none.
+    cutter: Option<CancellationToken>,
+}
+
+impl Peer {
+    /// One that calls from within the process, for somebody at `address`.
+    pub(crate) fn within(address: SocketAddr) -> Self {
+        Self { address: Some(address), cutter: None }
+    }
+
+    /// The peer of a call.
+    pub(crate) fn of<T>(request: &Request<T>) -> Self {
+        request.extensions().get().cloned().unwrap_or(Self { address: None, cutter: None })
+    }
+
+    /// Ends its connection, with all that is on the way to it.
+    pub(crate) fn cut(&self) {
+        if let Some(cutter) = &self.cutter {
+            cutter.cancel();
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unknown"),
+        }
     }
 }
 

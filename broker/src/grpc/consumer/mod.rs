@@ -9,7 +9,8 @@ use escrow_protocol::v1::consumer_service_server::ConsumerService;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::wire::{consumer, results};
-use super::{Edge, address_of, answer, frames};
+use super::socket::Peer;
+use super::{Edge, answer, frames, held};
 use crate::engine::{Input, Refusal, Settle};
 pub(super) use session::connected;
 
@@ -26,8 +27,8 @@ impl ConsumerService for Consumer {
         &self,
         request: Request<Streaming<v1::ConsumerRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let address = address_of(&request);
-        let (sender, receiver) = frames::channel(self.edge.peer_stall);
+        let peer = Peer::of(&request);
+        let (address, (sender, receiver)) = (peer.to_string(), self.edge.frames(peer));
         // The task ends with its stream, at the latest when the broker stops.
         tokio::spawn(session::run(self.edge.clone(), address, request.into_inner(), sender));
         Ok(Response::new(receiver))
@@ -37,8 +38,11 @@ impl ConsumerService for Consumer {
         &self,
         request: Request<v1::ReceiveRequest>,
     ) -> Result<Response<v1::ReceiveResponse>, Status> {
-        let address = address_of(&request);
-        answer(receive::receive(self.edge.clone(), address, request.into_inner()).await)
+        let address = Peer::of(&request).to_string();
+        match receive::receive(self.edge.clone(), address, request.into_inner()).await {
+            Ok((response, permit)) => Ok(held::until_taken(Response::new(response), permit)),
+            Err(refusal) => answer(Err(refusal)),
+        }
     }
 
     async fn settle(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use escrow_protocol::limits::{CREDIT_BYTES_MAX, RECEIVE_MESSAGES_MAX, RECEIVE_WAIT_MS_MAX};
 use escrow_protocol::{Reason, v1};
 
-use crate::dispatch::{Loaded, LoadedDelivery, Outbox};
+use crate::dispatch::{Loaded, LoadedDelivery, Outbox, Parcel, Permit};
 use crate::engine::{ConsumerConnected, Credit, Input, Refusal, Settle, Verb};
 use crate::grpc::Edge;
 use crate::grpc::wire::{consumer, fields};
@@ -16,7 +16,7 @@ const BYTES_DEFAULT: u64 = 1 << 20;
 /// Most bytes of one answer: it is one gRPC message.
 const BYTES_MAX: u64 = 16 << 20;
 
-/// Takes what is ready, waiting for the first message as long as asked.
+/// Takes what is ready, waiting for the first message as long as asked; with what it takes of the memory for sessions.
 ///
 /// # Errors
 /// `InvalidField`, `UnknownTopic`, `SubscriptionMismatch`, `Overloaded`, `ShuttingDown`.
@@ -24,7 +24,7 @@ pub(super) async fn receive(
     edge: Edge,
     address: String,
     request: v1::ReceiveRequest,
-) -> Result<v1::ReceiveResponse, Refusal> {
+) -> Result<(v1::ReceiveResponse, Permit), Refusal> {
     let wanted = edge.counted(wanted(&request))?;
     let outbox = edge.sessions.open();
     let connected = match edge.counted(consumer::receiver(outbox.id(), address, request)) {
@@ -39,14 +39,15 @@ pub(super) async fn receive(
     tokio::spawn(async move {
         let received = take(&edge, &outbox, connected, wanted).await;
         edge.sessions.forget(outbox.id());
-        if let Err(Ok(unwanted)) = hand_over.send(received) {
+        if let Err(Ok((unwanted, _))) = hand_over.send(received) {
             release(&edge, unwanted).await;
         }
     });
     match taken.await {
         Ok(received) => {
-            let deliveries = received?.into_iter().map(consumer::delivery_to_wire).collect();
-            Ok(v1::ReceiveResponse { deliveries })
+            let (deliveries, permit) = received?;
+            let deliveries = deliveries.into_iter().map(consumer::delivery_to_wire).collect();
+            Ok((v1::ReceiveResponse { deliveries }, permit))
         }
         Err(_) => Err(crate::driver::stopping()),
     }
@@ -82,7 +83,7 @@ async fn take(
     outbox: &Arc<Outbox>,
     connected: ConsumerConnected,
     wanted: WantedDeliveries,
-) -> Result<Vec<LoadedDelivery>, Refusal> {
+) -> Result<(Vec<LoadedDelivery>, Permit), Refusal> {
     let session = outbox.id();
     edge.engine.ask(Input::ConsumerConnected(connected)).await?;
     let credit = Credit { session, messages: wanted.messages, bytes: wanted.bytes };
@@ -94,7 +95,8 @@ async fn take(
         tokio::select! {
             () = edge.stopping.cancelled() => {}
             () = tokio::time::sleep(wanted.wait) => {}
-            taken = outbox.take(usize::MAX, usize::MAX) => parcels = taken.unwrap_or_default(),
+            // A session that is told to go has nothing to take, and is closed below.
+            _ = outbox.weigh(usize::MAX, usize::MAX) => parcels = outbox.take_all(),
         }
     }
     // Behind this answer nothing more is delivered to the session: what came before it is in the outbox.
@@ -103,13 +105,14 @@ async fn take(
         outcome = left;
     }
     parcels.extend(outbox.take_all());
-    let Some(Loaded { deliveries, .. }) = edge.load(parcels).await else {
+    let permit = edge.allowance.take(parcels.iter().map(Parcel::weight).sum()).await;
+    let Some(Loaded { deliveries, .. }) = edge.load(parcels, usize::MAX).await else {
         return Err(Refusal::new(Reason::Internal, "the broker's store failed; the broker stops"));
     };
     match outcome {
-        Ok(()) => Ok(deliveries),
+        Ok(()) => Ok((deliveries, permit)),
         // What was given is given: the stop of the broker does not take it back.
-        Err(_) if !deliveries.is_empty() => Ok(deliveries),
+        Err(_) if !deliveries.is_empty() => Ok((deliveries, permit)),
         Err(refusal) => Err(refusal),
     }
 }

@@ -73,7 +73,7 @@ async fn welcome(
                 group: group.to_string(),
                 lease_ms: fields::ms(lease_ms),
             };
-            if frames.send(down(Down::Welcome(welcome))).await.is_ok() {
+            if frames.send(down(Down::Welcome(welcome)), None).await.is_ok() {
                 let wording = Wording { frame: batch_frame, goodbye: |goodbye| down(Down::Goodbye(goodbye)) };
                 ending = conduct(edge, outbox, frames, wording, read(edge, outbox, &group, requests)).await;
             }

@@ -7,7 +7,8 @@ use escrow_protocol::v1::producer_service_server::ProducerService;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::wire::{results, transaction};
-use super::{Edge, address_of, answer, frames};
+use super::socket::Peer;
+use super::{Edge, answer, frames};
 use crate::engine::Input;
 pub(super) use session::{check_bytes, connected, input_of};
 
@@ -24,8 +25,8 @@ impl ProducerService for Producer {
         &self,
         request: Request<Streaming<v1::ProducerRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let address = address_of(&request);
-        let (sender, receiver) = frames::channel(self.edge.peer_stall);
+        let peer = Peer::of(&request);
+        let (address, (sender, receiver)) = (peer.to_string(), self.edge.frames(peer));
         // The task ends with its stream, at the latest when the broker stops.
         tokio::spawn(session::run(self.edge.clone(), address, request.into_inner(), sender));
         Ok(Response::new(receiver))

@@ -85,7 +85,7 @@ async fn welcome(
                 broker_version: env!("CARGO_PKG_VERSION").to_owned(),
                 body_bytes_max: edge.checks.body_bytes_max as u64,
             };
-            if frames.send(down(Down::Welcome(welcome))).await.is_ok() {
+            if frames.send(down(Down::Welcome(welcome)), None).await.is_ok() {
                 let wording =
                     Wording { frame: results_frame, goodbye: |goodbye| down(Down::Goodbye(goodbye)) };
                 ending =

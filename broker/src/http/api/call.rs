@@ -9,8 +9,9 @@ use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::service::Routes;
-use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Request, Status, Streaming};
+
+use crate::grpc::socket::Peer;
 
 /// See the module. A clone leads to the same services.
 #[derive(Debug, Clone)]
@@ -68,7 +69,7 @@ where
 
 fn asked(request: Bytes, from: SocketAddr) -> Request<Bytes> {
     let mut request = Request::new(request);
-    request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr: Some(from) });
+    request.extensions_mut().insert(Peer::within(from));
     request
 }
 

@@ -1,8 +1,9 @@
-//! A store in memory whose message bodies cannot be read on order, as on a failing disk, and whose backup never ends.
+//! A store in memory whose message bodies cannot be read on order, as on a failing disk, which counts how much of them is
+//! read, and whose backup never ends.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use escrow_broker::records::keys;
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 #[derive(Clone, Default)]
 pub(crate) struct Faults {
     bodies: Arc<AtomicBool>,
+    bytes_read: Arc<AtomicUsize>,
     backup_ended: Arc<Notify>,
 }
 
@@ -24,6 +26,11 @@ impl Faults {
     /// From now on no message record can be read.
     pub(crate) fn fail_bodies(&self) {
         self.bodies.store(true, Ordering::SeqCst);
+    }
+
+    /// Bytes of message records that were read so far.
+    pub(crate) fn bytes_read(&self) -> usize {
+        self.bytes_read.load(Ordering::SeqCst)
     }
 
     /// Waits until a backup was given up.
@@ -50,7 +57,12 @@ impl Read for FaultyReader {
         if is_message && self.faults.bodies.load(Ordering::SeqCst) {
             return Err(ReadError::Failed("input/output error".to_owned()));
         }
-        self.reader.get(key)
+        let record = self.reader.get(key)?;
+        if is_message {
+            let bytes = record.as_ref().map_or(0, Bytes::len);
+            self.faults.bytes_read.fetch_add(bytes, Ordering::SeqCst);
+        }
+        Ok(record)
     }
 
     fn scan(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {

@@ -5,7 +5,8 @@ use escrow_broker::engine::{JobView, Now, Reply};
 use escrow_broker::records::{JobKind, JobPlan, JobProgress, JobState, LetterFilter, Resolution};
 use escrow_protocol::Offset;
 
-use super::{Changes, Expectations, Model, Verdict, require};
+use super::stands::{Expected, Standing};
+use super::{Changes, Expectations, Held, Model, Placed, Verdict, require};
 
 impl Model {
     /// The steps of this turn: they come behind what was asked, so what was resolved by hand is not theirs.
@@ -53,6 +54,7 @@ impl Model {
         if plan.dry_run {
             return Ok(());
         }
+        self.take_born_resolved(now, changes, plan, expected);
         let between = before.next..after.next;
         let letters: Vec<Offset> = self
             .dead_held_with_place()
@@ -84,6 +86,49 @@ impl Model {
             self.tally.by_jobs += 1;
         }
         Ok(())
+    }
+
+    /// Messages that died in this turn, before the job began in the same one, and that it has dealt with already: of their
+    /// letters nothing is on the disk but that a place was given for each.
+    fn take_born_resolved(
+        &mut self,
+        now: Now,
+        changes: &Changes,
+        plan: &JobPlan,
+        expected: &mut Expectations,
+    ) {
+        let dead = expected.held.iter().filter(|(_, it)| matches!(it, Expected::Dead { .. }));
+        let born: Vec<Held> = dead
+            .map(|(held, _)| *held)
+            .filter(|held| held.2 == plan.group && !changes.dead_place(*held).is_some_and(Option::is_some))
+            .collect();
+        for held in born {
+            let placed = self.topics[&held.0].places[&held.1].clone();
+            let dead_letters = self.topics.get_mut(&plan.dead_letters).expect("a group has one");
+            // A place that was removed in the same turn does not say whose it was.
+            let is_its = |offset: Offset| {
+                let entry = changes.queue.iter().find(|(at, _)| *at == (plan.dead_letters, offset));
+                entry.is_some_and(|(_, entry)| entry.as_ref().is_none_or(|entry| entry.id == placed.id))
+            };
+            let mut offset = dead_letters.next;
+            while offset < plan.until && (dead_letters.places.contains_key(&offset) || !is_its(offset)) {
+                offset = offset.next();
+            }
+            if offset >= plan.until {
+                continue;
+            }
+            dead_letters.places.insert(
+                offset,
+                Placed { at_ms: now.unix_ms, expires_at_ms: 0, resolution: None, trimmed: false, ..placed },
+            );
+            while dead_letters.places.contains_key(&dead_letters.next) {
+                dead_letters.next = dead_letters.next.next();
+            }
+            self.dead_places.insert(held, offset);
+            self.set_standing(held, Standing::Dead(offset));
+            self.tally.dead += 1;
+            expected.held.insert(held, Expected::Nothing);
+        }
     }
 
     /// What the broker says of its jobs.
