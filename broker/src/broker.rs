@@ -98,7 +98,10 @@ impl From<&Config> for BrokerConfig {
                 bytes_max: bounded(config.limits.queue_bytes_max),
             },
             read_ahead_bytes_max: bounded(
-                config.limits.memory_bytes_max.saturating_sub(config.limits.queue_bytes_max.saturating_mul(2)),
+                config
+                    .limits
+                    .memory_bytes_max
+                    .saturating_sub(config.limits.queue_bytes_max.saturating_mul(2)),
             ),
             arriving_bytes_max: bounded(config.limits.queue_bytes_max),
             connections_max: bounded(config.limits.connections_max),

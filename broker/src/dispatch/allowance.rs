@@ -198,8 +198,7 @@ mod tests {
     async fn all_shares_together_stay_within_the_allowance() {
         let allowance = Allowance::new(100);
         let sessions: Vec<_> = (0..20).map(|_| ahead(&allowance)).collect();
-        let shares: Vec<_> =
-            sessions.iter().filter_map(|session| session.share(10).now_or_never()).collect();
+        let shares: Vec<_> = sessions.iter().filter_map(|session| session.share(10).now_or_never()).collect();
         assert_eq!((shares.len(), allowance.free()), (10, 0));
         drop(shares);
         assert_eq!(allowance.free(), 100);

@@ -266,10 +266,14 @@ mod tests {
         outbox.post((1..=3).map(question));
         let mut taken = outbox.take(2, usize::MAX);
         outbox.put_back(taken.split_off(1));
-        let order: Vec<_> = outbox.take_all().iter().map(|parcel| match parcel {
-            Parcel::Ask(question) => question.transaction.number(),
-            other => panic!("{other:?}"),
-        }).collect();
+        let order: Vec<_> = outbox
+            .take_all()
+            .iter()
+            .map(|parcel| match parcel {
+                Parcel::Ask(question) => question.transaction.number(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
         assert_eq!(order, [2, 3]);
     }
 

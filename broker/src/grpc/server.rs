@@ -21,9 +21,9 @@ use tonic_health::server::HealthReporter;
 
 use super::admin::Admin;
 use super::consumer::Consumer;
+use super::held::Held;
 use super::producer::Producer;
 use super::wire::message::MessageChecks;
-use super::held::Held;
 use super::{Edge, socket};
 use crate::clock::{Chance, Clock};
 use crate::dispatch::{Allowance, Loader, Sessions};

@@ -146,12 +146,15 @@ async fn share<T>(
     }
 }
 
+/// What makes a frame of what was loaded, and the share of memory that it takes.
+type Framing<T> = (fn(Loaded) -> Option<T>, Option<Share>);
+
 /// Sends a frame of what waits: without a share, of answers only.
 async fn send<T>(
     edge: &Edge,
     outbox: &Outbox,
     frames: &FrameSender<T>,
-    (frame, share): (fn(Loaded) -> Option<T>, Option<Share>),
+    (frame, share): Framing<T>,
 ) -> Result<(), Gone> {
     let bytes_max = share.as_ref().map_or(0, Share::bytes);
     let parcels = outbox.take(FRAME_ENTRIES_MAX, bytes_max);

@@ -67,7 +67,9 @@ impl Backlog {
         let leased = async {
             loop {
                 let group = v1::GetGroupRequest { name: "slow".to_owned() };
-                if admin.get_group(group).await.unwrap().into_inner().leased == SLOW * u64::from(SLOW_MESSAGES) {
+                if admin.get_group(group).await.unwrap().into_inner().leased
+                    == SLOW * u64::from(SLOW_MESSAGES)
+                {
                     return;
                 }
             }

@@ -8,8 +8,8 @@ use escrow_protocol::v1;
 use escrow_protocol::v1::consumer_service_server::ConsumerService;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::wire::{consumer, results};
 use super::socket::Peer;
+use super::wire::{consumer, results};
 use super::{Edge, answer, frames, held};
 use crate::engine::{Input, Refusal, Settle};
 pub(super) use session::connected;

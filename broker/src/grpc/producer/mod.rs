@@ -6,8 +6,8 @@ use escrow_protocol::v1;
 use escrow_protocol::v1::producer_service_server::ProducerService;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::wire::{results, transaction};
 use super::socket::Peer;
+use super::wire::{results, transaction};
 use super::{Edge, answer, frames};
 use crate::engine::Input;
 pub(super) use session::{check_bytes, connected, input_of};

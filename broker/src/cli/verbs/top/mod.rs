@@ -183,7 +183,7 @@ async fn watch(admin: Admin, mut interval: Duration, mut outlook: Outlook) -> Re
             event = events.next() => match event {
                 Some(Ok(Event::Key(key))) => match wish_of(key) {
                     Some(Wish::Quit) => return Ok(()),
-                    Some(Wish::Look) => if looking.is_none() { looking = Some(start(&admin)) },
+                    Some(Wish::Look) if looking.is_none() => looking = Some(start(&admin)),
                     Some(Wish::Sort(sort)) => outlook.sort = sort,
                     Some(Wish::Scroll(by)) => {
                         let last = group_count(&history).saturating_sub(1);
@@ -191,7 +191,7 @@ async fn watch(admin: Admin, mut interval: Duration, mut outlook: Outlook) -> Re
                     }
                     Some(Wish::Faster) => interval = (interval / 2).max(INTERVAL_MIN),
                     Some(Wish::Slower) => interval = (interval * 2).min(INTERVAL_MAX),
-                    None => {}
+                    Some(Wish::Look) | None => {}
                 },
                 Some(Ok(_resized_or_focused)) => {}
                 Some(Err(error)) => return Err(error.into()),
