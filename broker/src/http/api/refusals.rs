@@ -14,8 +14,14 @@ pub(crate) fn refusals_of(call: &str) -> Option<&'static [Reason]> {
         "GetTopic" | "UpdateTopic" => &[Reason::UnknownTopic],
         "CreateTopic" => &[Reason::TopicExists, Reason::ReservedTopic, Reason::LimitReached],
         "DeleteTopic" => &[Reason::UnknownTopic, Reason::ReservedTopic, Reason::InUse],
-        "GetGroup" | "PauseGroup" | "ResumeGroup" | "ListRetries" | "RunRetries" | "GiveUpRetries"
-        | "ListDeadLetters" | "GetDeadLetterFacets" => &[Reason::UnknownGroup],
+        "GetGroup"
+        | "PauseGroup"
+        | "ResumeGroup"
+        | "ListRetries"
+        | "RunRetries"
+        | "GiveUpRetries"
+        | "ListDeadLetters"
+        | "GetDeadLetterFacets" => &[Reason::UnknownGroup],
         "CreateGroup" => &[Reason::GroupExists, Reason::UnknownTopic, Reason::LimitReached],
         "UpdateGroup" => {
             &[Reason::UnknownGroup, Reason::UnknownTopic, Reason::UnknownSubscription, Reason::LimitReached]
