@@ -153,7 +153,7 @@ impl Shared {
     }
 }
 
-/// What a frame may read. It goes with the frame, and back when the peer's transport took that.
+/// What a frame may read. It goes with the frame, and back when HTTP/2 has sent that.
 #[derive(Debug)]
 pub struct Share {
     bytes: usize,

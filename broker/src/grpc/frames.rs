@@ -2,13 +2,14 @@
 //! stalled; nothing is kept for it without end: its connection is cut, for what HTTP/2 holds goes only with that.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use escrow_protocol::limits::{FRAME_ENTRIES_MAX, GRPC_MESSAGE_BYTES_MAX};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 use super::session::ReadEnd;
 use super::socket::Peer;
@@ -25,21 +26,50 @@ pub(super) const HELLO_WAIT: Duration = Duration::from_secs(10);
 /// A frame, or the end, and what was read for it.
 type Sent<T> = (Result<T, Status>, Option<Share>);
 
-/// A session's stream. HTTP/2 asks for the next frame when it has room for it: then what was read for the one before is
-/// taken.
+/// A session's stream. What was read for a frame goes on with its bytes: see `held`.
 #[derive(Debug)]
 pub(super) struct Frames<T> {
     frames: mpsc::Receiver<Sent<T>>,
-    held: Option<Share>,
+    encoding: Encoding,
+}
+
+/// The shares of frames that are being encoded: whoever has the bytes takes them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Encoding(Arc<Mutex<Vec<Share>>>);
+
+impl Encoding {
+    fn put(&self, share: Share) {
+        self.lock().push(share);
+    }
+
+    /// The shares of all that was encoded since this was asked.
+    pub(super) fn take(&self) -> Vec<Share> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Share>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Frames<T> {
+    /// The answer that streams this.
+    pub(super) fn answer(self) -> Response<Self> {
+        let encoding = self.encoding.clone();
+        let mut response = Response::new(self);
+        response.extensions_mut().insert(encoding);
+        response
+    }
 }
 
 impl<T> Stream for Frames<T> {
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.held = None;
         let Some((frame, share)) = ready!(self.frames.poll_recv(cx)) else { return Poll::Ready(None) };
-        self.held = share;
+        if let Some(share) = share {
+            self.encoding.put(share);
+        }
         Poll::Ready(Some(frame))
     }
 }
@@ -63,7 +93,7 @@ pub(super) struct Gone;
 /// A new way of frames, to a peer that may take none for as long as `stall`.
 pub(super) fn channel<T>(peer: Peer, ahead: Ahead, stall: Duration) -> (FrameSender<T>, Frames<T>) {
     let (frames, receiver) = mpsc::channel(FRAMES_WAITING_MAX);
-    (FrameSender { frames, ahead, peer, stall }, Frames { frames: receiver, held: None })
+    (FrameSender { frames, ahead, peer, stall }, Frames { frames: receiver, encoding: Encoding::default() })
 }
 
 impl<T> FrameSender<T> {

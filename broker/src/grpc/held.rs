@@ -1,5 +1,6 @@
 //! Services whose memory is accounted for: of requests while they arrive, of answers until HTTP/2 has taken the last of them.
-//! A permit that a handler puts beside its answer goes back with the answer's body.
+//! A permit that a handler puts beside its answer goes back with the answer's body; the shares of a session's frames go with
+//! their bytes, and back when HTTP/2 lets go of these, for it asks for the next frame before it has sent the last.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,7 +17,8 @@ use tonic::server::NamedService;
 use tonic::{Response, Status};
 
 use super::arriving::Arriving;
-use crate::dispatch::{Allowance, Permit};
+use super::frames::Encoding;
+use crate::dispatch::{Allowance, Permit, Share};
 
 /// The answer; `permit` goes back when it was taken, if its service is [`Held`].
 pub(super) fn until_taken<T>(mut response: Response<T>, permit: Permit) -> Response<T> {
@@ -60,16 +62,42 @@ where
 }
 
 fn hold(answered: Answered) -> Answered {
-    answered.map(|mut response| match response.extensions_mut().remove::<Arc<Permit>>() {
-        Some(permit) => response.map(|body| Body::new(HeldBody { body, _permit: permit })),
-        None => response,
+    answered.map(|mut response| {
+        let extensions = response.extensions_mut();
+        match (extensions.remove::<Arc<Permit>>(), extensions.remove::<Encoding>()) {
+            (None, None) => response,
+            (permit, encoding) => response.map(|body| Body::new(HeldBody { body, _permit: permit, encoding })),
+        }
     })
 }
 
-/// A body and its permit.
+/// A body, its permit, and the shares of what is encoded.
 struct HeldBody {
     body: Body,
-    _permit: Arc<Permit>,
+    _permit: Option<Arc<Permit>>,
+    encoding: Option<Encoding>,
+}
+
+impl HeldBody {
+    fn with_shares(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let shares = self.encoding.as_ref().map_or_else(Vec::new, Encoding::take);
+        match shares.is_empty() {
+            true => frame,
+            false => frame.map_data(|bytes| Bytes::from_owner(Encoded { bytes, _shares: shares })),
+        }
+    }
+}
+
+/// Bytes on their way, and what they take of the allowance.
+struct Encoded {
+    bytes: Bytes,
+    _shares: Vec<Share>,
+}
+
+impl AsRef<[u8]> for Encoded {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl HttpBody for HeldBody {
@@ -80,7 +108,8 @@ impl HttpBody for HeldBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        polled.map(|frame| frame.map(|frame| frame.map(|frame| self.with_shares(frame))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -31,7 +31,7 @@ impl ConsumerService for Consumer {
         let (address, (sender, receiver)) = (peer.to_string(), self.edge.frames(peer));
         // The task ends with its stream, at the latest when the broker stops.
         tokio::spawn(session::run(self.edge.clone(), address, request.into_inner(), sender));
-        Ok(Response::new(receiver))
+        Ok(receiver.answer())
     }
 
     async fn receive(

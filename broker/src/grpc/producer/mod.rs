@@ -29,7 +29,7 @@ impl ProducerService for Producer {
         let (address, (sender, receiver)) = (peer.to_string(), self.edge.frames(peer));
         // The task ends with its stream, at the latest when the broker stops.
         tokio::spawn(session::run(self.edge.clone(), address, request.into_inner(), sender));
-        Ok(Response::new(receiver))
+        Ok(receiver.answer())
     }
 
     async fn publish(
