@@ -66,7 +66,9 @@ fn hold(answered: Answered) -> Answered {
         let extensions = response.extensions_mut();
         match (extensions.remove::<Arc<Permit>>(), extensions.remove::<Encoding>()) {
             (None, None) => response,
-            (permit, encoding) => response.map(|body| Body::new(HeldBody { body, _permit: permit, encoding })),
+            (permit, encoding) => {
+                response.map(|body| Body::new(HeldBody { body, _permit: permit, encoding }))
+            }
         }
     })
 }
