@@ -125,9 +125,15 @@ fn owed(group: &v1::Group) -> u64 {
 async fn look_up(client: &Client, number: u64, history: &History, as_of: usize) {
     let request = v1::FindMessagesRequest { key: number.to_string(), page: None };
     let found = client.admin().find_messages(request).await.expect("the broker is up").into_inner();
-    if found.messages.iter().any(|message| message.state != "UNDECIDED") {
+    if found.messages.iter().any(|message| shows(&message.state)) {
         history.note(Event::Read { reader: Reader::Search, message: number, as_of });
     }
+}
+
+/// Whether a message in this state is shown as one. Of one that is gone only its story is told, a rolled back one included:
+/// what became of it, and nothing of what it said.
+fn shows(state: &str) -> bool {
+    !["UNDECIDED", "REMOVED"].contains(&state)
 }
 
 /// Asks `/api/v1` for each of `messages` by its business key, as a script would; notes those that it shows as more than
@@ -145,7 +151,7 @@ pub(super) async fn ask_http(
         // What is shown is no younger than this moment.
         let as_of = history.len();
         let found = found.get("messages").and_then(|found| found.as_array()).cloned().unwrap_or_default();
-        if found.iter().any(|found| found.get("state").is_none_or(|state| state != "UNDECIDED")) {
+        if found.iter().any(|found| found["state"].as_str().is_none_or(shows)) {
             history.note(Event::Read { reader: Reader::Http, message, as_of });
         }
     }
