@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use escrow_broker::records::keys::space;
 
 /// What is named as lost.
 #[derive(Debug, Default)]
@@ -50,6 +51,11 @@ impl Gaps {
     }
 }
 
+/// Whether a record is of what clients did. Alarms are the broker's own: the one that met the damage has raised some.
+fn is_told_by_clients(key: &Bytes) -> bool {
+    ![space::ALARM, space::ALARM_NOTICE].contains(&key[0])
+}
+
 /// Nothing may be missing or different that is not named.
 pub(crate) fn judge(
     saved: &BTreeMap<Bytes, Bytes>,
@@ -61,7 +67,7 @@ pub(crate) fn judge(
     }
     let hex = |key: &Bytes| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut unnamed = 0;
-    for (key, value) in truth {
+    for (key, value) in truth.iter().filter(|(key, _)| is_told_by_clients(key)) {
         let name = hex(key);
         match saved.get(key) {
             Some(found) if found == value => {}
@@ -70,7 +76,8 @@ pub(crate) fn judge(
             None => unnamed += 1,
         }
     }
-    if let Some(surplus) = saved.keys().find(|key| !truth.contains_key(*key)) {
+    let mut saved = saved.keys().filter(|key| is_told_by_clients(key));
+    if let Some(surplus) = saved.find(|key| !truth.contains_key(*key)) {
         return Err(format!("the salvage has a record too much at {}: {gaps:?}", hex(surplus)));
     }
     if unnamed > gaps.unnamed {
