@@ -79,7 +79,8 @@ pub enum Source {
 /// How a process is started for a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Spawn {
-    /// The program `escrow`.
+    /// The program `escrow`. Not in reports: where it lies on one machine says nothing on another.
+    #[serde(skip)]
     pub program: PathBuf,
     /// Its data goes into a new directory in here: so this says which disk is measured.
     pub directory: PathBuf,
