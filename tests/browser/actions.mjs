@@ -32,6 +32,9 @@ export function everyAction(stage) {
     play("dead letters are filtered, paged and exported", exportDeadLetters);
     play("a group is paused and resumed", pauseGroup);
     play("a group is moved after it was said what that does", seek);
+    play("the policy of a group is changed", policy);
+    play("a retry comes at once, another is given up", retries);
+    play("a scheduled message is moved", moveScheduled);
     play("a scheduled message is cancelled", cancelScheduled);
     play("what happened to order 42 is one search away", order42);
     play("an alarm is looked after, and a sink tested", alarm);
@@ -264,6 +267,44 @@ async function seek(player, nth) {
   await player.isDone();
   const [{ lag }] = (await player.api("/groups/ledger")).positions;
   assert.equal(lag > 0, nth === 1);
+}
+
+async function policy(player, nth) {
+  await player.page.goto("/groups/ledger");
+  await player.click("do_policy");
+  await player.page.locator("#max_attempts").fill(String(5 + nth));
+  await player.page.locator("#lease").fill("45s");
+  await player.confirm("do_policy");
+  await player.isDone();
+  const { settings } = await player.api("/groups/ledger");
+  assert.deepEqual([settings.retry.max_attempts, settings.lease_ms], [5 + nth, 45_000]);
+}
+
+async function retries(player, nth) {
+  for (const [id, all, one] of [
+    [player.scene.retries[2 * nth], "retries_selected_run", "do_run"],
+    [player.scene.retries[2 * nth + 1], "retries_selected_give_up", "do_give_up"],
+  ]) {
+    await player.page.goto("/retries?group=mail");
+    await player.page.locator(`input[name=id][value="${id}"]`).check();
+    await player.click(all);
+    await player.confirm(one);
+    await player.isDone();
+  }
+  const dead = (await player.api("/dead-letters?group=mail")).dead_letters;
+  assert.ok(dead.some(({ message }) => message.id === player.scene.retries[2 * nth + 1]));
+}
+
+async function moveScheduled(player, nth) {
+  const id = player.scene.scheduled[2];
+  await player.page.goto("/scheduled");
+  await player.page.locator(`a[href="/scheduled/${id}/move"]`).click();
+  const day = new Date(Date.now() + (3 + nth) * 86_400_000).toISOString().slice(0, 10);
+  await player.page.locator("#to").fill(`${day} 12:00`);
+  await player.confirm("do_move");
+  await player.isDone();
+  const { scheduled } = await player.api("/scheduled?limit=10");
+  assert.equal(scheduled.find(({ message_id }) => message_id === id).deliver_at, `${day}T12:00:00Z`);
 }
 
 async function cancelScheduled(player, nth) {

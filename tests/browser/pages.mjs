@@ -13,7 +13,7 @@ const LOOKS = [
   { language: "en", size: PHONE, scheme: "dark" },
 ];
 
-function pages({ message, scheduled, transactions, alarms }) {
+function pages({ message, retries, scheduled, transactions, alarms }) {
   const [undecided] = transactions.undecided;
   const [parked] = transactions.parked;
   return {
@@ -42,7 +42,10 @@ function pages({ message, scheduled, transactions, alarms }) {
     discard: "/dead-letters/of/billing/discard?key=order-42",
     jobs: "/dead-letters/jobs",
     retries: "/retries?group=mail",
+    "retries-run": `/retries/of/mail/run?id=${retries[0]}&id=${retries[1]}`,
+    "retries-give-up": `/retries/of/mail/give-up?id=${retries[0]}`,
     scheduled: "/scheduled",
+    "scheduled-move": `/scheduled/${scheduled[0]}/move`,
     "scheduled-cancel": `/scheduled/${scheduled[0]}/cancel`,
     "messages-none": "/messages",
     "messages-found": "/messages?q=order-42",
@@ -58,6 +61,7 @@ function pages({ message, scheduled, transactions, alarms }) {
     "group-idle": "/groups/ledger",
     "group-pause": "/groups/billing/pause",
     "group-resume": "/groups/billing/resume",
+    "group-policy": "/groups/billing/policy",
     "group-seek": "/groups/ledger/seek",
     "group-seek-tried": "/groups/ledger/seek?topic=order-paid&to=newest",
     clients: "/clients",

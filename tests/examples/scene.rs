@@ -60,8 +60,10 @@ async fn main() -> Outcome<()> {
     let message = order_42(&orders, &mut billing).await?;
     dead_letters(&orders, &mut billing).await?;
     let transactions = transactions(&client, &orders).await?;
-    for key in ["order-77", "order-78"] {
-        orders.publish(Message::new("order-shipped").key(key).text("parcel")).await?;
+    let mut retries = Vec::new();
+    for key in ["order-77", "order-78", "order-79", "order-80"] {
+        let parcel = orders.publish(Message::new("order-shipped").key(key).text("parcel")).await?;
+        retries.push(parcel.message_id.to_string());
         next(&mut mail).await?.nack().after(DAY / 24).reason("the mail server does not answer").await?;
     }
     let mut scheduled = Vec::new();
@@ -78,6 +80,7 @@ async fn main() -> Outcome<()> {
         "http": format!("http://127.0.0.1:{}", ports.http),
         "grpc": ports.url(),
         "message": message,
+        "retries": retries,
         "scheduled": scheduled,
         "transactions": transactions,
         "alarms": alarms,
