@@ -31,6 +31,8 @@ const KEEP_PERCENT: u64 = 50;
 const EMPTY_PERCENT: u64 = 50;
 /// So many of those are emptied after one spill: what waits for the next one must not wait long.
 const EMPTIED_MAX: usize = 2;
+/// What emptying may write: of each file less than half, of small ones all.
+const EMPTYING_BYTES: u64 = 256 << 20;
 /// Files of copies that are smaller than this are put together when there are [`SMALL_FILES_MAX`] of them.
 const SMALL_FILE_BYTES: u64 = 1 << 20;
 const SMALL_FILES_MAX: usize = 32;
@@ -100,7 +102,9 @@ fn spill(
         // The journal still holds all of it.
         Outcome::Stopped => return Ok(()),
     };
-    let emptied = if is_stopped() { Vec::new() } else { empty_sparse(&shared.table, stuck)? };
+    // Emptying writes before it frees: on a disk that is nearly full that would end the store.
+    let may_empty = !is_stopped() && shared.room.has_room_for_spare(EMPTYING_BYTES);
+    let emptied = if may_empty { empty_sparse(&shared.table, stuck)? } else { Vec::new() };
     shared.table.sync(failpoints).map_err(|error| error.to_string())?;
     let committed = read(&shared.layers).last();
     let mark = Mark { sequence: meta.sequence, records: meta.records, epoch: shared.epoch.0, committed };
