@@ -11,9 +11,10 @@ use super::turn::{behind, key_in};
 use super::{Cancelled, Command, Engine, JobOrder, JobView, Moved, Now, Operator, Reply, Turn};
 use crate::records::keys::{self, space};
 use crate::records::{
-    Alarm, AuditEntry, AuditVerb, DeadLetter, Decider, JobKind, LetterFilter, Place, RetryDelays,
+    Alarm, AuditEntry, AuditVerb, DeadLetter, Decider, JobKind, LetterFilter, OrderingPolicy, Place,
     RetryPolicy, Standing, TopicSettings, TransactionState,
 };
+use crate::retry_spec::retry_spec;
 
 /// Longest description of how something stood, bytes; a longer one is cut.
 const STANDING_BYTES_MAX: usize = 1024;
@@ -197,7 +198,7 @@ impl Engine {
             Command::CancelScheduled(id) | Command::MoveScheduled { id, .. } => {
                 let place: Option<Place> = turn.get(&keys::place(*id)).unwrap_or_default();
                 place.and_then(|place| match place.standing {
-                    Standing::Scheduled { due_ms } => Some(format!("due_at_ms={due_ms}")),
+                    Standing::Scheduled { due_ms } => Some(format!("due_at={}", moment(due_ms))),
                     _ => None,
                 })
             }
@@ -250,7 +251,7 @@ impl Engine {
         let group = self.groups.known(self.groups.find(group.as_str()).ok()?);
         let places = self.places_of(turn, id).ok()?;
         let retrying = places.iter().find_map(|place| group.retries.get(place))?;
-        Some(format!("due_at_ms={} attempts_made={}", retrying.due_at_ms, retrying.attempts_made))
+        Some(format!("due_at={} attempts_made={}", moment(retrying.due_at_ms), retrying.attempts_made))
     }
 
     fn floor_of(
@@ -268,9 +269,9 @@ impl Engine {
         let group = &self.groups.known(number).record;
         let settings = &group.settings;
         let mut words = format!(
-            "{} ordering={:?} lease={} {} topics=",
+            "{} ordering={} lease={} {} topics=",
             if group.paused { "paused" } else { "running" },
-            settings.ordering,
+            words_of_ordering(settings.ordering),
             span(settings.lease_ms),
             words_of_retry(&settings.retry),
         );
@@ -364,26 +365,36 @@ fn words_of_job(job: &JobView) -> String {
     also("reason", reason.map(|reason| reason.as_str().to_owned()));
     also("key", key.clone());
     also("topic", topic.as_ref().map(ToString::to_string));
-    also("from_ms", Some(*from_ms).filter(|ms| *ms > 0).map(|ms| ms.to_string()));
-    also("until_ms", Some(*until_ms).filter(|ms| *ms > 0).map(|ms| ms.to_string()));
+    also("from", Some(*from_ms).filter(|ms| *ms > 0).map(moment));
+    also("until", Some(*until_ms).filter(|ms| *ms > 0).map(moment));
     also("error_contains", error_contains.clone());
     let listed: Vec<_> = offsets.iter().map(|offset| offset.0.to_string()).collect();
     also("offsets", Some(listed.join(",")).filter(|_| !offsets.is_empty()));
     words
 }
 
+fn words_of_ordering(policy: OrderingPolicy) -> &'static str {
+    match policy {
+        OrderingPolicy::Block => "block",
+        OrderingPolicy::Skip => "skip",
+        OrderingPolicy::DeadLetter => "dead-letter",
+    }
+}
+
 fn words_of_retry(retry: &RetryPolicy) -> String {
-    let delays = match &retry.delays {
-        RetryDelays::Ladder(delays) => {
-            let delays: Vec<_> = delays.iter().map(|ms| span(*ms)).collect();
-            format!("ladder({})", delays.join(" "))
-        }
-        other => format!("{other:?}"),
-    };
     format!(
-        "max_attempts={} immediate_attempts={} jitter_percent={} delays={delays}",
-        retry.max_attempts, retry.immediate_attempts, retry.jitter_percent
+        "max_attempts={} immediate_attempts={} jitter_percent={} delays={}",
+        retry.max_attempts,
+        retry.immediate_attempts,
+        retry.jitter_percent,
+        retry_spec(&retry.delays)
     )
+}
+
+/// As all times for people are written; its number where it is beyond the calendar.
+fn moment(unix_ms: u64) -> String {
+    let time = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    time.map_or_else(|| unix_ms.to_string(), |time| format!("{time:.3}"))
 }
 
 fn span(ms: u64) -> String {

@@ -193,8 +193,8 @@ pub enum Seen {
     Transaction(TransactionLive),
     /// A page of transactions.
     Transactions(Vec<(TransactionId, TransactionLive)>),
-    /// A page of retries.
-    Retries(GroupNumber, Vec<(TopicNumber, Offset)>),
+    /// A page of retries, soonest first: when each is due, and its place.
+    Retries(GroupNumber, Vec<(u64, (TopicNumber, Offset))>),
     /// A job.
     Job(JobView),
     /// A page of jobs.

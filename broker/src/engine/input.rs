@@ -542,8 +542,8 @@ pub enum Inspect {
     Retries {
         /// Whose.
         group: GroupName,
-        /// Behind this place.
-        after: Option<(TopicNumber, Offset)>,
+        /// Behind the one that was due then, at this place.
+        after: Option<(u64, (TopicNumber, Offset))>,
         /// At most.
         limit: usize,
     },

@@ -56,9 +56,8 @@ impl Engine {
             }
             Inspect::Retries { group, after, limit } => {
                 let number = self.groups.find(group.as_str())?;
-                let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-                let places = self.groups.known(number).retries.range((start, Bound::Unbounded));
-                Seen::Retries(number, places.take(limit).map(|(place, _)| *place).collect())
+                let soonest_first = self.groups.known(number).retries.due_after(after);
+                Seen::Retries(number, soonest_first.take(limit).copied().collect())
             }
             Inspect::Vitals { after } => Seen::Vitals(self.vitals(after.as_ref())),
             Inspect::Job(number) => Seen::Job(self.jobs.find(number)?),

@@ -1,14 +1,16 @@
-//! The retries of a group: by place, and by how often each has failed, so that the worst is found without looking at all.
+//! The retries of a group: by place, by when each is due, and by how often each has failed, so that a page of the next
+//! ones and the worst are found without looking at all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Deref;
+use std::ops::{Bound, Deref};
 
 use super::groups::{PlaceInGroup, Retrying};
 
-/// See the module. Looking goes through the map by place; changes keep both in step.
+/// See the module. Looking goes through the map by place; changes keep all three in step.
 #[derive(Debug, Default)]
 pub(super) struct Retries {
     by_place: BTreeMap<PlaceInGroup, Retrying>,
+    by_due: BTreeSet<(u64, PlaceInGroup)>,
     by_attempts: BTreeSet<(u32, PlaceInGroup)>,
 }
 
@@ -22,15 +24,18 @@ impl Deref for Retries {
 
 impl Retries {
     pub(super) fn insert(&mut self, place: PlaceInGroup, retrying: Retrying) {
-        let attempts = retrying.attempts_made;
+        let (due_at_ms, attempts) = (retrying.due_at_ms, retrying.attempts_made);
         if let Some(before) = self.by_place.insert(place, retrying) {
+            self.by_due.remove(&(before.due_at_ms, place));
             self.by_attempts.remove(&(before.attempts_made, place));
         }
+        self.by_due.insert((due_at_ms, place));
         self.by_attempts.insert((attempts, place));
     }
 
     pub(super) fn remove(&mut self, place: &PlaceInGroup) -> Option<Retrying> {
         let retrying = self.by_place.remove(place)?;
+        self.by_due.remove(&(retrying.due_at_ms, *place));
         self.by_attempts.remove(&(retrying.attempts_made, *place));
         Some(retrying)
     }
@@ -45,7 +50,18 @@ impl Retries {
     /// It is due then; when it was before, and whether a timer waits for it.
     pub(super) fn set_due(&mut self, place: &PlaceInGroup, due_at_ms: u64) -> Option<(u64, bool)> {
         let retrying = self.by_place.get_mut(place)?;
-        Some((std::mem::replace(&mut retrying.due_at_ms, due_at_ms), retrying.is_planned))
+        let before = std::mem::replace(&mut retrying.due_at_ms, due_at_ms);
+        self.by_due.remove(&(before, *place));
+        self.by_due.insert((due_at_ms, *place));
+        Some((before, retrying.is_planned))
+    }
+
+    /// The next ones after this one, soonest first; one that is under way is due since then.
+    pub(super) fn due_after(
+        &self,
+        after: Option<(u64, PlaceInGroup)>,
+    ) -> impl Iterator<Item = &(u64, PlaceInGroup)> {
+        self.by_due.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
     }
 
     /// The one that has failed most often, and how often.
@@ -60,6 +76,9 @@ impl Retries {
             self.by_attempts.len(),
             "retries are not all found by their attempts"
         );
+        let by_due: BTreeSet<_> =
+            self.by_place.iter().map(|(place, retrying)| (retrying.due_at_ms, *place)).collect();
+        assert_eq!(by_due, self.by_due, "retries are not all found by when they are due");
         let (attempts, place) = match self.worst() {
             Some(worst) => worst,
             None => return,

@@ -2,7 +2,7 @@
 
 use escrow_protocol::{GroupName, MessageId, Offset, TopicName};
 
-use super::pages::{pair_cursor, parse_pair};
+use super::pages::parse_pair;
 use super::transactions::Labels;
 use super::{Operator, Page, Paged, Service, mismatch};
 use crate::dispatch::record;
@@ -28,21 +28,21 @@ pub struct RetryView {
 pub type RetryResults = Vec<(MessageId, Result<(), Refusal>)>;
 
 impl Service {
-    /// What a group will try again, by place.
+    /// What a group will try again, the soonest first; what a consumer has at this moment comes before what waits.
     ///
     /// # Errors
     /// `UnknownGroup`; `InvalidField` for a cursor of another list; `Damaged`.
     pub async fn retries(&self, group: GroupName, page: Page) -> Result<Paged<RetryView>, Refusal> {
-        let after = page.after(parse_place)?;
+        let after = page.after(parse_due)?;
         let max_attempts = self.group(group.clone()).await?.settings.retry.max_attempts;
         let limit = page.limit;
         let question = Inspect::Retries { group: group.clone(), after, limit };
         let Seen::Retries(number, places) = self.see(question).await? else { return Err(mismatch()) };
-        let full = Paged::of(places, limit, |(topic, offset)| pair_cursor(topic.0.into(), offset.0));
+        let full = Paged::of(places, limit, |(due, (topic, offset))| format!("{due}.{}.{offset}", topic.0));
         self.read(move |view| {
             let mut labels = Labels::new(view);
             let mut items = Vec::with_capacity(full.items.len());
-            for (topic, offset) in full.items {
+            for (_, (topic, offset)) in full.items {
                 // Gone since the engine was asked: it is settled.
                 let Some(found) = record::<Retry>(view, &keys::retry(topic, offset, number))? else {
                     continue;
@@ -101,6 +101,12 @@ impl Service {
         }
         Ok(results)
     }
+}
+
+/// When it is due, a topic and an offset as a cursor.
+fn parse_due(cursor: &str) -> Option<(u64, (TopicNumber, Offset))> {
+    let (due, place) = cursor.split_once('.')?;
+    Some((due.parse().ok()?, parse_place(place)?))
 }
 
 /// A topic and an offset as a cursor.

@@ -2662,6 +2662,9 @@ pub struct DeadLetter {
     /// How many attempts were made in all (the last 16 are kept).
     #[prost(uint32, tag = "7")]
     pub attempts_made: u32,
+    /// Of the body, also where a list leaves the body out.
+    #[prost(uint64, tag = "8")]
+    pub body_bytes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListDeadLettersRequest {
@@ -3059,6 +3062,9 @@ pub struct StoredMessage {
     /// and how: FINISHED, ROLLED_BACK, CANCELLED or DROPPED (with its topic, or because nobody listened).
     #[prost(string, tag = "9")]
     pub ending: ::prost::alloc::string::String,
+    /// Of the body, also where a list leaves the body out; 0 of one that is gone.
+    #[prost(uint64, tag = "10")]
+    pub body_bytes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetMessageRequest {
@@ -3190,6 +3196,7 @@ pub struct VerifyStoreRequest {}
 pub struct VerifyStoreResponse {
     #[prost(bool, tag = "1")]
     pub sound: bool,
+    /// Records of the table and commits of the journal that were read.
     #[prost(uint64, tag = "2")]
     pub records: u64,
     /// Each names the place, the fault and the remedy.
@@ -3854,6 +3861,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "ResumeTransaction"));
             self.inner.unary(req, path, codec).await
         }
+        /// What a group will try again, the soonest first.
         pub async fn list_retries(
             &mut self,
             request: impl tonic::IntoRequest<super::ListRetriesRequest>,
@@ -4686,6 +4694,7 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::ResumeTransactionRequest>,
         ) -> std::result::Result<tonic::Response<super::Transaction>, tonic::Status>;
+        /// What a group will try again, the soonest first.
         async fn list_retries(
             &self,
             request: tonic::Request<super::ListRetriesRequest>,

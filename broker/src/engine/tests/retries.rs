@@ -115,3 +115,37 @@ fn a_scheduled_message_comes_at_the_time_it_was_moved_to() {
     assert_eq!(last_audit(&mut bench).0, "scheduled.move");
     assert_eq!(bench.count(keys::space::AUDIT), 4, "the topic, and three moves that moved something");
 }
+
+#[test]
+fn retries_are_listed_soonest_first_also_after_one_is_run_and_after_a_restart() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    bench.group("billing", "paid", |_| {});
+    let (consumer, _) = bench.consumer("billing", "paid");
+    let mut ids = Vec::new();
+    for delay_ms in [60_000, 20_000, 40_000] {
+        let message = bench.message("paid");
+        ids.push(message.id);
+        let (_, effects) = bench.turn(vec![Input::Publish(message.into())]);
+        let token = deliveries(effects)[0].token;
+        let later = Verb::Nack { delay_ms: Some(delay_ms), reason: "later".into() };
+        bench.ask(settle("billing", token, later));
+    }
+    bench.turn(vec![Input::SessionClosed(consumer)]);
+    let listed = |bench: &mut Bench| {
+        let (mut offsets, mut after) = (Vec::new(), None);
+        loop {
+            // One at a time: each place leads on to the next.
+            let page = Input::Inspect(Inspect::Retries { group: name("billing"), after, limit: 1 });
+            let Reply::Seen(Seen::Retries(_, places)) = bench.ask(page) else { panic!("no retries") };
+            let Some(&(due_at_ms, (topic, offset))) = places.first() else { return offsets };
+            offsets.push(offset.0);
+            after = Some((due_at_ms, (topic, offset)));
+        }
+    };
+    assert_eq!(listed(&mut bench), vec![1, 2, 0]);
+    bench.ask(run("billing", ids[0]));
+    assert_eq!(listed(&mut bench), vec![0, 1, 2], "what is due now comes first");
+    bench.restart();
+    assert_eq!(listed(&mut bench), vec![0, 1, 2]);
+}
