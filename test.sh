@@ -32,6 +32,7 @@ io_faults    20000  operations that fail
 damage        2000  flips and cuts
 backup         100  backups
 upgrade          1  formats
+pages      1000000  undecided transactions
 "
 
 # What tests/src/fuzz tries, and what cargo-fuzz is built from when the machine has none.

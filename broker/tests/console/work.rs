@@ -1,4 +1,5 @@
-//! What a page costs: the records that are read for it are those of a page, however many there are. Counted, not timed.
+//! What a page costs: the records that are read for it are those of a page, however many there are. Counted, not timed; the
+//! rig `pages` measures the time, with a million.
 
 use escrow_broker::broker::Broker;
 use escrow_protocol::v1;

@@ -7,6 +7,7 @@ mod command;
 mod exhibit;
 mod filesystem;
 mod history;
+pub mod http;
 mod load;
 mod process;
 mod proxy;
