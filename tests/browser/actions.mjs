@@ -87,6 +87,8 @@ class Player {
 
   async download(click) {
     const [file] = await Promise.all([this.page.waitForEvent("download"), click()]);
+    // Chromium does not report the request of a download as one.
+    this.stage.note("GET", file.url());
     return { name: file.suggestedFilename(), bytes: readFileSync(await file.path()) };
   }
 }
@@ -304,7 +306,7 @@ async function moveScheduled(player, nth) {
   await player.confirm("do_move");
   await player.isDone();
   const { scheduled } = await player.api("/scheduled?limit=10");
-  assert.equal(scheduled.find(({ message_id }) => message_id === id).deliver_at, `${day}T12:00:00Z`);
+  assert.equal(scheduled.find(({ message_id }) => message_id === id).deliver_at, `${day}T12:00:00.000Z`);
 }
 
 async function cancelScheduled(player, nth) {

@@ -74,6 +74,12 @@ export class Stage {
     return this.routes.filter(fits).sort((a, b) => a.split("{").length - b.split("{").length)[0];
   }
 
+  /** That the route of this address was asked for. */
+  note(method, url) {
+    const route = this.routeOf(method, new URL(url).pathname);
+    if (route) this.asked.add(route);
+  }
+
   neverAsked() {
     return this.routes.filter((route) => !this.asked.has(route));
   }
@@ -100,10 +106,9 @@ export class Stage {
       page.on("pageerror", (error) => wrong.push(`a script failed: ${error}`));
       page.on("dialog", (dialog) => { wrong.push(`a dialog: ${dialog.message()}`); dialog.dismiss(); });
       page.on("request", (request) => {
-        const url = new URL(request.url());
-        if (url.origin !== this.scene.http) wrong.push(`a request left the broker: ${url}`);
-        const route = this.routeOf(request.method(), url.pathname);
-        if (route) this.asked.add(route);
+        const { origin } = new URL(request.url());
+        if (origin !== this.scene.http) wrong.push(`a request left the broker: ${request.url()}`);
+        this.note(request.method(), request.url());
       });
       const found = await play(page, context);
       assert.deepEqual(wrong, [], "the browser reports");

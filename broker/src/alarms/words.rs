@@ -42,26 +42,37 @@ pub fn sentence(alarm: &Alarm, chinese: bool) -> String {
 
 fn measured(rule: AlarmRule, subject: &str, value: u64, limit: u64, chinese: bool) -> String {
     let unit = rule.unit();
-    let (value, limit) = (amount(unit, value), amount(unit, limit));
+    let (shown, limit) = (amount(unit, value), amount(unit, limit));
     if chinese {
-        chinese_of(rule, subject, &value, &limit)
+        chinese_of(rule, subject, &shown, &limit)
     } else {
-        english_of(rule, subject, &value, &limit)
+        english_of(rule, subject, (value, &shown), &limit)
     }
 }
 
-fn english_of(rule: AlarmRule, subject: &str, value: &str, limit: &str) -> String {
+fn english_of(rule: AlarmRule, subject: &str, (number, value): (u64, &str), limit: &str) -> String {
+    let of = |one: &'static str, many: &'static str| if number == 1 { one } else { many };
     let said = match rule {
         AlarmRule::UndecidedAge => format!("the oldest undecided transaction is {value} old"),
-        AlarmRule::UndecidedCount => format!("{value} transactions are undecided"),
-        AlarmRule::NoChecker => {
-            format!("{value} transactions of {subject} are due for a check, and no checker is connected")
+        AlarmRule::UndecidedCount => {
+            format!("{value} {} undecided", of("transaction is", "transactions are"))
         }
-        AlarmRule::Parked => format!("{value} transactions wait for a person"),
-        AlarmRule::DeadLetters => format!("group {subject} has {value} dead letters"),
-        AlarmRule::DeadLetterRate => format!("{value} messages of group {subject} died within a minute"),
-        AlarmRule::RetryAttempt => format!("a message of group {subject} has failed {value} times"),
-        AlarmRule::Lag => format!("group {subject} has yet to finish {value} messages"),
+        AlarmRule::NoChecker => {
+            let due = of("transaction of {subject} is due", "transactions of {subject} are due");
+            let due = due.replace("{subject}", subject);
+            format!("{value} {due} for a check, and no checker is connected")
+        }
+        AlarmRule::Parked => format!("{value} {} for a person", of("transaction waits", "transactions wait")),
+        AlarmRule::DeadLetters => {
+            format!("group {subject} has {value} {}", of("dead letter", "dead letters"))
+        }
+        AlarmRule::DeadLetterRate => {
+            format!("{value} {} of group {subject} died within a minute", of("message", "messages"))
+        }
+        AlarmRule::RetryAttempt => {
+            format!("a message of group {subject} has failed {value} {}", of("time", "times"))
+        }
+        AlarmRule::Lag => format!("group {subject} has yet to finish {value} {}", of("message", "messages")),
         AlarmRule::LagAge => {
             format!("the oldest message that group {subject} has yet to finish is {value} old")
         }
@@ -72,7 +83,7 @@ fn english_of(rule: AlarmRule, subject: &str, value: &str, limit: &str) -> Strin
             );
         }
         AlarmRule::SpillBehind => format!("what waits for the table fills {value} of its memory"),
-        AlarmRule::Damaged => format!("{value} damaged records were met"),
+        AlarmRule::Damaged => format!("{value} damaged {} met", of("record was", "records were")),
     };
     format!("{said} (limit {limit})")
 }

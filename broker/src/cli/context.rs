@@ -81,12 +81,15 @@ impl Global {
 
     /// Who is asking, and why.
     pub(crate) fn operator(&self, reason: Option<&str>) -> Option<v1::Operator> {
+        Some(v1::Operator { name: self.operator_name(), reason: reason.unwrap_or_default().to_owned() })
+    }
+
+    /// Who is asking: as the command says, the context, or the system.
+    pub(crate) fn operator_name(&self) -> String {
         // Whoever asks has been told which broker that is: an error was said before.
         let of_context = || self.target().ok()?.operator;
         let user = || variable("USER");
-        let name = self.operator.clone().or_else(of_context).or_else(user);
-        let name = name.unwrap_or_else(|| "unknown".to_owned());
-        Some(v1::Operator { name, reason: reason.unwrap_or_default().to_owned() })
+        self.operator.clone().or_else(of_context).or_else(user).unwrap_or_else(|| "unknown".to_owned())
     }
 }
 

@@ -121,7 +121,7 @@ pub(crate) enum Verb {
   escrow tx commit tx-0-42 --reason 'paid, see ticket 7'"
     )]
     Tx(TxVerb),
-    /// Dead letters: ls, show, redrive, edit, export, discard.
+    /// Dead letters: ls, facets, show, redrive, edit, export, discard.
     #[command(
         subcommand,
         after_help = "Examples:

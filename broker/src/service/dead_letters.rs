@@ -44,6 +44,15 @@ pub struct DeadLetterView {
     pub record: DeadLetter,
     /// Its message; `None` if that cannot be read.
     pub message: Option<Message>,
+    /// Of its body, also where that is left out; 0 if it cannot be read.
+    pub body_bytes: u64,
+}
+
+impl DeadLetterView {
+    fn new((topic, offset): (TopicNumber, Offset), record: DeadLetter, message: Option<Message>) -> Self {
+        let body_bytes = message.as_ref().map_or(0, |message| message.body.len() as u64);
+        Self { topic, offset, record, message, body_bytes }
+    }
 }
 
 impl Service {
@@ -216,7 +225,7 @@ fn view_of(view: &dyn Read, topic: TopicNumber, offset: Offset) -> Result<Option
     let Some(found) = record::<DeadLetter>(view, &keys::dead_letter(topic, offset))? else { return Ok(None) };
     // A message that cannot be read is why it may be here: the rest is shown all the same.
     let message = unless_damaged(record::<Message>(view, &keys::message(found.entry.id)))?;
-    Ok(Some(DeadLetterView { topic, offset, record: found, message }))
+    Ok(Some(DeadLetterView::new((topic, offset), found, message)))
 }
 
 fn without_body(mut view: DeadLetterView) -> DeadLetterView {
@@ -301,7 +310,7 @@ fn list(
                 let message = unless_damaged(record::<Message>(view, &keys::message(found.entry.id)))?;
                 if filter.letters.admits_message(message.as_ref()) {
                     body_bytes += message.as_ref().map_or(0, |message| message.body.len());
-                    items.push(without_body(DeadLetterView { topic, offset, record: found, message }));
+                    items.push(without_body(DeadLetterView::new((topic, offset), found, message)));
                 }
             }
             if items.len() == limit || body_bytes >= PAGE_BODY_BYTES_MAX {

@@ -15,6 +15,8 @@ use crate::records::{Message, Place, Standing, Subject, keys};
 pub struct StoredMessage {
     /// The message.
     pub message: Message,
+    /// Of its body, also where that is left out.
+    pub body_bytes: u64,
     /// Where it is.
     pub place: Place,
     /// The name of the topic it is queued in; `None`: not queued, or the topic is gone.
@@ -109,7 +111,8 @@ pub(super) fn stored(
         Standing::Queued { topic, .. } => labels.topic(topic)?,
         Standing::Undecided | Standing::Scheduled { .. } => None,
     };
-    Ok(Some(StoredMessage { message, place, topic }))
+    let body_bytes = message.body.len() as u64;
+    Ok(Some(StoredMessage { message, body_bytes, place, topic }))
 }
 
 /// Ids of one key ascend with the time they were made, so the index read backwards is newest first.

@@ -55,7 +55,7 @@ pub struct StoreNumbers {
 /// What a verification found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verification {
-    /// Records read.
+    /// Records of the table and commits of the journal that were read.
     pub records: u64,
     /// Each names the place, the fault and the remedy.
     pub faults: Vec<String>,
@@ -218,7 +218,7 @@ impl StoreAdmin for DiskAdmin {
         if report.findings_left_out > 0 {
             faults.push(format!("and {} more", report.findings_left_out));
         }
-        Ok(Verification { records: report.table_records, faults })
+        Ok(Verification { records: report.table_records + report.frames, faults })
     }
 
     fn backup(&self, take: &mut dyn FnMut(Bytes) -> ControlFlow<()>) -> Result<(), NoBackup> {

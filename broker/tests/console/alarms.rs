@@ -47,7 +47,7 @@ async fn an_alarm_is_shown_leads_to_what_mends_it_and_is_looked_after() {
     let overview = page("/?lang=en").await;
     assert!(overview.links().contains("/alarms"), "{:?}", overview.links());
     for (language, said) in
-        [("en", "group billing has 1 dead letters"), ("zh-CN", "消费组 billing 有 1 条死信")]
+        [("en", "group billing has 1 dead letter"), ("zh-CN", "消费组 billing 有 1 条死信")]
     {
         let shown = page(&format!("/alarms?lang={language}")).await;
         assert!(shown.text.contains(said) && shown.text.contains(&id), "{}", shown.text);

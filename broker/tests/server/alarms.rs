@@ -102,7 +102,7 @@ async fn an_alarm_is_raised_acknowledged_and_resolved_and_a_webhook_hears_all_of
     let open = alarms(&harness, false).await;
     assert_eq!(open.len(), 1, "{open:?}");
     assert_eq!((open[0].alarm_id, open[0].id.as_str(), open[0].resolved_at_ms), (1, message.as_str(), 0));
-    assert_eq!(open[0].text, "group billing has 1 dead letters (limit 1)");
+    assert_eq!(open[0].text, "group billing has 1 dead letter (limit 1)");
     let status = harness.admin().get_status(v1::GetStatusRequest {}).await.unwrap().into_inner();
     assert_eq!(status.alarms_open, 1);
     let (_, metrics) = http_get(harness.broker.http_addr(), "/metrics").await;
@@ -279,7 +279,7 @@ async fn mail_is_sent_to_everybody_who_is_to_get_it() {
         let subject = head.lines().find_map(|line| line.strip_prefix("Subject: =?UTF-8?B?")).unwrap();
         let subject = BASE64.decode(subject.trim_end_matches("?=")).unwrap();
         assert_eq!(String::from_utf8(subject).unwrap(), "[Escrow] ALARM: Dead letters");
-        assert!(body.starts_with("group billing has 1 dead letters (limit 1)\r\n"), "{body}");
+        assert!(body.starts_with("group billing has 1 dead letter (limit 1)\r\n"), "{body}");
         assert!(
             body.contains(&message) && body.contains("https://console.example/dead-letters?group=billing"),
             "{body}"

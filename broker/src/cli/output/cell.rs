@@ -54,6 +54,12 @@ impl Cell for String {
     }
 }
 
+impl Cell for &'static str {
+    fn shown(&self) -> Shown {
+        Shown::Text((*self).to_owned())
+    }
+}
+
 impl Cell for bool {
     fn shown(&self) -> Shown {
         Shown::Text(if *self { "yes" } else { "no" }.to_owned())

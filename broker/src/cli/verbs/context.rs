@@ -65,7 +65,9 @@ pub(crate) enum ContextVerb {
 pub(crate) fn run(verb: ContextVerb, global: &Global) -> Result<(), CliError> {
     match verb {
         ContextVerb::Ls => ls(global),
-        ContextVerb::Show => Ok(global.printer().one(&TargetView::from(global.target()?))?),
+        ContextVerb::Show => {
+            Ok(global.printer().one(&TargetView::new(global.target()?, global.operator_name()))?)
+        }
         ContextVerb::Add { name, address, make_current, replace } => {
             add(&name, address, make_current, replace, global)
         }

@@ -11,7 +11,7 @@ use crate::cli::context::Global;
 use crate::cli::error::CliError;
 use crate::cli::output::counted;
 use crate::cli::paging::Paging;
-use crate::cli::view::{DeadLetterView, JobView};
+use crate::cli::view::{DeadLetterView, FacetView, JobView};
 
 use super::audit::{FileForm, Lines};
 use super::jobs;
@@ -35,6 +35,14 @@ pub(crate) enum DlqVerb {
         matching: Matching,
         #[command(flatten)]
         paging: Paging,
+    },
+    /// How many dead letters of a group died of what, and came from which topic. Counted as they die: costs no scan.
+    #[command(after_help = "Examples:
+  escrow dlq facets billing
+  escrow dlq facets billing -o json | jq -r '.[] | select(.of == \"cause\") | \"\\(.value) \\(.dead_letters)\"'")]
+    Facets {
+        /// The group.
+        group: String,
     },
     /// Show a dead letter with its body and its attempts.
     #[command(after_help = "Examples:
@@ -241,6 +249,12 @@ pub(crate) async fn run(verb: DlqVerb, global: &Global) -> Result<(), CliError> 
     match verb {
         DlqVerb::Ls { group, matching, paging } => {
             ls(matching.filter(group, Vec::new()), paging, global).await
+        }
+        DlqVerb::Facets { group } => {
+            let request = v1::GetDeadLetterFacetsRequest { group: group.clone() };
+            let facets = global.admin().await?.get_dead_letter_facets(request).await?.into_inner();
+            let empty = format!("group {group} has no dead letters");
+            Ok(global.printer().list(&FacetView::list(facets), &empty)?)
         }
         DlqVerb::Show { group, offset } => {
             let request = v1::GetDeadLetterRequest { group, offset };

@@ -54,7 +54,7 @@ pub(crate) enum GroupVerb {
     },
     /// Change a group's settings and subscriptions. What is not given stays. Asks before a subscription ends.
     #[command(after_help = "Examples:
-  escrow group update billing --lease 5m --max-attempts 8
+  escrow group update billing --lease 5m --max-attempts 8 --reason 'the bank is slow today'
   escrow group update billing --subscribe order-refunded --unsubscribe order-paid --yes")]
     Update {
         /// Its name.
@@ -183,6 +183,9 @@ pub(crate) struct Changes {
     /// Lengthen each delay by up to this many percent.
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=50))]
     jitter_percent: Option<u32>,
+    /// Why, for the records.
+    #[arg(long)]
+    reason: Option<String>,
 }
 
 /// What a failure means for its ordering key.
@@ -198,7 +201,8 @@ pub(crate) enum Ordering {
 
 impl Changes {
     fn is_empty(&self) -> bool {
-        let Self { lease, ordering, retry, max_attempts, immediate_attempts, jitter_percent } = self;
+        let Self { lease, ordering, retry, max_attempts, immediate_attempts, jitter_percent, reason: _ } =
+            self;
         lease.is_none()
             && ordering.is_none()
             && retry.is_none()
@@ -274,13 +278,14 @@ async fn create(
     global: &Global,
 ) -> Result<(), CliError> {
     let (start, start_time_ms) = from.to_wire();
+    let operator = global.operator(changes.reason.as_deref());
     let request = v1::CreateGroupRequest {
         name,
         subscriptions: topics.into_iter().map(Into::into).collect(),
         settings: changes.settings(v1::GroupSettings::default()),
         start,
         start_time_ms,
-        operator: global.operator(None),
+        operator,
     };
     show(global.admin().await?.create_group(request).await?.into_inner(), global)
 }
@@ -318,6 +323,7 @@ async fn update(
         return Ok(global.printer().done(&format!("this would {what}"))?);
     }
     let (start, start_time_ms) = from.to_wire();
+    let operator = global.operator(changes.reason.as_deref());
     let request = v1::UpdateGroupRequest {
         name,
         settings: changes.settings(before.settings.unwrap_or_default()),
@@ -325,7 +331,7 @@ async fn update(
         unsubscribe,
         start,
         start_time_ms,
-        operator: global.operator(None),
+        operator,
     };
     show(global.admin().await?.update_group(request).await?.into_inner(), global)
 }

@@ -78,7 +78,7 @@ async fn trace_key(key: String, limit: u32, global: &Global) -> Result<(), CliEr
     let found = admin.find_messages(v1::FindMessagesRequest { key: key.clone(), page }).await?.into_inner();
     if found.messages.is_empty() {
         return Err(CliError::failed(format!(
-            "nothing is known of a message with the key {key}: it never came, or was gone longer ago than              `retention.story_age`"
+            "nothing is known of a message with the key {key}: it never came, or was gone longer ago than `retention.story_age`"
         )));
     }
     let mut views = Vec::with_capacity(found.messages.len());

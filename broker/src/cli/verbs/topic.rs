@@ -48,7 +48,7 @@ pub(crate) enum TopicVerb {
     },
     /// Change how a topic keeps what is finished. What is not given stays.
     #[command(after_help = "Examples:
-  escrow topic update order-paid --keep-finished 7d
+  escrow topic update order-paid --keep-finished 7d --reason 'the auditors ask for a week'
   escrow topic update order-paid --keep-finished 0s")]
     Update {
         /// Its name.
@@ -83,6 +83,9 @@ pub(crate) struct Keep {
     /// … and at most this much of them. Default: no bound but the time.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     keep_finished_size: Option<u64>,
+    /// Why, for the records.
+    #[arg(long)]
+    reason: Option<String>,
 }
 
 impl Keep {
@@ -118,7 +121,8 @@ async fn get(name: String, global: &Global) -> Result<v1::Topic, CliError> {
 
 async fn create(name: String, keep: &Keep, global: &Global) -> Result<(), CliError> {
     let settings = Some(keep.settings(v1::TopicSettings::default()));
-    let request = v1::CreateTopicRequest { name, settings, operator: global.operator(None) };
+    let request =
+        v1::CreateTopicRequest { name, settings, operator: global.operator(keep.reason.as_deref()) };
     let topic = global.admin().await?.create_topic(request).await?.into_inner();
     Ok(global.printer().one(&TopicView::from(topic))?)
 }
@@ -138,7 +142,8 @@ async fn ls(prefix: String, dead_letters: bool, paging: Paging, global: &Global)
 async fn update(name: String, keep: &Keep, global: &Global) -> Result<(), CliError> {
     let before = get(name.clone(), global).await?;
     let settings = Some(keep.settings(before.settings.unwrap_or_default()));
-    let request = v1::UpdateTopicRequest { name, settings, operator: global.operator(None) };
+    let request =
+        v1::UpdateTopicRequest { name, settings, operator: global.operator(keep.reason.as_deref()) };
     let topic = global.admin().await?.update_topic(request).await?.into_inner();
     Ok(global.printer().one(&TopicView::from(topic))?)
 }

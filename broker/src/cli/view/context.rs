@@ -26,14 +26,15 @@ view! {
         because: String = "CHOSEN BY",
         /// The context, if one did.
         context: Option<String> = "CONTEXT",
-        /// Who is asking, if the context says so.
-        operator: Option<String> = "AS",
+        /// Who is asking, for the records.
+        operator: String = "AS",
     }
 }
 
-impl From<Target> for TargetView {
-    fn from(target: Target) -> Self {
-        let Target { url, because, context, operator } = target;
+impl TargetView {
+    /// `operator`: who is asking, by all that says so.
+    pub(crate) fn new(target: Target, operator: String) -> Self {
+        let Target { url, because, context, operator: _ } = target;
         Self { url, because: because.to_owned(), context, operator }
     }
 }

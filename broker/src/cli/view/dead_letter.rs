@@ -5,7 +5,7 @@ use escrow_protocol::v1;
 use super::message::MessageView;
 use super::message_id;
 use super::retry::AttemptView;
-use crate::cli::output::{Time, view};
+use crate::cli::output::{Count, Time, view};
 
 view! {
     /// A message that ended in the dead letters of a group.
@@ -39,6 +39,35 @@ view! {
     }
 }
 
+view! {
+    /// A value that dead letters have in common, and how many have it.
+    FacetView {
+        /// What it is a value of: `cause` or `topic`, as the filters of `escrow dlq ls` are named.
+        of: &'static str = "OF",
+        /// The value.
+        value: String = "VALUE",
+        /// How many.
+        dead_letters: Count = "DEAD LETTERS",
+    }
+}
+
+impl FacetView {
+    /// The causes, then the topics; in each the most first.
+    pub(crate) fn list(facets: v1::DeadLetterFacets) -> Vec<Self> {
+        let of = |name, facets: Vec<v1::DeadLetterFacet>| {
+            let view = move |facet: v1::DeadLetterFacet| Self {
+                of: name,
+                value: facet.value,
+                dead_letters: Count(facet.count),
+            };
+            let mut views: Vec<_> = facets.into_iter().map(view).collect();
+            views.sort_by_key(|view| std::cmp::Reverse(view.dead_letters.0));
+            views
+        };
+        [of("cause", facets.reasons), of("topic", facets.topics)].concat()
+    }
+}
+
 impl From<v1::DeadLetter> for DeadLetterView {
     fn from(dead: v1::DeadLetter) -> Self {
         let origin = dead.origin.unwrap_or_default();
@@ -55,7 +84,7 @@ impl From<v1::DeadLetter> for DeadLetterView {
             origin_offset: origin.offset,
             attempts_made: dead.attempts_made,
             redrives: dead.redrives,
-            message: message.map(MessageView::from),
+            message: message.map(|message| MessageView::listed(message, dead.body_bytes)),
             attempts: dead.attempts.into_iter().map(AttemptView::from).collect(),
         }
     }

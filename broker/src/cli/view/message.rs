@@ -179,6 +179,15 @@ view! {
     }
 }
 
+impl MessageView {
+    /// Of a message that may have come without its body, which is so large.
+    pub(crate) fn listed(message: v1::Message, body_bytes: u64) -> Self {
+        let came = message.body.len() as u64;
+        let view = Self::from(message);
+        Self { body: view.body.filter(|_| came == body_bytes), body_bytes: Bytes(body_bytes), ..view }
+    }
+}
+
 impl From<v1::Message> for MessageView {
     fn from(message: v1::Message) -> Self {
         let (body, body_hex) = body_texts(&message.body);
@@ -212,7 +221,7 @@ impl From<v1::StoredMessage> for StoredMessageView {
             removed_at: Time(stored.removed_at_ms),
             ending: Some(stored.ending).filter(|ending| !ending.is_empty()),
             transaction_id: transaction_id(stored.transaction_id),
-            message: message.map(MessageView::from),
+            message: message.map(|message| MessageView::listed(message, stored.body_bytes)),
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) use alarm::{AlarmRuleView, AlarmSinkView, AlarmView};
 pub(crate) use audit::AuditView;
 pub(crate) use client::ClientView;
 pub(crate) use context::{ContextView, TargetView};
-pub(crate) use dead_letter::DeadLetterView;
+pub(crate) use dead_letter::{DeadLetterView, FacetView};
 pub(crate) use group::{GroupView, SeekView};
 pub(crate) use job::{JobDetailView, JobView};
 pub(crate) use message::{DeliveryView, PublishedView, ScheduledView, StoredMessageView, TraceView};

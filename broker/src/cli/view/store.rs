@@ -63,7 +63,7 @@ view! {
     VerifyView {
         /// Nothing is wrong.
         sound: bool = "SOUND",
-        /// Records read.
+        /// Records of the table and commits of the journal that were read.
         records: Count = "RECORDS",
         /// Each with its place and remedy.
         faults: Vec<String> = "FAULTS",

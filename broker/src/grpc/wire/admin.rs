@@ -397,6 +397,7 @@ pub(crate) fn dead_letter_to_wire(dead: DeadLetterView) -> v1::DeadLetter {
         message: dead.message.map(message_to_wire),
         redrives: dead.record.redrives,
         attempts_made: dead.record.attempts_made,
+        body_bytes: dead.body_bytes,
         attempts: dead.record.attempts.into_iter().map(attempt_to_wire).collect(),
     }
 }

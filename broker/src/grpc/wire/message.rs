@@ -206,6 +206,7 @@ pub(crate) fn traced_to_wire(traced: Traced) -> v1::StoredMessage {
         committed_at_ms: ms(gone.place.map_or(0, |(.., at_ms)| at_ms)),
         removed_at_ms: ms(gone.at_ms),
         ending: gone.ending.as_str().to_owned(),
+        body_bytes: 0,
     }
 }
 
@@ -221,6 +222,7 @@ pub(crate) fn stored_to_wire(stored: StoredMessage) -> v1::StoredMessage {
     v1::StoredMessage {
         topic,
         message: Some(message_to_wire(stored.message)),
+        body_bytes: stored.body_bytes,
         stored_at_ms: ms(place.stored_at_ms),
         state: state.to_owned(),
         transaction_id: place.transaction.map_or(0, |id| id.as_u64()),
