@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use escrow::{CheckPolicy, Client, Deliveries, Message, Producer};
+use escrow::{
+    CheckPolicy, CheckRequest, Checker, Client, Deliveries, Message, Producer, Verdict, WithChecker,
+};
 use escrow_protocol::v1;
 use escrow_tests::rig::{BrokerProcess, Ports, Trials, http};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -19,6 +21,15 @@ const JUDGED_FROM: u64 = 1_000_000;
 const SLOW: Duration = Duration::from_millis(200);
 /// Nothing is due while the pages are looked at.
 const LATER: Duration = Duration::from_secs(12 * 3_600);
+
+/// Knows nothing; nobody asks it while the pages are looked at.
+struct Forgetful;
+
+impl Checker for Forgetful {
+    async fn check(&self, _: CheckRequest) -> Verdict {
+        Verdict::Unknown
+    }
+}
 
 /// How much of each there is.
 #[derive(Debug, Clone, Copy)]
@@ -46,13 +57,13 @@ async fn connect(ports: Ports) -> Client {
     client.await.expect("the broker is up")
 }
 
-async fn publish(producer: &Producer, count: u64, message: impl Fn(u64) -> Message) {
+async fn publish(producer: &Producer<WithChecker>, count: u64, message: impl Fn(u64) -> Message) {
     let sent = futures::stream::iter(0..count).map(|nth| producer.publish(message(nth)));
     sent.buffer_unordered(UNDER_WAY).map_ok(drop).try_collect::<()>().await.expect("messages are taken");
 }
 
 /// A tenth waits for a checker that is not there; the others have been asked about nothing yet.
-async fn undecided(producer: &Producer, count: u64) {
+async fn undecided(producer: &Producer<WithChecker>, count: u64) {
     let sent = futures::stream::iter(0..count).map(|nth| {
         let waits = nth % 10 == 0;
         let kind = if waits { "payment.book" } else { "order.create" };
@@ -90,7 +101,8 @@ async fn fill(client: &Client, amounts: Amounts) {
             v1::CreateGroupRequest { name, subscriptions: vec![subscription], ..Default::default() };
         admin.create_group(request).await.expect("a group is made");
     }
-    let producer = client.producer("orders").build().await.expect("a producer connects");
+    let producer = client.producer("orders").checker(Forgetful).kinds(["order.create"]).build().await;
+    let producer = producer.expect("a producer connects");
     publish(&producer, 10, |nth| Message::new("common").key(format!("common-{nth}")).text("to all")).await;
 
     let mut billing =
@@ -176,7 +188,7 @@ const ADDRESSES: &[&str] = &[
     "/api/v1/status",
     "/api/v1/transactions?filter=UNDECIDED",
     "/api/v1/transactions?filter=WAITING_FOR_CHECKER&limit=1000",
-    "/api/v1/transactions?filter=PARKED",
+    "/api/v1/transactions?filter=ONLY_PARKED",
     "/api/v1/transactions?filter=DECIDED",
     "/api/v1/dead-letters",
     "/api/v1/dead-letters?group=billing&limit=1000",

@@ -4,7 +4,7 @@ use escrow_broker::engine::{Decide, Now, Outcome, Refusal, Reply, SendHalf};
 use escrow_broker::records::{CheckPolicy, Decider, Decision, InDoubt, Role, Transaction, TransactionState};
 use escrow_protocol::{GroupName, Kind, MessageId, Reason, ShardId, TransactionId};
 
-use super::{Changes, MessageFate, Model, Verdict, require};
+use super::{Changes, Expectations, MessageFate, Model, Verdict, require};
 
 /// A transaction.
 #[derive(Debug, Clone)]
@@ -32,10 +32,16 @@ pub(crate) struct TransactionModel {
 }
 
 impl Model {
-    pub(super) fn prepared(&mut self, now: Now, half: &SendHalf, outcome: &Outcome) -> Verdict {
+    pub(super) fn prepared(
+        &mut self,
+        now: Now,
+        half: &SendHalf,
+        outcome: &Outcome,
+        expected: &Expectations,
+    ) -> Verdict {
         match outcome {
             Ok(Reply::Prepared { transaction, messages, state, duplicate: false }) => {
-                self.is_a_new_transaction(now, half, *transaction)?;
+                self.is_a_new_transaction(now, half, *transaction, expected)?;
                 let ids: Vec<MessageId> = half.messages.iter().map(|message| message.id).collect();
                 require!(
                     *messages == ids && *state == TransactionState::Prepared,
@@ -51,10 +57,16 @@ impl Model {
         }
     }
 
-    fn is_a_new_transaction(&self, now: Now, half: &SendHalf, id: TransactionId) -> Verdict {
+    fn is_a_new_transaction(
+        &mut self,
+        now: Now,
+        half: &SendHalf,
+        id: TransactionId,
+        expected: &Expectations,
+    ) -> Verdict {
         require!(!self.transactions.contains_key(&id), "the transaction id {id} was used before");
         for message in &half.messages {
-            self.is_new(now, message.id)?;
+            self.is_new(now, message.id, expected)?;
         }
         let Some(key) = &half.key else { return Ok(()) };
         if let Some(before) = self.transaction_keys.get(&(half.group.clone(), key.clone())) {

@@ -105,10 +105,10 @@ impl Model {
         for held in born {
             let placed = self.topics[&held.0].places[&held.1].clone();
             let dead_letters = self.topics.get_mut(&plan.dead_letters).expect("a group has one");
-            // A place that was removed in the same turn does not say whose it was.
+            // A place that was given and removed in the same turn does not say whose it was: it left no trace.
             let is_its = |offset: Offset| {
                 let entry = changes.queue.iter().find(|(at, _)| *at == (plan.dead_letters, offset));
-                entry.is_some_and(|(_, entry)| entry.as_ref().is_none_or(|entry| entry.id == placed.id))
+                entry.and_then(|(_, entry)| entry.as_ref()).is_none_or(|entry| entry.id == placed.id)
             };
             let mut offset = dead_letters.next;
             while offset < plan.until && (dead_letters.places.contains_key(&offset) || !is_its(offset)) {
@@ -116,6 +116,9 @@ impl Model {
             }
             if offset >= plan.until {
                 continue;
+            }
+            if changes.queue.iter().all(|(at, _)| *at != (plan.dead_letters, offset)) {
+                expected.traceless.insert((plan.dead_letters, offset));
             }
             dead_letters.places.insert(
                 offset,

@@ -204,6 +204,24 @@ pub(crate) struct Expectations {
     resolved: BTreeMap<(TopicNumber, Offset), Resolution>,
     /// Subscriptions moved by hand: their floor may jump.
     sought: BTreeSet<(GroupNumber, TopicNumber)>,
+    /// What the turn removes of messages: their places in queues, retries, and places in dead letters.
+    removed_places: BTreeSet<(TopicNumber, Offset)>,
+    removed_holds: BTreeSet<Held>,
+    /// Dead letters that came and went within the turn: of their places nothing is in the batch.
+    traceless: BTreeSet<(TopicNumber, Offset)>,
+}
+
+impl Expectations {
+    fn of(changes: &Changes) -> Self {
+        let places = changes.queue.iter().filter(|(_, entry)| entry.is_none()).map(|(place, _)| *place);
+        let retries = changes.retries.iter().filter(|(_, retry)| retry.is_none()).map(|(held, _)| *held);
+        let dead = changes.dead_places.iter().filter(|(_, dead)| dead.is_none()).map(|(held, _)| *held);
+        Self {
+            removed_places: places.collect(),
+            removed_holds: retries.chain(dead).collect(),
+            ..Self::default()
+        }
+    }
 }
 
 impl Model {
@@ -241,7 +259,7 @@ impl Model {
         self.latest_unix_ms = self.latest_unix_ms.max(now.unix_ms);
         self.fired_unix_ms = now.unix_ms;
         let changes = Changes::of(batch)?;
-        let mut expected = Expectations::default();
+        let mut expected = Expectations::of(&changes);
         self.learn_topics_and_groups(now, &changes, &mut expected)?;
         for (input, outcome) in answers {
             self.answered(now, input, outcome, &mut expected)

@@ -30,8 +30,8 @@ impl Model {
                 self.session_closed(now, *session, expected, false);
                 Ok(())
             }
-            Input::Publish(message) => self.published(now, message, outcome),
-            Input::SendHalf(half) => self.prepared(now, half, outcome),
+            Input::Publish(message) => self.published(now, message, outcome, expected),
+            Input::SendHalf(half) => self.prepared(now, half, outcome, expected),
             Input::Decide(decide) => self.decided(now, decide, outcome),
             Input::CheckAnswered(answer) => self.check_answered(now, answer, outcome),
             Input::Credit(credit) => {

@@ -39,7 +39,7 @@ impl Model {
     }
 
     /// A queue entry is gone: no group may be owed it from the queue.
-    fn trimmed(&mut self, now: Now, topic: TopicNumber, offset: Offset) -> Verdict {
+    pub(super) fn trimmed(&mut self, now: Now, topic: TopicNumber, offset: Offset) -> Verdict {
         let Some(model) = self.topics.get(&topic) else { return Ok(()) };
         let Some(placed) = model.places.get(&offset) else {
             return Err(format!("offset {offset} of topic {topic:?} was removed and never given"));

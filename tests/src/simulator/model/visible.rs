@@ -2,17 +2,25 @@
 //! before their transaction is committed.
 
 use escrow_broker::engine::{Cancelled, NewMessage, Now, Outcome, Reply};
-use escrow_broker::records::{Message, QueueEntry, Record as _, Resolution, Stub, TopicNumber, keys};
+use escrow_broker::records::{
+    GroupNumber, Message, QueueEntry, Record as _, Resolution, Stub, TopicNumber, keys,
+};
 use escrow_protocol::{MessageId, Offset, Reason, TopicName, TransactionId};
 
 use super::stands::{Expected, Stand, Standing};
 use super::{Changes, Expectations, Held, MessageFate, MessageModel, Model, Placed, Verdict, require};
 
 impl Model {
-    pub(super) fn published(&mut self, now: Now, message: &NewMessage, outcome: &Outcome) -> Verdict {
+    pub(super) fn published(
+        &mut self,
+        now: Now,
+        message: &NewMessage,
+        outcome: &Outcome,
+        expected: &Expectations,
+    ) -> Verdict {
         match outcome {
             Ok(Reply::Published { duplicate: false, offset }) => {
-                self.is_new(now, message.id)?;
+                self.is_new(now, message.id, expected)?;
                 self.tally.published += 1;
                 let topic = self.named(&message.topic)?;
                 self.arrive(now, message, topic, None);
@@ -59,14 +67,45 @@ impl Model {
     }
 
     /// Deduplication: what is stored or remembered is not stored again.
-    pub(super) fn is_new(&self, now: Now, id: MessageId) -> Verdict {
+    pub(super) fn is_new(&mut self, now: Now, id: MessageId, expected: &Expectations) -> Verdict {
+        if self.messages.get(&id).is_some_and(|known| known.stored) {
+            self.left_in_this_turn(now, id, expected)?;
+        }
         let Some(known) = self.messages.get(&id) else { return Ok(()) };
-        require!(!known.stored, "message {id} is stored and was stored again");
         let remembered_until = known.arrived_at_ms + self.settings.retention.ids_ms;
         require!(
             remembered_until <= self.latest_unix_ms.max(now.unix_ms),
             "message {id} was forgotten before its time: its id is remembered until {remembered_until}"
         );
+        Ok(())
+    }
+
+    /// A stored message may end and come again within one turn; the disk then shows the new one, and what was removed of
+    /// the old one.
+    fn left_in_this_turn(&mut self, now: Now, id: MessageId, expected: &Expectations) -> Verdict {
+        let known = &self.messages[&id];
+        let is_over = match known.fate {
+            MessageFate::RolledBack | MessageFate::Cancelled => true,
+            MessageFate::Queued => !known.places.is_empty(),
+            MessageFate::Undecided | MessageFate::DueNow | MessageFate::Scheduled { .. } => false,
+        };
+        require!(is_over, "message {id} is stored and was stored again");
+        for (topic, offset) in known.places.clone() {
+            let trimmed = self.placed(topic, offset).is_some_and(|placed| placed.trimmed);
+            let is_gone = trimmed || expected.removed_places.contains(&(topic, offset));
+            require!(is_gone, "message {id} is stored and was stored again: it is in a queue at {offset}");
+            let from = (topic, offset, GroupNumber(0));
+            let until = (topic, offset.next(), GroupNumber(0));
+            let held = self
+                .retries
+                .range(from..until)
+                .chain(self.dead_places.range(from..until).map(|(held, _)| held));
+            let kept = held.copied().find(|held| !expected.removed_holds.contains(held));
+            require!(kept.is_none(), "message {id} is stored and was stored again: {kept:?} holds it");
+            if !trimmed {
+                self.trimmed(now, topic, offset)?;
+            }
+        }
         Ok(())
     }
 
@@ -147,6 +186,11 @@ impl Model {
                 true => self.resolution_changed(changes, (*topic, *offset), entry, expected)?,
                 false => self.became_visible(now, changes, (*topic, *offset), entry, expected)?,
             }
+        }
+        for (topic, offset) in std::mem::take(&mut expected.traceless) {
+            self.resolved_and_gone(changes, (topic, offset), expected);
+            let placed = self.topics.get_mut(&topic).and_then(|topic| topic.places.get_mut(&offset));
+            placed.ok_or("a dead letter without a place")?.trimmed = true;
         }
         let forgotten = self.messages.iter().find(|(_, message)| message.fate == MessageFate::DueNow);
         if let Some((id, _)) = forgotten {
