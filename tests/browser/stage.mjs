@@ -142,6 +142,9 @@ export async function fits(page, what) {
       .map((element) => element.outerHTML.slice(0, 160));
   });
   assert.deepEqual(wide, [], `sticks out of ${what}`);
+  // Also by what has no place of its own, such as words that are only heard.
+  const [scrolls, shows] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
+  assert.ok(scrolls <= shows, `${what} is ${scrolls} wide, and the window ${shows}`);
 }
 
 /** Every word that is ours is Chinese; names of things and what came from outside may be anything. */
