@@ -191,8 +191,13 @@ fn undecided(results: &Results) -> Vec<Row> {
         .note(many),
         Row::new("… decisions, of their speed with few", "", AtLeast(0.8), detail("decisions_ratio")),
         Row::new("… CPU of a check, of that at ten thousand", "", AtMost(1.2), detail("check_cpu_ratio")),
-        Row::new("… bytes written for a check", " B", AtMost(1024.0), detail("bytes_written_per_check"))
-            .note("a body has 1,024: less is none".into()),
+        Row::new(
+            "… bytes of the journal for a check",
+            " B",
+            AtMost(1024.0),
+            detail("bytes_appended_per_check"),
+        )
+        .note("a body has 1,024: less is none".into()),
         Row::new(
             "… longest pause felt by a publish beside it",
             " ms",

@@ -144,8 +144,8 @@ pub struct Undecided {
     pub check_cpu_us_with_many: Option<f64>,
     /// The latter over the former.
     pub check_cpu_ratio: Option<f64>,
-    /// Bytes written to disk for each check.
-    pub bytes_written_per_check: Option<f64>,
+    /// Bytes of the commits for each check, as the journal has them: the messages' bodies would be more.
+    pub bytes_appended_per_check: f64,
     /// Checks that fell due while they were counted.
     pub checks_due: u64,
     /// … and that came.

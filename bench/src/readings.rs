@@ -18,6 +18,7 @@ pub(crate) struct Readings {
     /// This process: the generator.
     own: ProcessReading,
     store_syncs: u64,
+    store_appended_bytes: u64,
     device_flushes: u64,
 }
 
@@ -26,6 +27,8 @@ pub(crate) struct Readings {
 pub(crate) struct Used {
     pub(crate) seconds: f64,
     pub(crate) store_syncs: u64,
+    /// Bytes of the commits, as the journal has them.
+    pub(crate) store_appended_bytes: u64,
     pub(crate) device_flushes: u64,
     /// CPU time of this process: the generator.
     pub(crate) client_cpu: Duration,
@@ -43,13 +46,20 @@ struct ProcessUsed {
 
 impl Readings {
     pub(crate) async fn take(client: &Client, broker: &Broker) -> Result<Self, Error> {
-        let store_syncs = match broker.is_null {
-            true => 0,
-            false => store_stats(client).await?.syncs,
+        let store = match broker.is_null {
+            true => v1::StoreStats::default(),
+            false => store_stats(client).await?,
         };
         let process = broker.pid.map(ProcessReading::take).transpose()?;
         let own = ProcessReading::take(std::process::id())?;
-        Ok(Self { at: clock::now(), process, own, store_syncs, device_flushes: device_flushes() })
+        Ok(Self {
+            at: clock::now(),
+            process,
+            own,
+            store_syncs: store.syncs,
+            store_appended_bytes: store.appended_bytes,
+            device_flushes: device_flushes(),
+        })
     }
 
     /// From this look to the `later` one.
@@ -64,6 +74,7 @@ impl Readings {
             seconds: later.at.saturating_duration_since(self.at).as_secs_f64(),
             // A broker that was restarted meanwhile counts from zero again.
             store_syncs: later.store_syncs.checked_sub(self.store_syncs).unwrap_or(later.store_syncs),
+            store_appended_bytes: later.store_appended_bytes.saturating_sub(self.store_appended_bytes),
             device_flushes: later.device_flushes.saturating_sub(self.device_flushes),
             client_cpu: later.own.cpu.saturating_sub(self.own.cpu),
             broker,
@@ -92,6 +103,7 @@ impl Used {
         Self {
             seconds: self.seconds + later.seconds,
             store_syncs: self.store_syncs + later.store_syncs,
+            store_appended_bytes: self.store_appended_bytes + later.store_appended_bytes,
             device_flushes: self.device_flushes + later.device_flushes,
             client_cpu: self.client_cpu + later.client_cpu,
             broker,

@@ -60,6 +60,9 @@ pub struct Stats {
     pub journal_bytes: u64,
     /// How many journal files there are.
     pub journal_files: u64,
+    /// Bytes of the commits since the store was opened, as the journal has them: what was asked for, without what the file
+    /// system rounds up and what the table adds.
+    pub appended_bytes: u64,
     /// Bytes of the live overlay.
     pub overlay_bytes: u64,
     /// Bytes of the live overlay beyond which new messages are refused.
@@ -93,6 +96,7 @@ pub struct Stats {
 pub(crate) struct Counters {
     pub(crate) corrupt_records: AtomicU64,
     pub(crate) spills: AtomicU64,
+    pub(crate) appended_bytes: AtomicU64,
     /// Of the newest file only.
     pub(crate) journal_bytes: AtomicU64,
     syncs: Mutex<Latency>,

@@ -207,7 +207,7 @@ impl Run<'_> {
             check_cpu_ratio: few_cost
                 .zip(many_cost)
                 .map(|(few, many)| many.cpu_us_per_operation / few.cpu_us_per_operation.max(f64::EPSILON)),
-            bytes_written_per_check: many_cost.map(|cost| cost.bytes_written_per_operation),
+            bytes_appended_per_check: many_used.store_appended_bytes as f64 / many_checks.max(1) as f64,
             checks_due: 2 * CHECKS,
             checks: few_checks + many_checks,
             probe_latency_us: Latency::of(&probe.histogram),

@@ -32,6 +32,8 @@ pub struct StoreNumbers {
     pub journal_files: u64,
     /// Bytes in them.
     pub journal_bytes: u64,
+    /// Bytes of the commits since the start, as the journal has them.
+    pub appended_bytes: u64,
     /// Bytes in the overlay.
     pub overlay_bytes: u64,
     /// How full the overlay is, hundredths of where new messages are refused.
@@ -199,6 +201,7 @@ impl StoreAdmin for DiskAdmin {
             overlay_bytes: stats.overlay_bytes + stats.frozen_bytes,
             overlay_percent: stats.overlay_bytes.saturating_mul(100) / stats.overlay_bytes_hard.max(1),
             table_bytes: stats.table_bytes,
+            appended_bytes: stats.appended_bytes,
             syncs: stats.syncs.count,
             last_sync_us: stats.syncs.last.as_micros() as u64,
             corrupt_records: stats.corrupt_records,

@@ -3189,6 +3189,9 @@ pub struct StoreStats {
     pub data_dir: ::prost::alloc::string::String,
     #[prost(uint32, tag = "12")]
     pub format: u32,
+    /// Bytes of the commits since the start, as the journal has them.
+    #[prost(uint64, tag = "13")]
+    pub appended_bytes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyStoreRequest {}

@@ -111,6 +111,7 @@ impl Shared {
             spilled_sequence: Sequence(self.spilled.load(Ordering::Acquire)),
             journal_bytes: closed_bytes + Counters::get(&self.counters.journal_bytes),
             journal_files: closed_count + 1,
+            appended_bytes: Counters::get(&self.counters.appended_bytes),
             overlay_bytes,
             overlay_bytes_hard: self.room.hard_limit(),
             frozen_bytes,

@@ -179,6 +179,7 @@ impl DiskStore {
         self.journal_bytes_since_freeze += appended.bytes;
         self.shared.counters.add_sync(appended.sync);
         self.shared.counters.set_journal_bytes(self.journal.bytes());
+        crate::stats::Counters::add(&self.shared.counters.appended_bytes, appended.bytes);
         self.shared.room.note_written(appended.bytes);
         if let Some(observer) = &self.shared.options.observer {
             observer.committed(appended.bytes, appended.write, appended.sync, delay);

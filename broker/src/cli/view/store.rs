@@ -23,6 +23,8 @@ view! {
         overlay_bytes: Bytes = "OVERLAY",
         /// Bytes of the table.
         table_bytes: Bytes = "TABLE",
+        /// Bytes of the commits since the start, as the journal has them.
+        appended_bytes: Bytes = _,
         /// Syncs since the start.
         syncs: Count = _,
         /// How long the last one took, microseconds.
@@ -81,6 +83,7 @@ impl From<v1::StoreStats> for StoreStatsView {
             journal_bytes: Bytes(stats.journal_bytes),
             overlay_bytes: Bytes(stats.overlay_bytes),
             table_bytes: Bytes(stats.table_bytes),
+            appended_bytes: Bytes(stats.appended_bytes),
             syncs: Count(stats.syncs),
             last_sync_us: stats.last_sync_us,
             corrupt_records: Count(stats.corrupt_records),

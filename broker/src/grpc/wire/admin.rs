@@ -284,6 +284,7 @@ pub(crate) fn store_to_wire(store: StoreNumbers) -> v1::StoreStats {
         journal_bytes: store.journal_bytes,
         overlay_bytes: store.overlay_bytes,
         table_bytes: store.table_bytes,
+        appended_bytes: store.appended_bytes,
         syncs: store.syncs,
         last_sync_us: store.last_sync_us,
         corrupt_records: store.corrupt_records,
