@@ -12,6 +12,7 @@ mod checks;
 mod commands;
 mod counts;
 mod dead_letters;
+mod deduplication;
 mod deliver;
 mod effect;
 mod facets;
@@ -106,7 +107,7 @@ pub struct Engine {
     transactions: transactions::Transactions,
     kinds: checks::Kinds,
     questions: checks::Questions,
-    deduplication: publish::Deduplication,
+    deduplication: deduplication::Deduplication,
     schedule: publish::Schedule,
     sessions: sessions::Sessions,
     audit: audit::AuditLog,
@@ -285,8 +286,8 @@ impl Engine {
     /// If the store failed during the turn: nothing of it may be committed or answered, the process must stop.
     pub fn finish(&mut self, now: Now, mut turn: Turn<'_>) -> Result<Finished, ReadError> {
         if self.deduplication.has_fresh() {
-            self.counters_mut().remembered += 1;
-            self.deduplication.flush(now, &mut turn, self.counters.remembered);
+            self.counters_mut().remembered = self.deduplication.next();
+            self.deduplication.flush(now, &mut turn);
         }
         self.transactions.flush(now, &mut turn);
         self.groups.flush(&mut turn);
