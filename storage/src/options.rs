@@ -15,10 +15,12 @@ const MIB: u64 = 1 << 20;
 #[derive(Clone)]
 pub struct Options {
     /// The overlay is frozen and written to the table when its edits take more than this. Twice this much memory is
-    /// ordinary, [`Options::overlay_bytes_hard`] the bound. Default 64 MiB, minimum 1 KiB.
+    /// ordinary, [`Options::overlay_bytes_hard`] the bound. Default 16 MiB, minimum 1 KiB: with more, memory grows and nothing
+    /// else does.
     pub overlay_bytes_max: u64,
-    /// When the table cannot keep up and the live overlay reaches this, [`crate::Store::room`] is low until it has
-    /// shrunk. Default 4 x `overlay_bytes_max`, minimum 2 x.
+    /// What the live overlay and the one that is being written to the table take together at most: when the table cannot
+    /// keep up and the live one reaches half of it, [`crate::Store::room`] is low until it has shrunk. Default 4 x
+    /// `overlay_bytes_max`, minimum 2 x.
     pub overlay_bytes_hard: Option<u64>,
     /// A journal file that has reached this size is followed by a new one. Default 64 MiB, minimum 4 KiB.
     pub journal_file_bytes_max: u64,
@@ -29,7 +31,7 @@ pub struct Options {
     /// has to add them. 0 writes none. Default 256 KiB: with more, each
     /// extension shows in the 99th percentile, with less, large batches profit less.
     pub journal_ahead_bytes: u64,
-    /// What the table keeps in memory of its pages. Default 64 MiB, minimum 1 MiB.
+    /// What the table keeps in memory of its pages. Default 32 MiB, minimum 1 MiB.
     pub table_cache_bytes: u64,
     /// A table that takes longer to open hangs on damage. Default 20 s, minimum 1 s: what else a start or a verification does
     /// must fit into the 30 s after which a person takes it for hanging.
@@ -54,12 +56,12 @@ pub const COMMIT_DELAY_MAX: Duration = Duration::from_millis(100);
 impl Default for Options {
     fn default() -> Self {
         Self {
-            overlay_bytes_max: 64 * MIB,
+            overlay_bytes_max: 16 * MIB,
             overlay_bytes_hard: None,
             journal_file_bytes_max: 64 * MIB,
             journal_bytes_max: 256 * MIB,
             journal_ahead_bytes: 256 * KIB,
-            table_cache_bytes: 64 * MIB,
+            table_cache_bytes: 32 * MIB,
             table_open_limit: Duration::from_secs(20),
             free_floor_bytes: 128 * MIB,
             ballast_bytes: 16 * MIB,
@@ -85,7 +87,12 @@ impl Options {
         self
     }
 
-    /// Where the live overlay's memory ends, in bytes.
+    /// Where the live overlay's memory ends, in bytes: it may be as large as that when it is frozen, and then there are two.
+    pub(crate) fn live_limit(&self) -> u64 {
+        self.hard_limit() / 2
+    }
+
+    /// Where the memory of both overlays ends, in bytes.
     pub(crate) fn hard_limit(&self) -> u64 {
         let asked = self.overlay_bytes_hard.unwrap_or(self.overlay_bytes_max.saturating_mul(4));
         asked.max(self.overlay_bytes_max.saturating_mul(2))

@@ -31,6 +31,7 @@ pub(crate) struct RoomWatch {
     floor: u64,
     ballast_bytes: u64,
     hard_limit: u64,
+    live_limit: u64,
     faults: Faults,
     written_since: AtomicU64,
     state: Mutex<State>,
@@ -52,6 +53,7 @@ impl RoomWatch {
             floor: options.free_floor_bytes,
             ballast_bytes: options.ballast_bytes,
             hard_limit: options.hard_limit(),
+            live_limit: options.live_limit(),
             faults: options.faults.clone(),
             written_since: AtomicU64::new(0),
             state: Mutex::new(State {
@@ -70,12 +72,12 @@ impl RoomWatch {
         }
     }
 
-    /// Whether new messages may be accepted, with `live_bytes` in the live overlay. Low begins at the floor (or the hard
-    /// limit of memory) and ends well above (or below) it, so that it does not flicker.
+    /// Whether new messages may be accepted, with `live_bytes` in the live overlay. Low begins at the floor (or where
+    /// the live overlay's memory ends) and ends well above (or below) it, so that it does not flicker.
     pub(crate) fn room(&self, live_bytes: u64) -> Room {
         let mut state = lock(&self.state);
         self.look_if_due(&mut state);
-        let memory_mark = if state.memory_is_low { self.hard_limit / 4 * 3 } else { self.hard_limit };
+        let memory_mark = if state.memory_is_low { self.live_limit / 4 * 3 } else { self.live_limit };
         state.memory_is_low = live_bytes >= memory_mark;
         if state.disk_is_low || state.memory_is_low { Room::Low } else { Room::Enough }
     }
@@ -94,7 +96,7 @@ impl RoomWatch {
         !state.disk_is_low && state.free >= self.floor.saturating_mul(2).saturating_add(bytes)
     }
 
-    /// Where the live overlay's memory ends, bytes.
+    /// Where the memory of both overlays ends, bytes.
     pub(crate) fn hard_limit(&self) -> u64 {
         self.hard_limit
     }
@@ -215,7 +217,7 @@ mod tests {
     fn low_memory_ends_well_below_the_limit() {
         let dir = tempfile::tempdir().unwrap();
         let watch = watch(dir.path(), &Faults::default());
-        let rooms = [4095, 4096, 3500, 3071, 3500].map(|live| watch.room(live));
+        let rooms = [2047, 2048, 1700, 1535, 1700].map(|live| watch.room(live));
         assert_eq!(rooms, [Room::Enough, Room::Low, Room::Low, Room::Enough, Room::Enough]);
     }
 

@@ -65,7 +65,7 @@ pub struct Stats {
     pub appended_bytes: u64,
     /// Bytes of the live overlay.
     pub overlay_bytes: u64,
-    /// Bytes of the live overlay beyond which new messages are refused.
+    /// Bytes of the live overlay and the one that is being written, together, beyond which new messages are refused.
     pub overlay_bytes_hard: u64,
     /// Bytes of the overlay that is being written to the table.
     pub frozen_bytes: u64,

@@ -211,7 +211,7 @@ pub(super) const KEYS: &[Key] = &[
         "store.overlay_hard",
         Shape::Size(0, u64::MAX),
         store.overlay_bytes_hard,
-        "New messages are refused while data that waits for the table takes more memory than this. 0: four times `overlay`."
+        "Data that waits for the table takes no more memory than this: from half of it on, new messages are refused. 0: four times `overlay`."
     ),
     number!(
         "store.journal_file",

@@ -80,7 +80,7 @@ pub struct HttpSection {
 pub struct StoreSection {
     /// The overlay goes to the table when it is larger, bytes.
     pub overlay_bytes_max: u64,
-    /// The live overlay refuses new messages when it is larger, bytes; 0: four times `overlay_bytes_max`.
+    /// What overlays take together at most, bytes; 0: four times `overlay_bytes_max`.
     pub overlay_bytes_hard: u64,
     /// Size of a journal file, bytes.
     pub journal_file_bytes_max: u64,

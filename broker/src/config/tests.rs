@@ -236,7 +236,7 @@ fn rules_between_keys_are_checked() {
         (vec!["http.listen=127.0.0.1:7800"], "http.listen"),
         (vec!["transactions.first_check_after=24h"], "transactions.first_check_after"),
         (vec!["retry.strategy=exponential", "retry.max_delay=500ms"], "retry.initial_delay"),
-        (vec!["store.overlay_hard=100MiB"], "store.overlay_hard"),
+        (vec!["store.overlay_hard=30MiB"], "store.overlay_hard"),
         (vec!["store.journal_file=1GiB"], "store.journal_file"),
         (vec!["limits.window=10"], "limits.page"),
     ] {

@@ -11,8 +11,9 @@ use crate::clock::Clock;
 use crate::dispatch::{Outbox, Parcel, ReplyTo, Ticket};
 use crate::engine::{Input, Outcome, Refusal};
 
-/// When a client that found the inbox full should try again, milliseconds: a few turns.
-const RETRY_WHEN_FULL_MS: u64 = 50;
+/// When a client that found the inbox full should try again, milliseconds: when what waits longest has been waiting, for so
+/// long will it take again; a few turns at least, and soon enough that nobody takes the broker for gone.
+const RETRY_WHEN_FULL_MS: std::ops::RangeInclusive<u64> = 50..=5_000;
 /// When a client that met a stopping broker should try again, milliseconds.
 const RETRY_WHEN_STOPPING_MS: u64 = 1_000;
 
@@ -74,20 +75,26 @@ impl EngineHandle {
     }
 
     /// Hands in the commands of a session's frame; each answer, or the refusal of what found no room, arrives in its
-    /// outbox.
-    pub fn submit(&self, outbox: &Arc<Outbox>, commands: Vec<(Input, Ticket)>) {
+    /// outbox. Whether there was room for all.
+    pub fn submit(&self, outbox: &Arc<Outbox>, commands: Vec<(Input, Ticket)>) -> bool {
         // One look at the clock for all of a frame, which came at one time.
         let queued_at_us = self.clock.micros();
         let envelopes = commands.into_iter().map(|(input, ticket)| {
             let reply_to = ReplyTo::Session(outbox.clone(), ticket);
             Envelope { input, reply_to, queued_at_us }
         });
-        if let Err((rest, refusal)) = self.put(envelopes.collect()) {
-            outbox.post(rest.into_iter().filter_map(|reply_to| match reply_to {
-                ReplyTo::Session(_, ticket) => Some(Parcel::Answer(ticket, Err(refusal.clone()))),
-                ReplyTo::Nobody | ReplyTo::Caller(_) => None,
-            }));
-        }
+        let Err((rest, refusal)) = self.put(envelopes.collect()) else { return true };
+        outbox.post(rest.into_iter().filter_map(|reply_to| match reply_to {
+            ReplyTo::Session(_, ticket) => Some(Parcel::Answer(ticket, Err(refusal.clone()))),
+            ReplyTo::Nobody | ReplyTo::Caller(_) => None,
+        }));
+        false
+    }
+
+    /// Waits until what waits for the engine is down to half of what may: until then, more would mostly be refused.
+    /// Cancel-safe.
+    pub async fn relieved(&self) {
+        self.inbox.relieved().await;
     }
 
     /// As [`EngineHandle::submit`], but waits for room; an input without a ticket gets no answer. Not cancel-safe.
@@ -115,11 +122,22 @@ impl EngineHandle {
     fn put(&self, envelopes: Vec<Envelope>) -> Result<(), (Vec<ReplyTo>, Refusal)> {
         self.inbox.put(envelopes).map_err(|(rest, why)| {
             let refusal = match why {
-                NotTaken::Full => full(),
+                NotTaken::Full => self.full(),
                 NotTaken::Closed => stopping(),
             };
             (rest.into_iter().map(|envelope| envelope.reply_to).collect(), refusal)
         })
+    }
+
+    fn full(&self) -> Refusal {
+        let oldest_at_us = self.inbox.oldest_at_us();
+        let waits_ms = oldest_at_us.map_or(0, |at_us| self.clock.micros().saturating_sub(at_us) / 1_000);
+        let (soonest, latest) = RETRY_WHEN_FULL_MS.into_inner();
+        Refusal::new(
+            Reason::Overloaded,
+            "more waits than the broker queues; send less at a time and try again",
+        )
+        .retry_after(waits_ms.clamp(soonest, latest))
     }
 
     fn envelope(&self, input: Input, reply_to: ReplyTo) -> Envelope {
@@ -133,11 +151,6 @@ async fn settle(answer: oneshot::Receiver<Outcome>) -> Outcome {
         // The engine died with the input: what became of it is not known, so nothing may be said.
         Err(_) => std::future::pending().await,
     }
-}
-
-fn full() -> Refusal {
-    Refusal::new(Reason::Overloaded, "more waits than the broker queues; send less at a time and try again")
-        .retry_after(RETRY_WHEN_FULL_MS)
 }
 
 /// The refusal of a broker that stops.

@@ -26,6 +26,9 @@ impl Default for InboxLimits {
     }
 }
 
+/// Whoever was told to come back later is heard again when no more waits than one of so many parts of what may.
+const RELIEVED_PART: usize = 2;
+
 /// Room kept for what must not be refused (sessions that end, credit, settlements), inputs.
 const RESERVE_INPUTS: usize = 1_024;
 
@@ -134,6 +137,33 @@ impl Inbox {
         }
     }
 
+    /// Waits until there is room again, and not only for one: until half of what may wait is gone, or no more is taken in.
+    /// Cancel-safe.
+    pub(super) async fn relieved(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            // Listens before it looks: room made in between is not missed.
+            emptied.as_mut().enable();
+            if self.is_relieved() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn is_relieved(&self) -> bool {
+        let waiting = self.lock();
+        let has_room = waiting.envelopes.len() <= self.limits.inputs_max / RELIEVED_PART
+            && waiting.bytes <= self.limits.bytes_max / RELIEVED_PART;
+        has_room || waiting.closed
+    }
+
+    /// When what waits longest was put in, microseconds of the broker's clock.
+    pub(super) fn oldest_at_us(&self) -> Option<u64> {
+        self.lock().envelopes.front().map(|envelope| envelope.queued_at_us)
+    }
+
     /// What waits, at most `inputs_max` and about `bytes_max`. Waits for the first until `wait_ms` have passed (`None`:
     /// as long as it takes). `None`: nothing waits and nothing more will come.
     ///
@@ -231,6 +261,24 @@ mod tests {
         assert!(matches!(why, NotTaken::Full));
         assert!(matches!(rest[0].input, Input::SessionClosed(SessionId(3))));
         assert_eq!((rest.len(), inbox.take(10, usize::MAX, None).unwrap().unwrap().len()), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn relief_is_half_of_the_room_or_the_end() {
+        use futures::FutureExt as _;
+        let inbox = inbox(4);
+        inbox.put((1..=4).map(envelope).collect()).unwrap();
+        let mut relieved = std::pin::pin!(inbox.relieved());
+        assert!(relieved.as_mut().now_or_never().is_none());
+        assert_eq!(inbox.take(1, usize::MAX, None).unwrap().unwrap().len(), 1);
+        assert!(relieved.as_mut().now_or_never().is_none(), "one is gone, and three of four wait");
+        assert_eq!(inbox.take(1, usize::MAX, None).unwrap().unwrap().len(), 1);
+        assert!(relieved.as_mut().now_or_never().is_some());
+        inbox.put((5..=6).map(envelope).collect()).unwrap();
+        let mut closed = std::pin::pin!(inbox.relieved());
+        assert!(closed.as_mut().now_or_never().is_none());
+        inbox.close();
+        assert!(closed.as_mut().now_or_never().is_some());
     }
 
     #[test]

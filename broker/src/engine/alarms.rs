@@ -32,14 +32,14 @@ impl Engine {
         let mut unanswered: Vec<_> = self.unanswered_kinds().take(KINDS_MAX + 1).collect();
         let more_unanswered = unanswered.len() > KINDS_MAX;
         unanswered.truncate(KINDS_MAX);
-        let oldest = self.transactions.undecided.first_key_value();
+        let oldest = self.transactions.undecided.oldest();
         let parked = self.transactions.parked.keys().next();
         Vitals {
             undecided: self.transactions.undecided.len() as u64,
             parked: self.transactions.parked.len() as u64,
             damaged: self.counts.records_damaged,
             oldest_undecided: oldest
-                .map(|(number, undecided)| (self.transaction_id(*number), undecided.created_at_ms)),
+                .map(|(number, undecided)| (self.transaction_id(number), undecided.created_at_ms)),
             oldest_parked: parked.map(|number| self.transaction_id(*number)),
             unanswered,
             more_unanswered,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use escrow_protocol::{GroupName, Kind, Reason};
 
 use super::sabotage::{Fault, planted};
-use super::timers::{MonoTimer, WallTimer};
+use super::timers::MonoTimer;
 use super::transactions::{in_doubt_at, unknown};
 use super::trouble::Step;
 use super::{CheckAnswered, CheckQuestion, Effect, Engine, Now, Refusal, Reply, SessionId, Turn};
@@ -19,6 +19,18 @@ use crate::records::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KindNumber(u32);
 
+impl KindNumber {
+    /// A bit that stands for it, and for others.
+    pub(super) fn bit(self) -> u64 {
+        1 << (self.0 % u64::BITS)
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_tests(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// What can be checked by the same checkers.
 #[derive(Debug, Default)]
 pub(super) struct KindState {
@@ -28,8 +40,8 @@ pub(super) struct KindState {
     turn: usize,
     /// Transactions whose check is due and that wait for a checker or for a free place with one.
     pub(super) due: BTreeSet<u64>,
-    /// Its undecided transactions that are not parked.
-    pub(super) undecided: BTreeSet<u64>,
+    /// How many undecided transactions it has that are not parked.
+    pub(super) undecided: usize,
     /// Those that are.
     pub(super) parked: BTreeSet<u64>,
     pub(super) name: Option<(GroupName, Kind)>,
@@ -69,7 +81,7 @@ impl Kinds {
     /// Forgets a kind that nothing belongs to any more.
     pub(super) fn retire_if_idle(&mut self, number: KindNumber) {
         let state = self.get_mut(number);
-        if !(state.undecided.is_empty() && state.parked.is_empty() && state.checkers.is_empty()) {
+        if !(state.undecided == 0 && state.parked.is_empty() && state.checkers.is_empty()) {
             return;
         }
         if let Some(name) = state.name.take() {
@@ -89,6 +101,12 @@ impl Kinds {
     pub(super) fn iter(&self) -> impl Iterator<Item = &KindState> {
         self.states.iter()
     }
+
+    /// Those of this producer group and of this kind; `None`: of any.
+    pub(super) fn of(&self, group: Option<&GroupName>, kind: Option<&Kind>) -> BTreeSet<KindNumber> {
+        let states = self.states.iter().enumerate().filter(|(_, state)| state.is_of(group, kind));
+        states.map(|(at, _)| KindNumber(at as u32)).collect()
+    }
 }
 
 /// A question under way.
@@ -105,6 +123,8 @@ pub(super) struct Question {
 #[derive(Debug)]
 pub(super) struct Questions {
     asked: BTreeMap<u64, Question>,
+    /// The question about each transaction that is being asked about.
+    about: BTreeMap<u64, u64>,
     next: u64,
     /// Kinds that may have something to ask.
     pub(super) to_pump: BTreeSet<KindNumber>,
@@ -113,7 +133,7 @@ pub(super) struct Questions {
 impl Questions {
     /// Questions are numbered from `first`: an answer to one from before a restart fits none.
     pub(super) fn new(first: u64) -> Self {
-        Self { asked: BTreeMap::new(), next: first, to_pump: BTreeSet::new() }
+        Self { asked: BTreeMap::new(), about: BTreeMap::new(), next: first, to_pump: BTreeSet::new() }
     }
 
     pub(super) fn ask_behind(&mut self, before: &Self) {
@@ -122,6 +142,11 @@ impl Questions {
 
     pub(super) fn len(&self) -> usize {
         self.asked.len()
+    }
+
+    /// The question under way about a transaction.
+    pub(super) fn about(&self, transaction: u64) -> Option<u64> {
+        self.about.get(&transaction).copied()
     }
 }
 
@@ -152,8 +177,9 @@ impl Engine {
 
     /// A check is due: it waits for its turn with a checker; if there is none, that is counted and shown.
     fn check_due(&mut self, turn: &mut Turn<'_>, number: u64, mut record: Transaction) {
-        let kind = self.transactions.undecided[&number].kind;
-        self.plan_transaction(number, in_doubt_at(&record));
+        let undecided = self.transactions.undecided.get(number).expect("what is checked is undecided");
+        let kind = undecided.kind;
+        self.transactions.undecided.plan(number, in_doubt_at(&record));
         let state = self.kinds.get_mut(kind);
         state.due.insert(number);
         if state.checkers.is_empty() {
@@ -166,14 +192,6 @@ impl Engine {
             self.note_check(number, CheckAnswer::NoChecker, "");
         }
         self.questions.to_pump.insert(kind);
-    }
-
-    fn plan_transaction(&mut self, number: u64, at_ms: u64) {
-        let undecided =
-            self.transactions.undecided.get_mut(&number).expect("an undecided transaction is planned");
-        self.timers.cancel(undecided.timer_at_ms, WallTimer::Transaction(number));
-        undecided.timer_at_ms = at_ms;
-        self.timers.plan(at_ms, WallTimer::Transaction(number));
     }
 
     /// Asks for what is due, as far as checkers have places free: no storm when one comes back. `limit` at most.
@@ -224,8 +242,7 @@ impl Engine {
         self.questions.asked.insert(check, Question { number, kind, session, deadline_ms });
         self.timers.plan_mono(deadline_ms, MonoTimer::Question(check));
         self.kinds.get_mut(kind).due.remove(&number);
-        let undecided = self.transactions.undecided.get_mut(&number).expect("what is due is undecided");
-        undecided.question = Some(check);
+        self.questions.about.insert(number, check);
         self.sessions.producers.get_mut(&session).expect("a checker is connected").questions.insert(check);
         self.counts.checks_asked += 1;
         let transaction = self.transaction_id(number);
@@ -235,14 +252,12 @@ impl Engine {
     /// Takes back a question: it was answered, timed out, or is no longer of interest.
     pub(super) fn withdraw_question(&mut self, check: u64) -> Option<Question> {
         let question = self.questions.asked.remove(&check)?;
+        self.questions.about.remove(&question.number);
         self.timers.cancel_mono(question.deadline_ms, MonoTimer::Question(check));
         if let Some(producer) = self.sessions.producers.get_mut(&question.session) {
             producer.questions.remove(&check);
             // The place is free for any kind it answers for, not only for the one it was taken by.
             self.questions.to_pump.extend(producer.kinds.iter().map(|(_, kind)| *kind));
-        }
-        if let Some(undecided) = self.transactions.undecided.get_mut(&question.number) {
-            undecided.question = None;
         }
         self.questions.to_pump.insert(question.kind);
         Some(question)
@@ -333,7 +348,7 @@ impl Engine {
         let delay = self.settings.transactions.delay_after(delivered);
         record.next_check_at_ms = now.unix_ms.saturating_add(self.jittered(delay));
         turn.put(keys::undecided(number), &record);
-        self.plan_transaction(number, record.next_check_at_ms.min(in_doubt_at(&record)));
+        self.transactions.undecided.plan(number, record.next_check_at_ms.min(in_doubt_at(&record)));
         Ok(())
     }
 
@@ -404,8 +419,9 @@ impl Engine {
                 .into());
             }
         }
-        let undecided = &self.transactions.undecided[&number];
-        let waits = undecided.question.is_some() || self.kinds.get(undecided.kind).due.contains(&number);
+        let undecided = self.transactions.undecided.get(number).expect("what is prepared is undecided");
+        let is_asked = self.questions.about(number).is_some();
+        let waits = is_asked || self.kinds.get(undecided.kind).due.contains(&number);
         let by = self.story.by();
         self.note(Subject::Transaction(number), Happening::CheckOrdered { by });
         if !waits {

@@ -32,7 +32,7 @@ impl Engine {
             Command::Seek { group, topic, to, dry_run } => self.seek(turn, &group, &topic, to, dry_run),
             Command::CheckNow(transaction) => self.check_now(turn, transaction),
             Command::Resume(transaction) => self.resume(now, turn, transaction),
-            Command::CancelScheduled(id) => self.cancel_scheduled(now, turn, id),
+            Command::CancelScheduled(id) => self.cancel_scheduled(turn, id),
             Command::MoveScheduled { id, deliver_at_ms } => {
                 self.move_scheduled(turn, id, deliver_at_ms).map(Reply::Moved)
             }

@@ -93,14 +93,14 @@ impl Engine {
 
     fn status(&self) -> StatusView {
         let groups = || self.groups.by_number.values();
-        let oldest = self.transactions.undecided.values().next();
+        let oldest = self.transactions.undecided.oldest();
         StatusView {
             topics: self.topics.by_name.keys().filter(|name| !name.is_dead_letter_topic()).count() as u64,
             groups: self.groups.by_number.len() as u64,
             undecided: self.transactions.undecided.len() as u64,
             waiting_for_checker: self.waiting_for_checker(),
             parked: self.transactions.parked.len() as u64,
-            oldest_undecided_at_ms: oldest.map(|undecided| undecided.created_at_ms),
+            oldest_undecided_at_ms: oldest.map(|(_, undecided)| undecided.created_at_ms),
             retrying: groups().map(|group| group.retries.len() as u64).sum(),
             scheduled: self.counters.scheduled,
             leased: self.groups.leases.len() as u64,
@@ -191,12 +191,12 @@ impl Engine {
     }
 
     fn live(&self, number: u64) -> TransactionLive {
-        if let Some(undecided) = self.transactions.undecided.get(&number) {
+        if let Some(undecided) = self.transactions.undecided.get(number) {
             let kind = self.kinds.get(undecided.kind);
             return TransactionLive {
                 waiting_for_checker: kind.checkers.is_empty() && kind.due.contains(&number),
                 next_event_at_ms: Some(undecided.timer_at_ms),
-                being_checked: undecided.question.is_some(),
+                being_checked: self.questions.about(number).is_some(),
                 checkers_connected: kind.checkers.len() as u32,
             };
         }
@@ -216,22 +216,20 @@ impl Engine {
         let from = after.map_or(0, |after| after.number() + 1);
         let of_any = group.is_none() && kind.is_none();
         match filter {
-            TransactionFilter::Undecided if of_any => {
-                self.transactions.undecided.range(from..).take(limit).map(|(number, _)| *number).collect()
+            TransactionFilter::Undecided => {
+                let kinds = (!of_any).then(|| self.kinds.of(group, kind));
+                self.transactions.undecided.numbers_from(from, kinds.as_ref()).take(limit).collect()
             }
             TransactionFilter::Parked if of_any => {
                 self.transactions.parked.range(from..).take(limit).map(|(number, _)| *number).collect()
             }
-            _ => {
+            TransactionFilter::Parked | TransactionFilter::WaitingForChecker => {
                 let kinds = self.kinds.iter().filter(|state| state.is_of(group, kind));
                 // A page of each kind, and the page that these make together.
                 let mut numbers: Vec<u64> = kinds
-                    .filter_map(|state| match filter {
-                        TransactionFilter::Undecided => Some(&state.undecided),
-                        TransactionFilter::Parked => Some(&state.parked),
-                        TransactionFilter::WaitingForChecker => {
-                            state.checkers.is_empty().then_some(&state.due)
-                        }
+                    .filter_map(|state| match filter == TransactionFilter::Parked {
+                        true => Some(&state.parked),
+                        false => state.checkers.is_empty().then_some(&state.due),
                     })
                     .flat_map(|numbers| numbers.range(from..).take(limit).copied())
                     .collect();
@@ -290,9 +288,10 @@ impl Engine {
     /// See [`Engine::assert_invariants`].
     pub(super) fn assert_all(&self) {
         let groups = || self.groups.by_number.values();
-        // Invariant 10: timers in memory = undecided (not parked) + retrying + leased + questions under way.
+        // Invariant 10: timers in memory = undecided (not parked) + retrying + leased + questions under way. The first
+        // are planned where they lie.
+        self.transactions.undecided.assert_all();
         let expected = Census {
-            transactions: self.transactions.undecided.len(),
             retries: groups().map(|group| group.retries.values().filter(|r| r.is_planned).count()).sum(),
             leases: self.groups.leases.len(),
             questions: self.questions.len(),
@@ -301,14 +300,15 @@ impl Engine {
 
         let undecided = self.transactions.undecided.len() + self.transactions.parked.len();
         assert_eq!(
-            self.kinds.iter().map(|kind| kind.undecided.len() + kind.parked.len()).sum::<usize>(),
+            self.kinds.iter().map(|kind| kind.undecided + kind.parked.len()).sum::<usize>(),
             undecided,
             "undecided by kind"
         );
         for kind in self.kinds.iter() {
             for number in &kind.due {
-                let undecided = &self.transactions.undecided[number];
-                assert!(undecided.question.is_none(), "transaction {number} is due and being asked about");
+                assert!(self.transactions.undecided.get(*number).is_some(), "transaction {number} is due");
+                let asked = self.questions.about(*number);
+                assert!(asked.is_none(), "transaction {number} is due and being asked about");
             }
         }
         let leased: usize = groups().map(|group| group.leased.len()).sum();

@@ -12,6 +12,7 @@ mod checks;
 mod commands;
 mod counts;
 mod dead_letters;
+mod deduplication;
 mod deliver;
 mod effect;
 mod facets;
@@ -39,6 +40,7 @@ mod topics;
 mod transactions;
 mod trouble;
 mod turn;
+mod undecided;
 mod window;
 
 #[cfg(test)]
@@ -105,7 +107,7 @@ pub struct Engine {
     transactions: transactions::Transactions,
     kinds: checks::Kinds,
     questions: checks::Questions,
-    deduplication: publish::Deduplication,
+    deduplication: deduplication::Deduplication,
     schedule: publish::Schedule,
     sessions: sessions::Sessions,
     audit: audit::AuditLog,
@@ -196,9 +198,19 @@ impl Engine {
 
     fn fire_wall(&mut self, now: Now, turn: &mut Turn<'_>, limit: usize) {
         for _ in 0..limit {
+            let (timer_at_ms, transaction_at_ms) =
+                (self.timers.next_wall_at(), self.transactions.undecided.next_at());
+            let is_transaction =
+                transaction_at_ms.is_some_and(|at_ms| timer_at_ms.is_none_or(|timer| at_ms <= timer));
+            if is_transaction {
+                let due = transaction_at_ms.filter(|at_ms| *at_ms <= now.unix_ms);
+                let Some(number) = due.and_then(|_| self.transactions.undecided.earliest()) else { return };
+                let step = self.transaction_due(now, turn, number);
+                self.absorb(turn, step);
+                continue;
+            }
             let Some(timer) = self.timers.pop_wall(now) else { return };
             let step = match timer {
-                WallTimer::Transaction(number) => self.transaction_due(now, turn, number),
                 WallTimer::Retry(group, topic, offset) => {
                     self.retry_due(group, topic, offset);
                     Ok(())
@@ -274,8 +286,8 @@ impl Engine {
     /// If the store failed during the turn: nothing of it may be committed or answered, the process must stop.
     pub fn finish(&mut self, now: Now, mut turn: Turn<'_>) -> Result<Finished, ReadError> {
         if self.deduplication.has_fresh() {
-            self.counters_mut().remembered += 1;
-            self.deduplication.flush(now, &mut turn, self.counters.remembered);
+            self.counters_mut().remembered = self.deduplication.next();
+            self.deduplication.flush(now, &mut turn);
         }
         self.transactions.flush(now, &mut turn);
         self.groups.flush(&mut turn);
@@ -314,7 +326,9 @@ impl Engine {
             return Some(0);
         }
         let (ids, decided) = (self.deduplication.next_at(), self.transactions.next_at());
-        let stored = [self.schedule.next_at(), ids, decided, self.audit.next_at(), self.story.next_at()];
+        let undecided = self.transactions.undecided.next_at();
+        let (schedule, audit, story) = (self.schedule.next_at(), self.audit.next_at(), self.story.next_at());
+        let stored = [schedule, undecided, ids, decided, audit, story];
         let stored = stored.into_iter().flatten().map(|at_ms| at_ms.saturating_sub(now.unix_ms));
         stored.chain(self.timers.next_in(now)).chain(self.jobs.next_in(now)).min()
     }

@@ -1,7 +1,5 @@
 //! Storing messages: deduplication by id, publishing at once, and messages that wait for their time.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use escrow_protocol::{MessageId, Reason, TransactionId};
 use escrow_storage::{KeyRange, ReadError, Room};
@@ -9,88 +7,14 @@ use escrow_storage::{KeyRange, ReadError, Room};
 use super::sabotage::{Fault, planted};
 use super::trouble::Step;
 use super::turn::{behind, key_in};
-use super::window::{Batch, Window};
 use super::{Cancelled, Engine, Moved, NewMessage, Now, Refusal, Reply, Turn};
 use crate::records::{
-    Ending, Fate, Happening, Message, Place, Record as _, Remembered, Standing, Stub, Subject, TopicNumber,
-    Transaction, TransactionState, keys,
+    Ending, Fate, Happening, Message, Place, Record as _, Standing, Stub, Subject, TopicNumber, Transaction,
+    TransactionState, keys,
 };
 
 /// How long a refused producer should wait for space.
 const DISK_FULL_RETRY_MS: u64 = 5_000;
-
-/// The message ids of the last minutes: what has been stored is not stored again, even when it is finished and gone.
-#[derive(Debug)]
-pub(super) struct Deduplication {
-    ids: HashMap<MessageId, Memory>,
-    window: Window<u64>,
-    /// Those of this turn: one record for all of them.
-    fresh: Vec<(MessageId, Fate)>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Memory {
-    fate: Fate,
-    /// The batch it is remembered by: an id that was cancelled later is in a later one, too.
-    at_ms: u64,
-}
-
-impl Deduplication {
-    pub(super) fn new(keep_ms: u64, ids_max: usize) -> Self {
-        Self { ids: HashMap::new(), window: Window::new(keep_ms, ids_max), fresh: Vec::new() }
-    }
-
-    fn remember(&mut self, now: Now, id: MessageId, fate: Fate) {
-        self.ids.insert(id, Memory { fate, at_ms: now.unix_ms });
-        self.fresh.push((id, fate));
-    }
-
-    fn fate_of(&self, id: MessageId) -> Option<Fate> {
-        self.ids.get(&id).map(|memory| memory.fate)
-    }
-
-    /// Takes in a record found at start; they come in order of time, which the clock may have turned round: a message
-    /// that was cancelled stays cancelled.
-    pub(super) fn recover(&mut self, at_ms: u64, number: u64, record: Remembered) {
-        self.window.push(at_ms, number, record.ids.len());
-        for (id, fate) in record.ids {
-            let cancelled = fate.cancelled || self.fate_of(id).is_some_and(|before| before.cancelled);
-            self.ids.insert(id, Memory { fate: Fate { cancelled, ..fate }, at_ms });
-        }
-    }
-
-    /// Whether this turn has ids to write.
-    pub(super) fn has_fresh(&self) -> bool {
-        !self.fresh.is_empty()
-    }
-
-    /// Writes the ids of this turn, as the record with this number.
-    pub(super) fn flush(&mut self, now: Now, turn: &mut Turn<'_>, number: u64) {
-        self.window.push(now.unix_ms, number, self.fresh.len());
-        // The next turn has about as many: growing to that anew, turn by turn, shows in the profile.
-        let room = Vec::with_capacity(self.fresh.len());
-        let ids = std::mem::replace(&mut self.fresh, room);
-        turn.insert(keys::remembered(now.unix_ms, number), &Remembered { ids });
-    }
-
-    /// The oldest batch of ids, if it is to be forgotten now.
-    pub(super) fn pop_outdated(&mut self, now: Now) -> Option<Batch<u64>> {
-        self.window.pop_outdated(now.unix_ms)
-    }
-
-    /// Forgets what a batch of that time remembers, unless it was remembered again since.
-    pub(super) fn forget(&mut self, at_ms: u64, record: Remembered) {
-        for (id, _) in record.ids {
-            if self.ids.get(&id).is_some_and(|memory| memory.at_ms == at_ms) {
-                self.ids.remove(&id);
-            }
-        }
-    }
-
-    pub(super) fn next_at(&self) -> Option<u64> {
-        self.window.next_at()
-    }
-}
 
 /// A message that was stored before.
 pub(super) struct Known {
@@ -106,10 +30,12 @@ impl Engine {
             return Ok(None);
         }
         let place: Option<Place> = turn.get(&keys::place(id))?;
-        let transaction = match (&place, self.deduplication.fate_of(id)) {
-            (Some(place), _) => place.transaction,
-            (None, Some(fate)) => fate.transaction,
-            (None, None) => return Ok(None),
+        let transaction = match &place {
+            Some(place) => place.transaction,
+            None => match self.deduplication.fate_of(turn, id)? {
+                Some(fate) => fate.transaction,
+                None => return Ok(None),
+            },
         };
         Ok(Some(Known { transaction, place }))
     }
@@ -186,7 +112,7 @@ impl Engine {
         // Whoever queues or schedules it in the same turn replaces this.
         let place = Place { stored_at_ms: now.unix_ms, transaction, standing: Standing::Undecided };
         turn.insert(keys::place(stub.id), &place);
-        self.deduplication.remember(now, stub.id, Fate { transaction, cancelled: false });
+        self.deduplication.remember(stub.id, Fate { transaction, cancelled: false });
         stub
     }
 
@@ -261,7 +187,7 @@ impl Engine {
     }
 
     /// Answers exactly: cancelled, too late, or not known.
-    pub(super) fn cancel_scheduled(&mut self, now: Now, turn: &mut Turn<'_>, id: MessageId) -> Step<Reply> {
+    pub(super) fn cancel_scheduled(&mut self, turn: &mut Turn<'_>, id: MessageId) -> Step<Reply> {
         let place: Option<Place> = turn.get(&keys::place(id))?;
         let Some(place) = place else { return self.cancel_of_gone(turn, id).map(Reply::Cancelled) };
         let due_ms = match place.standing {
@@ -282,7 +208,7 @@ impl Engine {
         self.remove_message(turn, id, stub.key_hash);
         self.topics.tail_mut(stub.topic).awaited -= 1;
         self.counters_mut().scheduled -= 1;
-        self.deduplication.remember(now, id, Fate { transaction: place.transaction, cancelled: true });
+        self.deduplication.remember(id, Fate { transaction: place.transaction, cancelled: true });
         self.counts.scheduled_cancelled += 1;
         Ok(Reply::Cancelled(Cancelled::Cancelled))
     }
@@ -325,7 +251,7 @@ impl Engine {
 
     /// What is remembered of a message that is gone: cancelled before, rolled back, or delivered and finished.
     fn cancel_of_gone(&self, turn: &Turn<'_>, id: MessageId) -> Step<Cancelled> {
-        let Some(fate) = self.deduplication.fate_of(id) else { return Ok(Cancelled::NotKnown) };
+        let Some(fate) = self.deduplication.fate_of(turn, id)? else { return Ok(Cancelled::NotKnown) };
         if fate.cancelled {
             return Ok(Cancelled::Cancelled);
         }

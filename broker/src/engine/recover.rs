@@ -9,10 +9,11 @@ use escrow_storage::{KeyRange, Read, ReadError, Room};
 
 use super::audit::AuditLog;
 use super::checks::{Kinds, Questions};
+use super::deduplication::Deduplication;
 use super::groups::{Group, Groups, Retrying};
 use super::jobs::Jobs;
 use super::position::{Candidate, Position};
-use super::publish::{Deduplication, Schedule};
+use super::publish::Schedule;
 use super::sabotage::{Fault, planted};
 use super::sessions::Sessions;
 use super::story::StoryLog;
@@ -265,9 +266,10 @@ impl Engine {
     }
 
     fn recover_memories(&mut self, view: &dyn Read) -> Result<(), ReadError> {
+        self.deduplication.go_on_behind(self.counters.remembered);
         self.each_record(view, keys::space::REMEMBERED, |engine, key, remembered: Remembered| {
             match keys::remembered_of(key) {
-                Some((at_ms, number)) => engine.deduplication.recover(at_ms, number, remembered),
+                Some((at_ms, number)) => engine.deduplication.recover(at_ms, number, &remembered),
                 None => engine.misplaced(key),
             }
         })

@@ -264,7 +264,7 @@ impl Engine {
             if let Some(batch) = ids {
                 let key = keys::remembered(batch.at_ms, batch.first);
                 let record: Option<Remembered> = self.read_or_report(turn, &key)?;
-                self.deduplication.forget(batch.at_ms, record.unwrap_or_default());
+                self.deduplication.forget(batch.first, &record.unwrap_or_default());
                 turn.delete(key);
             }
             if let Some(batch) = transactions {

@@ -1,4 +1,5 @@
-//! When to wake: what is planned, in order of time. Derived from records and leases, never stored.
+//! When to wake: what is planned, in order of time. Derived from records and leases, never stored. The timers of undecided
+//! transactions lie with these, for there may be millions: `undecided`.
 //!
 //! Two clocks, two lists: stored times are Unix time, leases and time-outs are monotonic.
 
@@ -12,8 +13,6 @@ use crate::records::{GroupNumber, TopicNumber};
 /// What is planned by Unix time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum WallTimer {
-    /// The next check, or the in-doubt policy, of an undecided transaction.
-    Transaction(u64),
     /// The next attempt of a message.
     Retry(GroupNumber, TopicNumber, Offset),
     /// A topic's oldest message has been kept long enough.
@@ -55,6 +54,11 @@ impl Timers {
         self.mono.remove(&(at_mono_ms, timer));
     }
 
+    /// When the earliest by Unix time is planned, milliseconds.
+    pub(super) fn next_wall_at(&self) -> Option<u64> {
+        self.wall.first().map(|(at_ms, _)| *at_ms)
+    }
+
     /// The earliest timer that is due by Unix time, taken out.
     pub(super) fn pop_wall(&mut self, now: Now) -> Option<WallTimer> {
         let first = *self.wall.first().filter(|(at, _)| *at <= now.unix_ms)?;
@@ -81,7 +85,6 @@ impl Timers {
         let mut census = Census::default();
         for (_, timer) in &self.wall {
             match timer {
-                WallTimer::Transaction(_) => census.transactions += 1,
                 WallTimer::Retry(..) => census.retries += 1,
                 WallTimer::Retention(_) | WallTimer::BroadcastIdle(_) => {}
             }
@@ -99,7 +102,6 @@ impl Timers {
 /// How many timers of each sort there are.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Census {
-    pub(super) transactions: usize,
     pub(super) retries: usize,
     pub(super) leases: usize,
     pub(super) questions: usize,

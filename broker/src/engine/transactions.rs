@@ -9,8 +9,8 @@ use super::checks::KindNumber;
 use super::publish::reused;
 use super::sabotage::{Fault, planted};
 use super::story::noted;
-use super::timers::WallTimer;
 use super::trouble::Step;
+use super::undecided::{Undecided, UndecidedTransactions};
 use super::window::{Batch, Window};
 use super::{Decide, Engine, NewMessage, Now, Refusal, Reply, SendHalf, Turn};
 use crate::records::{
@@ -18,21 +18,11 @@ use crate::records::{
     TransactionKey, TransactionMessage, TransactionState, keys,
 };
 
-/// What is kept in memory of an undecided transaction: enough to know when to act on it.
-#[derive(Debug)]
-pub(super) struct Undecided {
-    pub(super) kind: KindNumber,
-    /// When its timer is planned, Unix milliseconds.
-    pub(super) timer_at_ms: u64,
-    pub(super) created_at_ms: u64,
-    /// The question under way.
-    pub(super) question: Option<u64>,
-}
-
 /// All undecided transactions, and the decided ones of the last while.
 #[derive(Debug)]
 pub(super) struct Transactions {
-    pub(super) undecided: BTreeMap<u64, Undecided>,
+    /// But for those that are parked.
+    pub(super) undecided: UndecidedTransactions,
     pub(super) parked: BTreeMap<u64, KindNumber>,
     decided: Window<u64>,
     /// Those decided in this turn: one record for all of them.
@@ -42,7 +32,7 @@ pub(super) struct Transactions {
 impl Transactions {
     pub(super) fn new(keep_ms: u64, decided_max: usize) -> Self {
         Self {
-            undecided: BTreeMap::new(),
+            undecided: UndecidedTransactions::default(),
             parked: BTreeMap::new(),
             decided: Window::new(keep_ms, decided_max),
             fresh: Vec::new(),
@@ -358,13 +348,10 @@ impl Engine {
             self.transactions.parked.insert(number, kind);
             return;
         }
-        self.kinds.get_mut(kind).undecided.insert(number);
+        self.kinds.get_mut(kind).undecided += 1;
         let timer_at_ms = record.next_check_at_ms.min(in_doubt_at(record));
-        self.timers.plan(timer_at_ms, WallTimer::Transaction(number));
         let created_at_ms = record.created_at_ms;
-        self.transactions
-            .undecided
-            .insert(number, Undecided { kind, timer_at_ms, created_at_ms, question: None });
+        self.transactions.undecided.insert(number, Undecided { kind, timer_at_ms, created_at_ms });
     }
 
     /// Forgets all plans for a transaction.
@@ -374,12 +361,11 @@ impl Engine {
             self.kinds.retire_if_idle(kind);
             return;
         }
-        let Some(undecided) = self.transactions.undecided.remove(&number) else { return };
-        self.timers.cancel(undecided.timer_at_ms, WallTimer::Transaction(number));
+        let Some(undecided) = self.transactions.undecided.remove(number) else { return };
         let kind = self.kinds.get_mut(undecided.kind);
-        kind.undecided.remove(&number);
+        kind.undecided -= 1;
         kind.due.remove(&number);
-        if let Some(question) = undecided.question {
+        if let Some(question) = self.questions.about(number) {
             self.withdraw_question(question);
         }
         self.kinds.retire_if_idle(undecided.kind);

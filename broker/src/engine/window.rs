@@ -44,6 +44,11 @@ impl<T> Window<T> {
         Some(batch)
     }
 
+    /// All batches, in order of arrival.
+    pub(super) fn batches(&self) -> &VecDeque<Batch<T>> {
+        &self.batches
+    }
+
     /// When the oldest batch will have been kept long enough, Unix milliseconds; at once if there are too many.
     pub(super) fn next_at(&self) -> Option<u64> {
         let oldest = self.batches.front()?;

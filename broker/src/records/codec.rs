@@ -40,7 +40,8 @@ pub trait Record: Sized {
         let mut writer = Writer { bytes: Vec::with_capacity(1 + self.size_hint()) };
         writer.bytes.push(Self::VERSION);
         self.write(&mut writer);
-        writer.bytes.into()
+        // Exactly as large as it is: many of them are kept in memory, and what has room to spare costs that and a counter.
+        writer.bytes.into_boxed_slice().into()
     }
 
     /// The record these bytes are.

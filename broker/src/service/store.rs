@@ -199,7 +199,8 @@ impl StoreAdmin for DiskAdmin {
             journal_files: stats.journal_files,
             journal_bytes: stats.journal_bytes,
             overlay_bytes: stats.overlay_bytes + stats.frozen_bytes,
-            overlay_percent: stats.overlay_bytes.saturating_mul(100) / stats.overlay_bytes_hard.max(1),
+            overlay_percent: (stats.overlay_bytes + stats.frozen_bytes).saturating_mul(100)
+                / stats.overlay_bytes_hard.max(1),
             table_bytes: stats.table_bytes,
             appended_bytes: stats.appended_bytes,
             syncs: stats.syncs.count,

@@ -68,7 +68,7 @@ impl Shared {
             return Duration::ZERO;
         }
         let options = &self.options;
-        throttle::delay(live, options.overlay_bytes_max, options.hard_limit(), options.commit_delay_max)
+        throttle::delay(live, options.overlay_bytes_max, options.live_limit(), options.commit_delay_max)
     }
 
     pub(super) fn room(&self) -> Room {

@@ -136,30 +136,41 @@ async fn read(
             Ok(None) => return ReadEnd::Finished,
             Err(status) => return broken(&status),
         };
-        if let Err(refusal) = edge.counted(taken) {
-            return ReadEnd::Refused(refusal);
-        }
+        let had_room = match edge.counted(taken) {
+            Ok(had_room) => had_room,
+            Err(refusal) => return ReadEnd::Refused(refusal),
+        };
+        // Whoever was told to come back later is not read before there is room again: to read, check and refuse what
+        // somebody goes on to send would take the time from what is done. HTTP/2 holds that meanwhile, with its sender.
+        let room = async {
+            outbox.room().await;
+            if !had_room {
+                edge.engine.relieved().await;
+            }
+        };
         // Cancel-safe: nothing is under way while waiting for room.
         tokio::select! {
             () = edge.stopping.cancelled() => return ReadEnd::Stopping,
-            () = outbox.room() => {}
+            () = room => {}
         }
     }
 }
 
-/// Hands a frame's commands to the engine, in order. A command that does not pass is answered; the stream goes on.
+/// Hands a frame's commands to the engine, in order; whether there was room for all of them. A command that does not pass is
+/// answered; the stream goes on.
 async fn take_frame(
     edge: &Edge,
     outbox: &Arc<Outbox>,
     producer: &ProducerName,
     frame: v1::ProducerFrame,
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     check_entries("commands", frame.commands.len())?;
     check_bytes(&frame)?;
+    let mut had_room = true;
     let mut commands = Vec::with_capacity(frame.commands.len());
     for command in frame.commands {
         if let Some(Command::CheckAnswer(answer)) = &command.command {
-            submit(edge, outbox, std::mem::take(&mut commands));
+            had_room &= submit(edge, outbox, std::mem::take(&mut commands));
             let answered = transaction::check_answer(outbox.id(), answer);
             edge.engine.tell(Input::CheckAnswered(answered)).await;
             continue;
@@ -174,15 +185,15 @@ async fn take_frame(
             }
         }
     }
-    submit(edge, outbox, commands);
-    Ok(())
+    Ok(submit(edge, outbox, commands) && had_room)
 }
 
-fn submit(edge: &Edge, outbox: &Arc<Outbox>, commands: Vec<(Input, Ticket)>) {
-    if !commands.is_empty() {
-        outbox.owe(commands.len());
-        edge.engine.submit(outbox, commands);
+fn submit(edge: &Edge, outbox: &Arc<Outbox>, commands: Vec<(Input, Ticket)>) -> bool {
+    if commands.is_empty() {
+        return true;
     }
+    outbox.owe(commands.len());
+    edge.engine.submit(outbox, commands)
 }
 
 /// A command, checked.
