@@ -12,9 +12,9 @@ const BLOCKING_THREADS_MAX: usize = 64;
 
 /// How many heaps the system's allocator may keep, and the variable by which glibc is told (mallopt(3)). Left to itself it
 /// keeps eight for each core: what one thread frees of another's stays with that one's heap, so that memory stayed at its peak.
-/// More than these do not make the broker faster.
+/// Fewer cost a busy broker a tenth of its speed (docs/decisions/0015).
 #[cfg(target_env = "gnu")]
-const ALLOCATOR_HEAPS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
+const ALLOCATOR_HEAPS: (&str, &str) = ("MALLOC_ARENA_MAX", "4");
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -9,8 +9,8 @@ pub fn rule_title(rule: AlarmRule, chinese: bool) -> &'static str {
     let (english, chinese_words) = match rule {
         AlarmRule::UndecidedAge => ("Undecided transaction too old", "事务未决时间过长"),
         AlarmRule::UndecidedCount => ("Too many undecided transactions", "未决事务过多"),
-        AlarmRule::NoChecker => ("Nobody to ask about a kind", "无可用的回查方"),
-        AlarmRule::Parked => ("Transactions wait for a person", "事务已挂起，等待人工处理"),
+        AlarmRule::NoChecker => ("Nobody to ask about a kind", "无可用的回查者"),
+        AlarmRule::Parked => ("Transactions wait for a person", "事务已搁置，等待人工处理"),
         AlarmRule::DeadLetters => ("Dead letters", "出现死信"),
         AlarmRule::DeadLetterRate => ("Dead letters come fast", "死信增长过快"),
         AlarmRule::RetryAttempt => ("A message keeps failing", "消息反复重试失败"),
@@ -92,7 +92,7 @@ fn chinese_of(rule: AlarmRule, subject: &str, value: &str, limit: &str) -> Strin
     let said = match rule {
         AlarmRule::UndecidedAge => format!("最早的未决事务已持续 {value}"),
         AlarmRule::UndecidedCount => format!("未决事务共 {value} 个"),
-        AlarmRule::NoChecker => format!("{subject} 有 {value} 个事务待回查，但没有已连接的回查方"),
+        AlarmRule::NoChecker => format!("{subject} 有 {value} 个事务待回查，但没有已连接的回查者"),
         AlarmRule::Parked => format!("{value} 个事务等待人工处理"),
         AlarmRule::DeadLetters => format!("消费组 {subject} 有 {value} 条死信"),
         AlarmRule::DeadLetterRate => format!("消费组 {subject} 一分钟内新增 {value} 条死信"),

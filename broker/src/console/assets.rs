@@ -7,33 +7,40 @@ use axum::response::{IntoResponse, Response};
 /// A file.
 #[derive(Debug)]
 pub(super) struct Asset {
-    pub(super) address: &'static str,
+    name: &'static str,
     kind: &'static str,
     content: &'static str,
 }
 
-/// How long browsers may keep a file whose address changes with the release.
-const KEPT: &str = "public, max-age=86400";
+/// Browsers may keep a file for good whose address changes with it.
+const KEPT: &str = "public, max-age=31536000, immutable";
 
 pub(super) const STYLE: Asset = Asset {
-    address: concat!("/assets/", env!("CARGO_PKG_VERSION"), "/console.css"),
+    name: "console.css",
     kind: "text/css; charset=utf-8",
     content: include_str!("assets/console.css"),
 };
 
 pub(super) const SCRIPT: Asset = Asset {
-    address: concat!("/assets/", env!("CARGO_PKG_VERSION"), "/console.js"),
+    name: "console.js",
     kind: "text/javascript; charset=utf-8",
     content: include_str!("assets/console.js"),
 };
 
 pub(super) const ICON: Asset = Asset {
-    address: concat!("/assets/", env!("CARGO_PKG_VERSION"), "/icon.svg"),
+    name: "icon.svg",
     kind: "image/svg+xml",
     content: include_str!("assets/icon.svg"),
 };
 
 pub(super) const ALL: [&Asset; 3] = [&STYLE, &SCRIPT, &ICON];
+
+impl Asset {
+    /// Where it is, which says what is in it.
+    pub(super) fn address(&self) -> String {
+        format!("/assets/{:08x}/{}", crc32fast::hash(self.content.as_bytes()), self.name)
+    }
+}
 
 impl IntoResponse for &'static Asset {
     fn into_response(self) -> Response {

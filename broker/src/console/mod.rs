@@ -131,7 +131,7 @@ impl Console {
 pub(crate) fn routes(console: Console) -> Router<Shared> {
     let mut router = pages::routes().fallback_service(show(not_found).with_state(console.clone()));
     for asset in assets::ALL {
-        router = router.route(asset.address, get(move || async move { asset }));
+        router = router.route(&asset.address(), get(move || async move { asset }));
     }
     router.layer(middleware::map_response(with_security_headers)).with_state(console)
 }

@@ -115,9 +115,9 @@ pub(super) fn page(visit: &Visit, sheet: &Sheet) -> Markup {
                 title { (sheet.title) " · Escrow" }
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                link rel="stylesheet" href=(assets::STYLE.address);
-                link rel="icon" href=(assets::ICON.address) type="image/svg+xml";
-                script src=(assets::SCRIPT.address) defer {}
+                link rel="stylesheet" href=(assets::STYLE.address());
+                link rel="icon" href=(assets::ICON.address()) type="image/svg+xml";
+                script src=(assets::SCRIPT.address()) defer {}
             }
             body {
                 a.skip href="#content" { (words.skip_to_content) }

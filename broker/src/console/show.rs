@@ -130,10 +130,10 @@ pub(super) fn state(words: &'static Words, state: TransactionState) -> &'static 
 /// In which role something was decided.
 pub(super) fn role(words: &'static Words, role: Role) -> &'static str {
     match role {
-        Role::Producer => words.producer,
-        Role::Check => words.checks,
-        Role::Person => words.by_whom,
-        Role::Policy => words.policy,
+        Role::Producer => words.role_producer,
+        Role::Check => words.role_check,
+        Role::Person => words.role_person,
+        Role::Policy => words.role_policy,
     }
 }
 

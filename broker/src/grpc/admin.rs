@@ -252,10 +252,10 @@ impl AdminService for Admin {
 
     async fn get_transaction(&self, request: Request<v1::GetTransactionRequest>) -> Answer<v1::Transaction> {
         let id = self.edge.checked(transaction_id(request.into_inner().transaction_id))?;
-        let found = transaction_to_wire(self.service.transaction(id).await.map_err(status_of)?);
-        answer(self.service.transaction_events(id).await.map(|events| {
+        let found = self.service.transaction(id).await.map_err(status_of)?;
+        answer(self.service.transaction_events(&found).await.map(|events| {
             let events = events.into_iter().map(wire::event_to_wire).collect();
-            v1::Transaction { events, ..found }
+            v1::Transaction { events, ..transaction_to_wire(found) }
         }))
     }
 

@@ -112,7 +112,8 @@ impl Service {
         let mut events = self.events_of_notes(notes).await?;
         events.extend(born(&message, transaction.as_ref(), &events));
         if let Some((topic, offset, at_ms)) = message.place() {
-            events.push(event(at_ms, "QUEUED", format!("visible at offset {offset}")));
+            let text = format!("visible at offset {offset}");
+            events.push(TraceEvent { detail: offset.to_string(), ..event(at_ms, "QUEUED", text) });
             let standing = self.of_groups(topic, offset).await?;
             add_what_is_news(&mut events, standing);
         }
@@ -123,20 +124,22 @@ impl Service {
         }
         let from_transaction: Vec<_> = transaction.iter().flat_map(of_transaction).collect();
         add_what_is_news(&mut events, from_transaction);
-        // Stable: what happened at the same time in the same part of its life stays in the order it was noted.
-        events.sort_by_key(|event| {
-            (if event.at_ms == 0 { u64::MAX } else { event.at_ms }, part_of_life(event))
-        });
+        in_order_of_time(&mut events);
         Ok(Trace { message, transaction, events })
     }
 
-    /// What happened to a transaction, as far as it was noted.
+    /// What happened to a transaction, as far as it was noted; that it was made is known in any case.
     ///
     /// # Errors
     /// If the broker is stopping.
-    pub async fn transaction_events(&self, id: TransactionId) -> Result<Vec<TraceEvent>, Refusal> {
-        let notes = self.notes_of(vec![Subject::Transaction(id.number())]).await?;
-        self.events_of_notes(notes).await
+    pub async fn transaction_events(&self, view: &TransactionView) -> Result<Vec<TraceEvent>, Refusal> {
+        let notes = self.notes_of(vec![Subject::Transaction(view.id.number())]).await?;
+        let mut events = self.events_of_notes(notes).await?;
+        if events.iter().all(|event| event.event != "STORED") {
+            events.push(made(&view.record.group.to_string(), &view.record.client.to_string(), view.record.created_at_ms));
+        }
+        in_order_of_time(&mut events);
+        Ok(events)
     }
 
     async fn gone(&self, notes: &[Note]) -> Result<Option<GoneMessage>, Refusal> {
@@ -191,6 +194,19 @@ impl Service {
 }
 
 /// Which part of a message's life an event belongs to: what happens in one millisecond is told in this order.
+/// Stable: what happened at the same time in the same part of its life stays in the order it was noted.
+fn in_order_of_time(events: &mut [TraceEvent]) {
+    events.sort_by_key(|event| {
+        (if event.at_ms == 0 { u64::MAX } else { event.at_ms }, part_of_life(event))
+    });
+}
+
+/// A half message came.
+fn made(group: &str, client: &str, at_ms: u64) -> TraceEvent {
+    let text = format!("stored as a half message by {client} of {group}");
+    TraceEvent { who: format!("{group} {client}"), ..event(at_ms, "STORED", text) }
+}
+
 fn part_of_life(event: &TraceEvent) -> u8 {
     match event.event {
         "STORED" => 0,
@@ -456,9 +472,7 @@ fn tell_decision(shard: ShardId, note: &Note, events: &mut Vec<TraceEvent>) {
     else {
         return;
     };
-    let text = format!("stored as a half message by {client} of {group}");
-    let stored = event(*created_at_ms, "STORED", text);
-    events.push(TraceEvent { who: format!("{group} {client}"), ..stored });
+    events.push(made(&group.to_string(), &client.to_string(), *created_at_ms));
     if *role == Role::Check {
         let said = if *committed { "COMMIT" } else { "ROLLBACK" };
         let text = format!("checker {name} answered: {}", said.to_lowercase());

@@ -144,11 +144,16 @@ escrow context ls
 escrow context show
 escrow context use nowhere
 escrow context rm here --yes
+escrow check health | sed 's/ - .*//'
 escrow check lag billing
 escrow check lag nobody
 escrow check dlq
 escrow check tx
 escrow check tx --age-warning 2h
+
+# For the shell
+escrow man tx commit | sed -n '/^.SH NAME/,/^.SH SYNOPSIS/p'
+escrow completions bash | head -1
 
 # What makes no sense
 escrow

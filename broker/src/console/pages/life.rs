@@ -10,19 +10,26 @@ use crate::service::{Trace, TraceEvent};
 pub(super) fn life(words: &'static Words, trace: &Trace) -> Markup {
     html! {
         p.lead { (words.life_help) }
-        ol.timeline { @for event in &trace.events { (happening(words, event)) } }
+        ol.timeline { @for event in &trace.events { (happening(words, event, letter(trace, event).as_deref())) } }
     }
 }
 
-/// One thing that happened, or how it stands now.
-pub(super) fn happening(words: &'static Words, event: &TraceEvent) -> Markup {
+/// Where the dead letter is that it is about, if there is one: from there it is sent again.
+fn letter(trace: &Trace, event: &TraceEvent) -> Option<String> {
+    let group = event.group.as_ref().filter(|_| event.event == "DEAD")?;
+    Some(format!("/dead-letters?group={group}&message={}", trace.message.id()))
+}
+
+/// One thing that happened, or how it stands now. `leads_to`: the page where more can be done about it.
+pub(super) fn happening(words: &'static Words, event: &TraceEvent, leads_to: Option<&str>) -> Markup {
     let bad = matches!(event.event, "FAILED" | "DEAD" | "PARKED");
     let good = matches!(event.event, "ACKED" | "FINISHED");
     let open = matches!(event.event, "WAITING" | "LEASED" | "RETRYING" | "SCHEDULED");
     let more = more(words, event);
     html! {
         li .bad[bad] .good[good] .open[open] {
-            strong { (label(words, event.event)) }
+            @let label = label(words, event.event);
+            strong { @match leads_to { Some(page) => { a href=(page) { (label) } }, None => { (label) } } }
             @if let Some(of) = &event.group { " · " (group(of.as_str())) }
             span.when { @if event.at_ms > 0 { (exact(event.at_ms)) } @else { (words.standing_now) } }
             @if !more.is_empty() { span.text { (more) } }
@@ -60,8 +67,11 @@ fn label(words: &'static Words, event: &'static str) -> &'static str {
 
 /// Which attempt, who, and what was said: in the reader's language where the broker itself speaks.
 fn more(words: &'static Words, event: &TraceEvent) -> String {
-    // What only the words of the event tell: an offset, both times of a move, a decision.
-    if matches!(event.event, "QUEUED" | "MOVED" | "DECIDED") || event.event == "DEAD" && event.at_ms == 0 {
+    // What only the words of the event tell: both times of a move, a decision.
+    if event.event == "QUEUED" {
+        return fill(words.is_queued, &[("offset", &event.detail)]);
+    }
+    if matches!(event.event, "MOVED" | "DECIDED") || event.event == "DEAD" && event.at_ms == 0 {
         return event.text.clone();
     }
     let attempt = (event.attempt > 0).then(|| fill(words.attempt_nth, &[("n", &event.attempt)]));

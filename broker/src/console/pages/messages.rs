@@ -104,7 +104,7 @@ fn row_of_stored(words: &'static Words, stored: &StoredMessage) -> Vec<Markup> {
             Some(id) => transaction(id),
             None => or_none(""),
         },
-        html! { (size(stored.message.body.len() as u64)) },
+        html! { (size(stored.body_bytes)) },
         exact(stored.place.stored_at_ms),
     ]
 }

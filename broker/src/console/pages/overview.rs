@@ -77,6 +77,7 @@ fn tiles(visit: &Visit, status: &Status) -> Markup {
             (tile(words.dead_letters, &count(engine.dead_letters), nothing(), "/dead-letters", engine.dead_letters > 0))
             (tile(words.retrying, &count(engine.retrying), nothing(), "/retries", false))
             (tile(words.lag, &count(engine.lag), nothing(), "/groups", false))
+            (tile(words.ready, &count(engine.lag.saturating_sub(engine.leased)), nothing(), "/groups", false))
             (tile(words.with_consumers, &count(engine.leased), nothing(), "/clients", false))
             (tile(words.scheduled, &count(engine.scheduled), nothing(), "/scheduled", false))
             (tile(words.topics, &count(engine.topics), nothing(), "/topics", false))

@@ -43,7 +43,7 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
     let id: TransactionId = visit.part("id")?;
     let view = desk.service.transaction(id).await?;
-    let noted = desk.service.transaction_events(id).await?;
+    let noted = desk.service.transaction_events(&view).await?;
     let title = format!("{} {id}", words.transaction);
     let content = html! {
         p { (badge(&visit, &view)) " " (why(words, &view)) }
@@ -152,7 +152,7 @@ fn timeline(visit: &Visit, view: &TransactionView, noted: &[TraceEvent]) -> Mark
             }
             // The decision and the beginning have lines of their own, also where nothing was noted.
             @for event in noted.iter().filter(|event| !matches!(event.event, "STORED" | "DECIDED")) {
-                (happening(words, event))
+                (happening(words, event, None))
             }
             @if checks.delivered + checks.no_checker > 0 { li { (fill(words.event_checks, &checked)) } }
             @match &record.decider {

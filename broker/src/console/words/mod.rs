@@ -60,8 +60,20 @@ impl Language {
 /// Words with their gaps filled: `{name}` by the value of that name.
 pub(crate) fn fill(words: &str, values: &[(&str, &dyn std::fmt::Display)]) -> String {
     values.iter().fold(words.to_owned(), |text, (name, value)| {
-        text.replace(&format!("{{{name}}}"), &value.to_string())
+        let value = value.to_string();
+        let filled = text.replace(&format!("{{{name}}}"), &value);
+        numbered(filled, name, value == "1")
     })
+}
+
+/// `{n|one|many}`: a word or another, by whether `n` is one.
+fn numbered(text: String, name: &str, is_one: bool) -> String {
+    let mark = format!("{{{name}|");
+    let Some((before, rest)) = text.split_once(&mark) else { return text };
+    let Some((choice, after)) = rest.split_once('}') else { return text };
+    let (one, many) = choice.split_once('|').unwrap_or((choice, choice));
+    let after = numbered(after.to_owned(), name, is_one);
+    format!("{before}{}{after}", if is_one { one } else { many })
 }
 
 macro_rules! words {
@@ -94,6 +106,7 @@ words! {
     group topic key message message_id offset age state reason error attempts attempt next_attempt due last_error
     kind producer client transaction lag oldest members positions policy floor finished_above tags leased retrying dead
     created size body headers header value origin redrives died connected address credit role kinds checks next_check
+    role_producer role_check role_person role_policy ready
     decided decided_by at bytes_kept head next_offset retention subscribers belongs_to actions stored
 
     // Overview.

@@ -162,13 +162,21 @@ impl Document {
 
     fn parameter(&mut self, field: &FieldDescriptor, place: &str) -> Json {
         let description = self.comment(&field.parent_message().parent_file(), field.path());
-        json!({
+        let mut schema = self.field(field);
+        // What is part of an address is there.
+        if place == "path"
+            && let Some(kinds) = schema["type"].as_array()
+            && let Some(kind) = kinds.iter().find(|kind| *kind != "null").cloned()
+        {
+            schema["type"] = kind;
+        }
+        let parameter = json!({
             "name": name_of(field),
             "in": place,
             "required": place == "path",
-            "description": description,
-            "schema": self.field(field),
-        })
+            "schema": schema,
+        });
+        described(parameter, description)
     }
 
     fn refer(&mut self, message: &MessageDescriptor) -> Json {
@@ -201,8 +209,8 @@ impl Document {
             }
             properties.insert(name_of(&field).into_owned(), property);
         }
-        let description = self.comment(&file, message.path());
-        json!({ "type": "object", "description": description, "properties": properties })
+        let schema = json!({ "type": "object", "properties": properties });
+        described(schema, self.comment(&file, message.path()))
     }
 
     fn field(&mut self, field: &FieldDescriptor) -> Json {
@@ -239,6 +247,14 @@ impl Document {
         let of_file = self.comments.entry(file.name().to_owned()).or_insert_with(|| comments_of(file));
         of_file.get(path).cloned()
     }
+}
+
+/// With its description, if there is one: a document has none that is null.
+fn described(mut object: Json, description: Option<String>) -> Json {
+    if let Some(description) = description {
+        object["description"] = description.into();
+    }
+    object
 }
 
 fn comments_of(file: &FileDescriptor) -> HashMap<Vec<i32>, String> {
