@@ -1,10 +1,10 @@
-//! More of everything than the broker can take, in 512 MiB: producers that send without waiting, undecided transactions,
-//! a backlog, consumers that take nothing, connections opened and dropped, frames that are none. What is refused is told
-//! when to come back; nothing is killed; memory and descriptors stay where they are; signs of life are answered; and in
-//! the end it stops in order.
+//! More of everything than the broker can take, in 512 MiB: three times the capacity, undecided transactions, a backlog,
+//! consumers that take nothing, connections opened and dropped, frames that are none. What is refused is told when to come
+//! back; at least 80 % of the peak is still done; nothing is killed; memory and descriptors stay where they are; signs of
+//! life are answered; and in the end it stops in order.
 //!
-//! One trial is a second of that. The generator shares the machine with the broker, so what is left of the peak is written
-//! down, and only a collapse is a fault.
+//! One trial is a second of that; in the long form there are as many of each thing as promised, and less in shorter ones.
+//! The generator shares the machine with the broker: what it takes for sending more than before counts against the goodput.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,33 +24,31 @@ use tonic::{Code, Status};
 
 /// What the broker may have.
 const MEMORY_BYTES: u64 = 512 << 20;
-/// Settings for a machine of that size.
-const SETTINGS: [&str; 6] = [
-    "store.overlay=32MiB",
-    "store.cache=64MiB",
-    "limits.queue_size=32MiB",
-    "topics.create_on_use=true",
-    "transactions.first_check_after=12h",
-    "delivery.lease=30s",
-];
-/// Of each thing, for each second of the run, and at most.
-const BACKLOG_BYTES: (u64, u64) = (2 << 20, 2 << 30);
+/// What bounds memory is as it comes.
+const SETTINGS: [&str; 3] =
+    ["topics.create_on_use=true", "transactions.first_check_after=12h", "delivery.lease=30s"];
+/// Of each thing, for each second of the run, and at most: what is promised.
+const BACKLOG_BYTES: (u64, u64) = (3 << 20, 10_000_000_000);
 const UNDECIDED: (u64, u64) = (1_000, 1_000_000);
 const SLOW_CONSUMERS: (u64, u64) = (5, 1_000);
 const DROPPED_CONNECTIONS: (u64, u64) = (20, 10_000);
 
 /// Sessions that push; each has up to 16,384 commands without an answer, so that together they ask for more than waits.
 const PUSHERS: usize = 6;
+/// So many times the peak is offered in the flood.
+const OVERLOAD: u64 = 3;
+/// And at least this percentage of that was offered, or the generator could not.
+const OFFERED_PERCENT_MIN: u64 = 90;
 /// Bytes of a body.
 const BODY_BYTES: usize = 512;
 const BACKLOG_BODY_BYTES: usize = 32 << 10;
 /// Commands of a frame.
 const FRAME: usize = 256;
-/// Commands of one session under way while the peak is measured: enough to keep the broker busy, too few to flood it.
-const PEAK_UNDER_WAY: usize = 1_024;
+/// Commands of one session under way while the peak is measured: together nearly as many as wait without being refused.
+const PEAK_UNDER_WAY: usize = 4_096;
 /// And in the flood: beyond 16,384 the broker reads no more of a session; what is sent then waits on the way.
 const FLOOD_UNDER_WAY: usize = 24_576;
-const PEAK: Duration = Duration::from_secs(5);
+const PEAK: Duration = Duration::from_secs(10);
 /// A sign of life takes no longer, however much goes on.
 const LIFE_LIMIT: Duration = Duration::from_secs(20);
 /// Nothing else takes longer than this.
@@ -58,14 +56,18 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// What memory and descriptors may have grown from the first half of the run to the second, beyond a quarter.
 const GROWTH_BYTES: u64 = 64 << 20;
 const GROWTH_DESCRIPTORS: u64 = 128;
-/// Below this percentage of the peak it is a collapse.
-const GOODPUT_PERCENT_MIN: u64 = 20;
+/// From so many seconds on the goodput counts: a timing never decides an everyday test.
+const JUDGED_FROM: u64 = 60;
+/// What must be left of the peak, percent.
+const GOODPUT_PERCENT_MIN: u64 = 80;
 
 /// What everybody counts.
 #[derive(Debug, Default)]
 struct Counts {
     stored: AtomicU64,
     refused: AtomicU64,
+    /// By the clock; what the broker does not read, or has not answered enough of, is not sent.
+    offered: AtomicU64,
     delivered: AtomicU64,
     dropped: AtomicU64,
     stop: AtomicBool,
@@ -109,43 +111,114 @@ async fn opened<T, F: Future<Output = Result<T, Status>>>(open: impl Fn() -> F) 
     timeout(PATIENCE, opening).await.map_err(|_| "no session, however often it is asked for")?
 }
 
-/// Sends `count` commands in frames of `frame`, not more than `under_way` without an answer, until told to stop.
-/// What is refused must be so as an overload, with a time to come back.
-async fn push(
-    url: String,
+/// A session that sends one kind of command.
+struct Pusher {
+    session: RawProducer,
     command: fn(u64) -> Command,
-    (count, frame, under_way): (u64, usize, usize),
+    /// Commands of a frame.
+    frame: usize,
+    sent: u64,
+    answered: u64,
     counts: Arc<Counts>,
-) -> Result<(), String> {
-    let connection = channel(&url).await.map_err(|error| error.to_string())?;
-    let mut session = opened(|| RawProducer::open(connection.clone(), "flood", &[])).await?;
-    let (mut sent, mut answered) = (0_u64, 0_u64);
-    while answered < count && !(counts.stop.load(Ordering::Relaxed)) {
-        while sent < count && (sent - answered) as usize + frame <= under_way {
-            let commands = (0..frame as u64).map(|nth| v1::ProducerCommand {
-                correlation: sent + nth + 1,
-                command: Some(command(sent + nth)),
-            });
-            let commands = v1::ProducerFrame { commands: commands.collect() };
-            let kind = Some(v1::producer_request::Kind::Frame(commands));
-            session.send(v1::ProducerRequest { kind }).await;
-            sent += frame as u64;
-        }
-        let results = timeout(PATIENCE, session.results()).await.map_err(|_| "no answers any more")?;
-        let results = results.map_err(|status| status.to_string())?.results;
-        answered += results.len() as u64;
+}
+
+impl Pusher {
+    async fn open(
+        url: &str,
+        command: fn(u64) -> Command,
+        frame: usize,
+        counts: Arc<Counts>,
+    ) -> Result<Self, String> {
+        let connection = channel(url).await.map_err(|error| error.to_string())?;
+        let session = opened(|| RawProducer::open(connection.clone(), "flood", &[])).await?;
+        Ok(Self { session, command, frame, sent: 0, answered: 0, counts })
+    }
+
+    fn is_told_to_stop(&self) -> bool {
+        self.counts.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more frame stays within `under_way`.
+    fn may_send(&self, under_way: usize) -> bool {
+        (self.sent - self.answered) as usize + self.frame <= under_way
+    }
+
+    async fn send(&mut self) {
+        let sent = self.sent;
+        let commands = (0..self.frame as u64).map(|nth| v1::ProducerCommand {
+            correlation: sent + nth + 1,
+            command: Some((self.command)(sent + nth)),
+        });
+        let commands = v1::ProducerFrame { commands: commands.collect() };
+        let kind = Some(v1::producer_request::Kind::Frame(commands));
+        self.session.send(v1::ProducerRequest { kind }).await;
+        self.sent += self.frame as u64;
+    }
+
+    /// The next answers. Cancel-safe.
+    async fn results(&mut self) -> Result<Vec<v1::ProducerResult>, String> {
+        let results = timeout(PATIENCE, self.session.results()).await.map_err(|_| "no answers any more")?;
+        Ok(results.map_err(|status| status.to_string())?.results)
+    }
+
+    /// What is refused must be so as an overload, with a time to come back.
+    fn take(&mut self, results: Vec<v1::ProducerResult>) -> Result<(), String> {
+        self.answered += results.len() as u64;
         for result in results {
             match result.result {
                 Some(Outcome::Fault(fault)) => {
                     if fault.code != Code::ResourceExhausted as i32 || fault.retry_after_ms <= 0 {
                         return Err(format!("refused otherwise than by overload: {fault:?}"));
                     }
-                    counts.refused.fetch_add(1, Ordering::Relaxed);
+                    self.counts.refused.fetch_add(1, Ordering::Relaxed);
                 }
                 Some(_) => {
-                    counts.stored.fetch_add(1, Ordering::Relaxed);
+                    self.counts.stored.fetch_add(1, Ordering::Relaxed);
                 }
                 None => return Err("an answer without an outcome".to_owned()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sends `count` commands in frames of `frame`, as fast as it is answered: not more than `under_way` without an answer,
+/// until told to stop.
+async fn push(
+    url: String,
+    command: fn(u64) -> Command,
+    (count, frame, under_way): (u64, usize, usize),
+    counts: Arc<Counts>,
+) -> Result<(), String> {
+    let mut pusher = Pusher::open(&url, command, frame, counts).await?;
+    while pusher.answered < count && !pusher.is_told_to_stop() {
+        while pusher.sent < count && pusher.may_send(under_way) {
+            pusher.send().await;
+        }
+        let results = pusher.results().await?;
+        pusher.take(results)?;
+    }
+    Ok(())
+}
+
+/// Offers `per_second` commands whatever becomes of those before, as one of many clients that do not wait for each other
+/// does, and does not come back later when it is told to.
+async fn flood(url: String, per_second: u64, counts: Arc<Counts>) -> Result<(), String> {
+    let mut pusher = Pusher::open(&url, plain, FRAME, counts).await?;
+    // Beats that were missed are made up for.
+    let mut beat = tokio::time::interval(Duration::from_secs(FRAME as u64).div_f64(per_second.max(1) as f64));
+    while !pusher.is_told_to_stop() {
+        // Cancel-safe: a beat that is lost comes again, and so do answers.
+        tokio::select! {
+            _ = beat.tick() => {
+                pusher.counts.offered.fetch_add(FRAME as u64, Ordering::Relaxed);
+                if pusher.may_send(FLOOD_UNDER_WAY) && pusher.session.has_room() {
+                    pusher.send().await;
+                }
+            }
+            results = pusher.results() => {
+                let results = results?;
+                pusher.take(results)?;
             }
         }
     }
@@ -320,7 +393,7 @@ async fn run(ports: Ports, pid: u32, seconds: u64) -> Result<(Vec<Look>, String)
     let counts = Arc::new(Counts::default());
     let mut tasks = JoinSet::new();
     for _ in 0..PUSHERS {
-        tasks.spawn(push(url.clone(), plain, (u64::MAX, FRAME, FLOOD_UNDER_WAY), counts.clone()));
+        tasks.spawn(flood(url.clone(), OVERLOAD * peak / PUSHERS as u64, counts.clone()));
     }
     tasks.spawn(consume(url.clone(), counts.clone()));
     let dropped = scaled(DROPPED_CONNECTIONS, seconds);
@@ -342,6 +415,7 @@ async fn run(ports: Ports, pid: u32, seconds: u64) -> Result<(Vec<Look>, String)
     }
     counts.stop.store(true, Ordering::Relaxed);
     let stored = counts.stored.load(Ordering::Relaxed);
+    let offered = counts.offered.load(Ordering::Relaxed) / seconds.max(1);
     drop(slow);
     while let Some(ended) = timeout(PATIENCE, tasks.join_next()).await.map_err(|_| "a client hangs")? {
         ended.map_err(|error| error.to_string())??;
@@ -354,12 +428,22 @@ async fn run(ports: Ports, pid: u32, seconds: u64) -> Result<(Vec<Look>, String)
         return Err("nothing was refused: that was no overload".to_owned());
     }
     let percent = goodput * 100 / peak.max(1);
-    if percent < GOODPUT_PERCENT_MIN {
-        return Err(format!("goodput collapsed: {goodput} a second, {percent} % of the peak of {peak}"));
+    // In less time, beside other tests, it is only seen that it survives.
+    let judged = seconds >= JUDGED_FROM;
+    if judged && percent < GOODPUT_PERCENT_MIN {
+        let refused = refused / seconds.max(1);
+        return Err(format!(
+            "goodput collapsed: {goodput} a second, {percent} % of the peak of {peak}; {offered} were offered, {refused} refused"
+        ));
+    }
+    if judged && offered * 100 < OVERLOAD * peak * OFFERED_PERCENT_MIN {
+        return Err(format!(
+            "{offered} a second were offered: that is not {OVERLOAD} times the peak of {peak}"
+        ));
     }
     let seen = format!(
-        "{undecided} undecided, {} MiB of backlog, {} slow consumers, {} connections dropped; peak {peak}/s, goodput \
-         {goodput}/s ({percent} %), {} delivered, {refused} refused with a time to come back",
+        "{undecided} undecided, {} MiB of backlog, {} slow consumers, {} connections dropped; peak {peak}/s, {offered}/s \
+         offered, goodput {goodput}/s ({percent} %), {} delivered, {refused} refused with a time to come back",
         backlog_bytes >> 20,
         scaled(SLOW_CONSUMERS, seconds),
         counts.dropped.load(Ordering::Relaxed),

@@ -227,7 +227,9 @@ pub(super) fn judge_answer(kind: SinkKind, status: u16, body: &str) -> Result<()
     // Feishu's old robots say StatusCode.
     match answer.get(field).or_else(|| answer.get("StatusCode")).and_then(Value::as_i64) {
         Some(0) => Ok(()),
-        _ if said.is_empty() => Err("it answered nothing, where it should say that it took the message".into()),
+        _ if said.is_empty() => {
+            Err("it answered nothing, where it should say that it took the message".into())
+        }
         _ => Err(format!("it did not take the message: {said}")),
     }
 }

@@ -27,11 +27,8 @@ pub(super) const SCRIPT: Asset = Asset {
     content: include_str!("assets/console.js"),
 };
 
-pub(super) const ICON: Asset = Asset {
-    name: "icon.svg",
-    kind: "image/svg+xml",
-    content: include_str!("assets/icon.svg"),
-};
+pub(super) const ICON: Asset =
+    Asset { name: "icon.svg", kind: "image/svg+xml", content: include_str!("assets/icon.svg") };
 
 pub(super) const ALL: [&Asset; 3] = [&STYLE, &SCRIPT, &ICON];
 

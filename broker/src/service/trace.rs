@@ -136,7 +136,11 @@ impl Service {
         let notes = self.notes_of(vec![Subject::Transaction(view.id.number())]).await?;
         let mut events = self.events_of_notes(notes).await?;
         if events.iter().all(|event| event.event != "STORED") {
-            events.push(made(&view.record.group.to_string(), &view.record.client.to_string(), view.record.created_at_ms));
+            events.push(made(
+                &view.record.group.to_string(),
+                &view.record.client.to_string(),
+                view.record.created_at_ms,
+            ));
         }
         in_order_of_time(&mut events);
         Ok(events)
@@ -196,9 +200,7 @@ impl Service {
 /// Which part of a message's life an event belongs to: what happens in one millisecond is told in this order.
 /// Stable: what happened at the same time in the same part of its life stays in the order it was noted.
 fn in_order_of_time(events: &mut [TraceEvent]) {
-    events.sort_by_key(|event| {
-        (if event.at_ms == 0 { u64::MAX } else { event.at_ms }, part_of_life(event))
-    });
+    events.sort_by_key(|event| (if event.at_ms == 0 { u64::MAX } else { event.at_ms }, part_of_life(event)));
 }
 
 /// A half message came.

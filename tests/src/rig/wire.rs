@@ -37,6 +37,11 @@ impl<Up, Down> Raw<Up, Down> {
         let _ = self.up.send(frame).await;
     }
 
+    /// Whether a frame can be sent without waiting: HTTP/2 holds the sender of a broker that reads no more.
+    pub fn has_room(&self) -> bool {
+        self.up.capacity() > 0
+    }
+
     /// The next frame; `None` at the end of the stream.
     ///
     /// # Errors

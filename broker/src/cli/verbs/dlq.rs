@@ -25,9 +25,12 @@ const EXPORT_PAGE: u32 = 250;
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum DlqVerb {
     /// List the dead letters of a group.
-    #[command(visible_alias = "search", after_help = "Examples:
+    #[command(
+        visible_alias = "search",
+        after_help = "Examples:
   escrow dlq ls billing
-  escrow dlq ls billing --cause REJECTED --since 1h --error timeout")]
+  escrow dlq ls billing --cause REJECTED --since 1h --error timeout"
+    )]
     Ls {
         /// The group.
         group: String,
