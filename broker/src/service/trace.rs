@@ -137,8 +137,8 @@ impl Service {
         let mut events = self.events_of_notes(notes).await?;
         if events.iter().all(|event| event.event != "STORED") {
             events.push(made(
-                &view.record.group.to_string(),
-                &view.record.client.to_string(),
+                view.record.group.as_ref(),
+                view.record.client.as_ref(),
                 view.record.created_at_ms,
             ));
         }

@@ -147,7 +147,7 @@ async fn a_group_is_moved_after_it_was_said_what_that_does() {
     let scene = Scene::set().await;
     scene.harness.publish("order-paid", "x").await;
     let tried = scene.page("/groups/billing/seek?topic=order-paid&to=newest").await;
-    assert!(tried.text.contains("1 messages are skipped"), "{}", tried.text);
+    assert!(tried.text.contains("1 message is skipped"), "{}", tried.text);
     let fields = [("topic", "order-paid"), ("to", "newest"), BY[0], BY[1]];
     let token = tried.field("token").unwrap();
     let mut all = vec![("token", token.as_str())];

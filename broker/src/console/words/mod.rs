@@ -196,10 +196,23 @@ words! {
 mod tests {
     use super::*;
 
+    /// The names of the gaps; a choice by number, which not every language needs, belongs to the gap of its number.
     fn gaps(text: &str) -> Vec<&str> {
-        let mut gaps: Vec<_> = text.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect();
+        let all = text.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+        let (choices, mut gaps): (Vec<_>, Vec<_>) = all.partition(|gap| gap.contains('|'));
+        for choice in choices {
+            let number = choice.split('|').next().unwrap_or_default();
+            assert!(gaps.contains(&number), "{text} chooses by a number that it does not say");
+        }
         gaps.sort_unstable();
         gaps
+    }
+
+    #[test]
+    fn a_word_is_chosen_by_its_number() {
+        let text = "{n} {n|message is|messages are} moved, and {n|it|they} {n|waits|wait}";
+        assert_eq!(fill(text, &[("n", &1)]), "1 message is moved, and it waits");
+        assert_eq!(fill(text, &[("n", &21)]), "21 messages are moved, and they wait");
     }
 
     #[test]
