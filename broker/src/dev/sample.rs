@@ -72,7 +72,7 @@ fn welcome(broker: &Broker, config: &Config) -> String {
     format!(
         "\nEscrow {}: a broker to play with. Its delays are short: first check after {}, {} attempts {} apart.\n\n\
          \x20 gRPC   {}\n\
-         \x20 HTTP   http://{}/metrics\n\
+         \x20 HTTP   http://{}  the console; /api/v1, /metrics\n\
          \x20 data   {}\n\n\
          A sample flow through the client:\n\n",
         env!("CARGO_PKG_VERSION"),
