@@ -58,9 +58,8 @@ fn english_of(rule: AlarmRule, subject: &str, (number, value): (u64, &str), limi
             format!("{value} {} undecided", of("transaction is", "transactions are"))
         }
         AlarmRule::NoChecker => {
-            let due = of("transaction of {subject} is due", "transactions of {subject} are due");
-            let due = due.replace("{subject}", subject);
-            format!("{value} {due} for a check, and no checker is connected")
+            let (noun, verb) = (of("transaction", "transactions"), of("is", "are"));
+            format!("{value} {noun} of {subject} {verb} due for a check, and no checker is connected")
         }
         AlarmRule::Parked => format!("{value} {} for a person", of("transaction waits", "transactions wait")),
         AlarmRule::DeadLetters => {

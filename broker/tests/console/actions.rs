@@ -36,7 +36,7 @@ async fn a_transaction_is_committed_and_another_rolled_back() {
     let refused = scene.send(&format!("/transactions/{first}/rollback"), &BY).await.expect(409);
     assert!(Page::read(refused.text()).text.contains("Ada 王"), "{}", refused.text());
     let shown = scene.page(format!("/transactions/{first}")).await;
-    assert!(shown.text.contains("found in the ledger"));
+    assert!(shown.text.contains("by a person, Ada 王: found in the ledger"), "{}", shown.text);
     assert!(!shown.links().iter().any(|link| link.ends_with("/commit")), "a decided one offers no decision");
 }
 

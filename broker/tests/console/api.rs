@@ -30,9 +30,17 @@ async fn every_operation_of_the_table_answers_and_is_in_the_document() {
     let harness = Harness::start().await;
     let address = harness.broker.http_addr();
     let document = get(at("/openapi.json")).of(address).await.expect(200).json();
+    assert!(
+        !document.to_string().contains("\"description\":null"),
+        "OpenAPI knows no description that is null"
+    );
     for operation in OPERATIONS {
         let described = &document["paths"][operation.path][operation.verb.as_str().to_lowercase()];
         assert_eq!(described["summary"], operation.summary, "{}", operation.path);
+        for parameter in described["parameters"].as_array().into_iter().flatten() {
+            let may_be_null = parameter["schema"]["type"].is_array();
+            assert!(parameter["in"] != "path" || !may_be_null, "{}: {parameter}", operation.path);
+        }
 
         // Names and ids that are well formed and belong to nobody: answered, one way or the other, by the operation.
         let path = operation

@@ -164,17 +164,39 @@ async fn the_language_is_remembered_and_a_browser_is_asked_for_its_own() {
 async fn what_happened_to_an_order_is_one_search_away() {
     let scene = Scene::set().await;
     let found = scene.page("/messages?q=order-42").await;
+    assert!(found.text.contains("20 B"), "how large the body is, which the list leaves out: {}", found.text);
     let link = found.links().into_iter().find(|link| link.starts_with("/messages/")).unwrap();
     assert_eq!(link, format!("/messages/{}", scene.message));
     let story = scene.page(&link).await;
     for words in ["Stored", "Visible", "Failed", "Dead letter", "never", "billing"] {
         assert!(story.text.contains(words), "{words} is not in {}", story.text);
     }
+    // From there it is sent again.
+    let dead = format!("/dead-letters?group=billing&message={}", scene.message);
+    assert!(story.links().contains(&dead), "{:?}", story.links());
+    let letters = scene.page(&dead).await.links();
+    assert!(letters.iter().any(|link| link.starts_with("/dead-letters/of/billing/")), "{letters:?}");
     let by_id = scene.answer(get(format!("/messages?q={}", scene.message))).await.expect(303);
     assert_eq!(by_id.header("location"), Some(link.as_str()));
     let body = scene.answer(get(format!("{link}/body"))).await.expect(200);
     assert_eq!(body.text(), "{\"order\":\"order-42\"}");
     assert!(body.header("content-disposition").unwrap().starts_with("attachment"));
+}
+
+#[tokio::test]
+async fn the_overview_tells_what_is_ready_from_what_a_consumer_has() {
+    let scene = Scene::set().await;
+    scene.harness.publish("order-paid", "x").await;
+    let ready = async || -> u64 {
+        let overview = scene.page("/").await.text;
+        let (_, after) = overview.split_once("Ready").expect("there is a tile");
+        after.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
+    };
+    let before = ready().await;
+    let mut consumer = scene.harness.consumer_session("billing", "order-paid").await;
+    consumer.credit(1).await;
+    consumer.deliveries(1).await;
+    assert_eq!(ready().await, before - 1, "{before} were ready");
 }
 
 #[tokio::test]

@@ -50,7 +50,9 @@ escrow tx commit tx-0-1 --reason 'paid, says the ledger'
 escrow tx commit tx-0-1 --reason 'paid, says the ledger' --yes
 escrow tx commit tx-0-1 --reason 'paid, says the ledger' --yes
 escrow tx rollback tx-0-1 --reason 'no' --yes
+escrow tx check tx-0-2 --reason 'the shop is silent' | head -1
 escrow tx rollback tx-0-2 --reason 'the card was refused' --yes
+escrow tx show tx-0-2 | sed -n '/^events/,$p'
 escrow tx check tx-0-2
 escrow tx resume tx-0-2
 escrow tx ls

@@ -169,3 +169,23 @@ fn a_bound_in_bytes_without_a_time_is_refused() {
     let create = Command::CreateTopic { name: name("paid"), settings };
     assert_eq!(bench.refused(by_hand(create)), Reason::InvalidField);
 }
+
+#[test]
+fn a_message_that_came_and_went_within_a_turn_is_remembered_in_it() {
+    let mut bench = Bench::new();
+    bench.topic("paid");
+    let message = bench.message("paid");
+    let message = Message { deliver_at_ms: bench.now.unix_ms + 60_000, ..message };
+    let cancel = || by_hand(Command::CancelScheduled(message.id));
+    let publish = || Input::Publish(message.clone().into());
+    let (outcomes, _) = bench.turn(vec![publish(), cancel(), cancel(), publish()]);
+    let expected = [
+        Reply::Published { offset: None, duplicate: false },
+        Reply::Cancelled(Cancelled::Cancelled),
+        Reply::Cancelled(Cancelled::Cancelled),
+        Reply::Published { offset: None, duplicate: true },
+    ];
+    assert_eq!(outcomes, expected.map(Ok));
+    bench.restart();
+    assert_eq!(bench.ask(publish()), Reply::Published { offset: None, duplicate: true });
+}
