@@ -6,8 +6,11 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use escrow_storage::{DiskStore, Fault, Faults, OpenError, Operation, Options, Sequence, Store};
+use escrow_storage::{DiskStore, Fault, Faults, Observer, OpenError, Operation, Options, Sequence, Store};
 use support::*;
 
 /// Commits so many at most until a file is reused: the table is far quicker.
@@ -54,12 +57,42 @@ fn is_reused(bytes: &[u8]) -> bool {
     bytes[28..36] != [0; 8]
 }
 
-/// A live store whose newest journal file is written over an older one, holds four frames, and old bytes behind them.
+/// Counts the spills that are over, with all they do to files.
+#[derive(Default)]
+struct Spills(AtomicU64);
+
+impl Observer for Spills {
+    fn committed(&self, _: u64, _: Duration, _: Duration, _: Duration) {}
+
+    fn spilled(&self, _: u64, _: Duration) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn met_corrupt(&self) {}
+}
+
+impl Spills {
+    /// Until the thread behind the store has nothing to do: a directory that is copied meanwhile is not one that a crash
+    /// leaves, for its files are of different moments.
+    fn wait_for_rest(&self, store: &DiskStore) {
+        let is_at_rest = (0..LOOKS_MAX).any(|_| {
+            std::thread::yield_now();
+            let stats = store.stats();
+            stats.frozen_bytes == 0 && stats.spills == self.0.load(Ordering::SeqCst)
+        });
+        assert!(is_at_rest, "a spill does not end");
+    }
+}
+
+/// A live store at rest whose newest journal file is written over an older one, holds four frames, and old bytes behind
+/// them. Far too little is in memory for the next commit to begin a spill.
 fn with_reused_file(dir: &Path) -> (DiskStore, u64) {
-    let (mut store, _) = open(dir, tiny());
+    let spills = Arc::new(Spills::default());
+    let (mut store, _) = open(dir, Options { observer: Some(spills.clone()), ..tiny() });
     let mut last = 0;
     loop {
         commit_next(&mut store, &mut last);
+        spills.wait_for_rest(&store);
         let bytes = std::fs::read(newest_file(dir)).unwrap();
         let frames = frames_of(&bytes);
         let rest = &bytes[frames[frames.len() - 1]..];
@@ -80,7 +113,7 @@ fn assert_opens_with(dir: &Path, last: u64) -> u64 {
 }
 
 fn quick() -> Options {
-    Options { table_open_limit: std::time::Duration::from_secs(5), ..tiny() }
+    Options { table_open_limit: Duration::from_secs(5), ..tiny() }
 }
 
 fn assert_refused(dir: &Path, what: &str) {

@@ -110,9 +110,10 @@ fn spill(
     let mark = Mark { sequence: meta.sequence, records: meta.records, epoch: shared.epoch.0, committed };
     watermark.write(mark).map_err(|error| format!("{}: {error}", watermark.path().display()))?;
     shared.spilled.store(mark.sequence, Ordering::Release);
+    // Counted first: who sees nothing frozen sees it counted.
+    Counters::add(&shared.counters.spills, 1);
     let dropped = write(&shared.layers).drop_frozen();
     drop(dropped);
-    Counters::add(&shared.counters.spills, 1);
     failpoints.pass(FailPoint::BeforeJournalDrop);
     drop_journal(shared, mark.sequence);
     delete_unused(&shared.table, used_before.into_iter().chain(emptied));
