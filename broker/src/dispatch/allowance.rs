@@ -11,10 +11,6 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
 
-/// What is read for a peer is in memory twice, or as good as: as it was read, and in the buffer that it is encoded into, which
-/// grows by doubling and stays as large until HTTP/2 has sent the last of it.
-const COPIES: usize = 2;
-
 /// What a session may have ahead of a peer that has taken nothing yet, bytes. It grows by what the peer takes.
 const AHEAD_BYTES_FIRST: usize = 32 * 1024;
 /// And of one that takes everything: several full frames, so that reading, encoding and sending go on side by side.
@@ -129,10 +125,9 @@ impl Ahead {
             self.shared.taken.notified().await;
         }
         let is_ahead = self.shared.lock().bytes > 0;
-        let all_copies = bytes.saturating_mul(COPIES);
         let permit = match is_ahead {
-            true => self.allowance.take_more(all_copies).await,
-            false => self.allowance.take(all_copies).await,
+            true => self.allowance.take_more(bytes).await,
+            false => self.allowance.take(bytes).await,
         };
         self.shared.lock().bytes += bytes;
         Share { bytes, sent_at_us: self.shared.clock.micros(), ahead: self.shared.clone(), _permit: permit }
@@ -201,18 +196,18 @@ mod tests {
 
     #[tokio::test]
     async fn all_shares_together_stay_within_the_allowance() {
-        let allowance = Allowance::new(100 * COPIES);
+        let allowance = Allowance::new(100);
         let sessions: Vec<_> = (0..20).map(|_| ahead(&allowance)).collect();
         let shares: Vec<_> = sessions.iter().filter_map(|session| session.share(10).now_or_never()).collect();
         assert_eq!((shares.len(), allowance.free()), (10, 0));
         drop(shares);
-        assert_eq!(allowance.free(), 100 * COPIES);
+        assert_eq!(allowance.free(), 100);
         assert!(sessions[19].share(10).now_or_never().is_some());
     }
 
     #[tokio::test]
     async fn whoever_takes_nothing_leaves_half_to_the_others() {
-        let allowance = Allowance::new(100 * COPIES);
+        let allowance = Allowance::new(100);
         let (greedy, modest) = (ahead(&allowance), ahead(&allowance));
         let mut shares = Vec::new();
         while let Some(share) = greedy.share(10).now_or_never() {
@@ -224,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_is_read_for_as_far_as_it_has_taken() {
-        let session = ahead(&Allowance::new(COPIES * (64 << 20)));
+        let session = ahead(&Allowance::new(64 << 20));
         let first = session.share(AHEAD_BYTES_FIRST).await;
         assert!(session.share(1).now_or_never().is_none(), "it has taken nothing");
         drop(first);
@@ -248,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_takes_nothing_has_stalled_and_one_without_anything_to_take_has_not() {
-        let session = ahead(&Allowance::new(100 * COPIES));
+        let session = ahead(&Allowance::new(100));
         let stall = Duration::from_millis(8);
         let idle = tokio::time::timeout(stall * 10, session.stalled(stall)).await;
         assert!(idle.is_err());

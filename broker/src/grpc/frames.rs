@@ -1,12 +1,16 @@
 //! The way of frames to one peer: a short queue in front of HTTP/2's own. A peer that takes no frame for too long has
 //! stalled; nothing is kept for it without end: its connection is cut, for what HTTP/2 holds goes only with that.
 
+use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{BufMut as _, Bytes, BytesMut};
 use escrow_protocol::limits::{FRAME_ENTRIES_MAX, GRPC_MESSAGE_BYTES_MAX};
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::{Code, Response, Status};
@@ -23,67 +27,101 @@ pub(super) const FLUSH: Duration = Duration::from_secs(5);
 /// How long a client may take to say hello.
 pub(super) const HELLO_WAIT: Duration = Duration::from_secs(10);
 
-/// A frame, or the end, and what was read for it.
-type Sent<T> = (Result<T, Status>, Option<Share>);
+/// gRPC's prefix of a message: whether it is compressed (1 byte, 0), and how long it is (4).
+pub(super) const PREFIX_BYTES: usize = 5;
 
-/// A session's stream. What was read for a frame goes on with its bytes: see `held`.
+/// A frame as it goes out, its prefix in front, and what was read for it; or the end.
+type Sent = Result<Encoded, Status>;
+
+/// An encoded frame, in memory of its own and just as large: `tonic`'s encoder would keep one buffer for a stream, as large
+/// as the largest frame there ever was, for as long as the stream lasts. With a thousand streams that is what a broker
+/// has its memory for.
 #[derive(Debug)]
-pub(super) struct Frames<T> {
-    frames: mpsc::Receiver<Sent<T>>,
-    encoding: Encoding,
+pub(super) struct Encoded {
+    bytes: Bytes,
+    /// Goes back when HTTP/2 lets go of the bytes.
+    _share: Option<Share>,
 }
 
-/// The shares of frames that are being encoded: whoever has the bytes takes them.
+impl Encoded {
+    fn new(frame: &impl Message, share: Option<Share>) -> Self {
+        let length = frame.encoded_len();
+        let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + length);
+        bytes.put_u8(0);
+        bytes.put_u32(u32::try_from(length).expect("a frame is at most about as large as a message"));
+        frame.encode(&mut bytes).expect("there is room for just as much");
+        Self { bytes: bytes.freeze(), _share: share }
+    }
+}
+
+impl AsRef<[u8]> for Encoded {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A session's stream, as `tonic` sees it: a message without content for each frame, which encodes to its prefix and
+/// nothing else. What really goes out lies beside it: `held` puts it in its place.
+#[derive(Debug)]
+pub(super) struct Frames<T> {
+    frames: mpsc::Receiver<Sent>,
+    encoded: EncodedFrames,
+    /// What the frames were before they were encoded.
+    frame: PhantomData<fn() -> T>,
+}
+
+/// The frames in whose place `tonic` has been given empty ones, in order.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Encoding(Arc<Mutex<Vec<Share>>>);
+pub(super) struct EncodedFrames(Arc<Mutex<VecDeque<Encoded>>>);
 
-impl Encoding {
-    fn put(&self, share: Share) {
-        self.lock().push(share);
+impl EncodedFrames {
+    fn put(&self, frame: Encoded) {
+        self.lock().push_back(frame);
     }
 
-    /// The shares of all that was encoded since this was asked.
-    pub(super) fn take(&self) -> Vec<Share> {
-        std::mem::take(&mut *self.lock())
+    /// The next one.
+    pub(super) fn take(&self) -> Option<Encoded> {
+        self.lock().pop_front()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Share>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Encoded>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T> Frames<T> {
-    /// The answer that streams this.
+    /// The answer that streams this. Only a service that is `Held` may give it.
     pub(super) fn answer(self) -> Response<Self> {
-        let encoding = self.encoding.clone();
+        let encoded = self.encoded.clone();
         let mut response = Response::new(self);
-        response.extensions_mut().insert(encoding);
+        response.extensions_mut().insert(encoded);
         response
     }
 }
 
-impl<T> Stream for Frames<T> {
+impl<T: Default> Stream for Frames<T> {
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some((frame, share)) = ready!(self.frames.poll_recv(cx)) else { return Poll::Ready(None) };
-        if let Some(share) = share {
-            self.encoding.put(share);
-        }
-        Poll::Ready(Some(frame))
+        let Some(frame) = ready!(self.frames.poll_recv(cx)) else { return Poll::Ready(None) };
+        Poll::Ready(Some(frame.map(|frame| {
+            self.encoded.put(frame);
+            T::default()
+        })))
     }
 }
 
 /// Where a session puts its frames.
 #[derive(Debug)]
 pub(super) struct FrameSender<T> {
-    frames: mpsc::Sender<Sent<T>>,
+    frames: mpsc::Sender<Sent>,
     /// What was read for the peer.
     ahead: Ahead,
     /// Who it is.
     peer: Peer,
     /// How long the peer may take no frame.
     stall: Duration,
+    frame: PhantomData<fn(T)>,
 }
 
 /// The peer is gone, or takes nothing any more.
@@ -93,10 +131,11 @@ pub(super) struct Gone;
 /// A new way of frames, to a peer that may take none for as long as `stall`.
 pub(super) fn channel<T>(peer: Peer, ahead: Ahead, stall: Duration) -> (FrameSender<T>, Frames<T>) {
     let (frames, receiver) = mpsc::channel(FRAMES_WAITING_MAX);
-    (FrameSender { frames, ahead, peer, stall }, Frames { frames: receiver, encoding: Encoding::default() })
+    let sender = FrameSender { frames, ahead, peer, stall, frame: PhantomData };
+    (sender, Frames { frames: receiver, encoded: EncodedFrames::default(), frame: PhantomData })
 }
 
-impl<T> FrameSender<T> {
+impl<T: Message> FrameSender<T> {
     /// What may be read for the peer.
     pub(super) fn ahead(&self) -> &Ahead {
         &self.ahead
@@ -108,7 +147,8 @@ impl<T> FrameSender<T> {
     /// # Errors
     /// If the peer is gone or has stalled.
     pub(super) async fn send(&self, frame: T, share: Option<Share>) -> Result<(), Gone> {
-        match tokio::time::timeout(self.stall, self.frames.send((Ok(frame), share))).await {
+        let frame = Encoded::new(&frame, share);
+        match tokio::time::timeout(self.stall, self.frames.send(Ok(frame))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Gone),
             Err(_) => {
@@ -135,7 +175,7 @@ impl<T> FrameSender<T> {
     pub(super) async fn fail(&self, refusal: Refusal) {
         let status = super::status::status_of(refusal);
         // The session ends either way.
-        let _ = tokio::time::timeout(FLUSH, self.frames.send((Err(status), None))).await;
+        let _ = tokio::time::timeout(FLUSH, self.frames.send(Err(status))).await;
     }
 
     /// Waits until the peer is gone. Cancel-safe.

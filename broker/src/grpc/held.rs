@@ -1,11 +1,12 @@
 //! Services whose memory is accounted for: of requests while they arrive, of answers until HTTP/2 has taken the last of them.
 //! A permit that a handler puts beside its answer goes back with the answer's body; the shares of a session's frames go with
-//! their bytes, and back when HTTP/2 lets go of these, for it asks for the next frame before it has sent the last.
+//! their bytes, and back when HTTP/2 lets go of these, for it asks for the next frame before it has sent the last. It is here
+//! that those bytes take the place of the empty messages that `tonic` was given: see `frames`.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -17,8 +18,8 @@ use tonic::server::NamedService;
 use tonic::{Response, Status};
 
 use super::arriving::Arriving;
-use super::frames::Encoding;
-use crate::dispatch::{Allowance, Permit, Share};
+use super::frames::{EncodedFrames, PREFIX_BYTES};
+use crate::dispatch::{Allowance, Permit};
 
 /// The answer; `permit` goes back when it was taken, if its service is [`Held`].
 pub(super) fn until_taken<T>(mut response: Response<T>, permit: Permit) -> Response<T> {
@@ -64,45 +65,21 @@ where
 fn hold(answered: Answered) -> Answered {
     answered.map(|mut response| {
         let extensions = response.extensions_mut();
-        match (extensions.remove::<Arc<Permit>>(), extensions.remove::<Encoding>()) {
+        match (extensions.remove::<Arc<Permit>>(), extensions.remove::<EncodedFrames>()) {
             (None, None) => response,
-            (permit, encoding) => {
-                response.map(|body| Body::new(HeldBody { body, _permit: permit, encoding }))
-            }
+            (None, Some(frames)) => response.map(|body| Body::new(FramesBody { body, frames, due: 0 })),
+            (Some(permit), _) => response.map(|body| Body::new(PermitBody { body, _permit: permit })),
         }
     })
 }
 
-/// A body, its permit, and the shares of what is encoded.
-struct HeldBody {
+/// An answer's body and its permit.
+struct PermitBody {
     body: Body,
-    _permit: Option<Arc<Permit>>,
-    encoding: Option<Encoding>,
+    _permit: Arc<Permit>,
 }
 
-impl HeldBody {
-    fn with_shares(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        let shares = self.encoding.as_ref().map_or_else(Vec::new, Encoding::take);
-        match shares.is_empty() {
-            true => frame,
-            false => frame.map_data(|bytes| Bytes::from_owner(Encoded { bytes, _shares: shares })),
-        }
-    }
-}
-
-/// Bytes on their way, and what they take of the allowance.
-struct Encoded {
-    bytes: Bytes,
-    _shares: Vec<Share>,
-}
-
-impl AsRef<[u8]> for Encoded {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl HttpBody for HeldBody {
+impl HttpBody for PermitBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -110,8 +87,7 @@ impl HttpBody for HeldBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        polled.map(|frame| frame.map(|frame| frame.map(|frame| self.with_shares(frame))))
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -120,5 +96,49 @@ impl HttpBody for HeldBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// A session's body.
+struct FramesBody {
+    /// With a prefix of an empty message for each frame.
+    body: Body,
+    frames: EncodedFrames,
+    /// So many prefixes were read whose frames have not gone out.
+    due: usize,
+}
+
+impl FramesBody {
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        self.due = self.due.checked_sub(1)?;
+        self.frames.take().map(|frame| Frame::data(Bytes::from_owner(frame)))
+    }
+}
+
+impl HttpBody for FramesBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        loop {
+            if let Some(frame) = self.next() {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) if frame.is_data() => {
+                    let prefixes = frame.into_data().unwrap_or_default();
+                    debug_assert!(prefixes.iter().all(|byte| *byte == 0), "empty messages only");
+                    self.due = prefixes.len() / PREFIX_BYTES;
+                }
+                other => return Poll::Ready(other),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.due == 0 && self.body.is_end_stream()
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use escrow_protocol::limits::{FRAME_BYTES_SOFT, FRAME_ENTRIES_MAX};
 use escrow_protocol::{Reason, v1};
+use prost::Message;
 
 use super::Edge;
 use super::frames::{FLUSH, FrameSender, Gone};
@@ -46,7 +47,7 @@ pub(super) enum Ending {
 
 /// Carries a session from its welcome to its end: `reading` runs beside the writer; when it ends, what is still owed goes
 /// out first.
-pub(super) async fn conduct<T>(
+pub(super) async fn conduct<T: Message>(
     edge: &Edge,
     outbox: &Arc<Outbox>,
     frames: &FrameSender<T>,
@@ -107,7 +108,7 @@ fn overrun() -> Refusal {
 
 /// Turns what waits into frames until nothing more will come. Nothing is read for a peer before there is room for it;
 /// answers do not wait for that.
-async fn write<T>(
+async fn write<T: Message>(
     edge: &Edge,
     outbox: &Outbox,
     frames: &FrameSender<T>,
@@ -128,7 +129,7 @@ async fn write<T>(
 }
 
 /// A share for `bytes`; the answers that come meanwhile go out.
-async fn share<T>(
+async fn share<T: Message>(
     edge: &Edge,
     outbox: &Outbox,
     frames: &FrameSender<T>,
@@ -150,7 +151,7 @@ async fn share<T>(
 type Framing<T> = (fn(Loaded) -> Option<T>, Option<Share>);
 
 /// Sends a frame of what waits: without a share, of answers only.
-async fn send<T>(
+async fn send<T: Message>(
     edge: &Edge,
     outbox: &Outbox,
     frames: &FrameSender<T>,
