@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use escrow_broker::engine::sabotage::{Fault, plant};
+use escrow_tests::fuzz::{TARGETS, corpus};
 use escrow_tests::simulator::run;
 
 /// Seeds a fault may live through.
@@ -52,5 +53,38 @@ fn without_a_fault_the_seeds_pass() {
     for seed in 0..20 {
         let report = run(seed, false);
         assert_eq!(report.fault, None, "seed {seed}");
+    }
+}
+
+/// Inputs like those kept that a fault may live through.
+const INPUTS_MAX: usize = 2_000;
+
+/// Those that the engine's own laws convict, with no model beside it.
+const AGAINST_ITS_LAWS: [Fault; 5] = [
+    Fault::OffsetSkipped,
+    Fault::FloorTooFar,
+    Fault::FloorBackwards,
+    Fault::AckNotStored,
+    Fault::DeliveredBeforeCommit,
+];
+
+#[test]
+fn the_fuzz_target_of_the_wire_notices_what_breaks_a_law() {
+    let wire = TARGETS.into_iter().find(|target| target.name == "wire").expect("there is one");
+    let kept = corpus::kept("corpus", &wire);
+    let inputs_until_noticed = |fault| {
+        plant(Some(fault));
+        let mut rng = fastrand::Rng::with_seed(1);
+        let found = (1..=INPUTS_MAX).find(|_| {
+            let input = corpus::changed(&kept, &mut rng);
+            std::panic::catch_unwind(|| (wire.run)(&input)).is_err()
+        });
+        plant(None);
+        found
+    };
+    for fault in AGAINST_ITS_LAWS {
+        let inputs = inputs_until_noticed(fault);
+        println!("{fault:?}: after {inputs:?} inputs");
+        assert!(inputs.is_some(), "{INPUTS_MAX} inputs passed in spite of {fault:?}");
     }
 }

@@ -5,6 +5,7 @@
 //! kept in `fuzz/corpus` and `fuzz/found`, on a stable toolchain.
 
 mod config;
+pub mod corpus;
 mod records;
 mod wire;
 
