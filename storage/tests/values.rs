@@ -7,7 +7,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use escrow_storage::{Batch, Options, Read, Store, verify};
+use escrow_storage::{Batch, DiskStore, Faults, Options, Read, Store, verify};
 use support::*;
 
 /// Bytes of all files below `dir`.
@@ -165,4 +165,39 @@ fn sparse_files_are_emptied_while_others_read() {
     let (store, _) = open(dir.path(), tiny());
     let expected: Vec<(Bytes, Bytes)> = model.into_iter().collect();
     assert_eq!(store.reader().scan(&everything(), usize::MAX).unwrap(), expected);
+}
+
+/// Each settling looks at a few files.
+fn settle_often(store: &mut DiskStore) {
+    for number in 0..40 {
+        store.commit(put("other-x", value_of(number, 20))).unwrap();
+        store.settle().unwrap();
+    }
+}
+
+/// Emptying writes before it frees: on a disk that is nearly full that would end the store.
+#[test]
+fn sparse_files_are_not_emptied_while_the_disk_has_no_room_for_their_copies() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::planned();
+    // The table is still written to.
+    faults.set_free_bytes(Some(100 << 20));
+    let (mut store, _) = open(dir.path(), Options { faults: faults.clone(), ..tiny() });
+    (0..600).for_each(|number| drop(store.commit(insert(number)).unwrap()));
+    store.settle().unwrap();
+    for number in (0..600).filter(|number| number % 10 != 0) {
+        let mut batch = Batch::new();
+        batch.delete(key(number));
+        store.commit(batch).unwrap();
+    }
+    let values = dir.path().join("values");
+    store.settle().unwrap();
+    let before = files_in(&values);
+    settle_often(&mut store);
+    let is_left = |path: &std::path::PathBuf| path.exists();
+    assert!(before.len() > 20 && before.iter().all(is_left), "a file was emptied");
+    faults.set_free_bytes(None);
+    settle_often(&mut store);
+    assert!(!before.iter().any(is_left), "they are emptied when there is room");
+    assert!(store.reader().verify().unwrap().is_whole());
 }
