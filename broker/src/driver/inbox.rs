@@ -1,5 +1,10 @@
-//! What waits for the engine: a bounded queue, filled from any task, emptied by the engine's thread a turn at a time.
+//! What waits for the engine: two bounded lanes, filled from any task, emptied by the engine's thread a turn at a time.
 //! While one turn is being flushed the next one gathers here: group commit falls out.
+//!
+//! What consumers say (settlements, credit) has a lane of its own: behind all that producers push, a broker that is asked for
+//! more than it can do would stop to drain, and that is what it needs. Each lane keeps its order. Nothing that overtakes could
+//! matter to what it overtakes: it speaks of leases that are out already, and whoever sends it has the answer to all it said
+//! before in the other lane (its hello), or says nothing after it there but that it ends.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,7 +19,7 @@ use crate::engine::Input;
 /// How much may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboxLimits {
-    /// Inputs. Default 32,768.
+    /// Inputs of each lane. Default 32,768.
     pub inputs_max: usize,
     /// Bytes of message records. Default 32 MiB. A single input is accepted by an empty inbox whatever its size.
     pub bytes_max: usize,
@@ -28,6 +33,9 @@ impl Default for InboxLimits {
 
 /// Whoever was told to come back later is heard again when no more waits than one of so many parts of what may.
 const RELIEVED_PART: usize = 2;
+
+/// What consumers say takes at most so many percent of a turn while other inputs wait.
+const CONSUMERS_PERCENT: usize = 75;
 
 /// Room kept for what must not be refused (sessions that end, credit, settlements), inputs.
 const RESERVE_INPUTS: usize = 1_024;
@@ -52,6 +60,11 @@ impl Envelope {
             _ => 0,
         }
     }
+
+    /// Whether it is what a consumer says of what it has been given, or is ready to be given.
+    fn is_of_consumers(&self) -> bool {
+        matches!(self.input, Input::Settle(_) | Input::Credit(_))
+    }
 }
 
 /// Why an input was not taken in.
@@ -65,11 +78,45 @@ pub enum NotTaken {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    envelopes: VecDeque<Envelope>,
+    /// What consumers say.
+    of_consumers: VecDeque<Envelope>,
+    /// All else.
+    others: VecDeque<Envelope>,
+    /// Bytes of message records in them.
     bytes: usize,
     closed: bool,
     /// Why it was closed, if not in good order: then what waits is void.
     failed: Option<ReadError>,
+}
+
+impl Waiting {
+    fn lane(&mut self, envelope: &Envelope) -> &mut VecDeque<Envelope> {
+        if envelope.is_of_consumers() { &mut self.of_consumers } else { &mut self.others }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.of_consumers.is_empty() && self.others.is_empty()
+    }
+
+    /// The next turn: at most `inputs_max` and about `bytes_max`, at least one if there is one.
+    fn take(&mut self, inputs_max: usize, bytes_max: usize) -> Vec<Envelope> {
+        let for_consumers =
+            (inputs_max * CONSUMERS_PERCENT / 100).max(inputs_max.saturating_sub(self.others.len()));
+        let of_consumers = self.of_consumers.len().min(for_consumers);
+        let (mut others, mut bytes) = (0, 0);
+        for envelope in self.others.iter().take(inputs_max - of_consumers) {
+            if of_consumers + others > 0 && bytes + envelope.bytes() > bytes_max {
+                break;
+            }
+            bytes += envelope.bytes();
+            others += 1;
+        }
+        self.bytes -= bytes;
+        let mut taken = Vec::with_capacity(of_consumers + others);
+        taken.extend(self.of_consumers.drain(..of_consumers));
+        taken.extend(self.others.drain(..others));
+        taken
+    }
 }
 
 /// See the module.
@@ -106,14 +153,14 @@ impl Inbox {
         while let Some(envelope) = envelopes.next() {
             let bytes = envelope.bytes();
             let fits = waiting.bytes == 0 || waiting.bytes + bytes <= self.limits.bytes_max;
-            if waiting.envelopes.len() >= inputs_max || (bytes > 0 && !fits) {
+            if waiting.lane(&envelope).len() >= inputs_max || (bytes > 0 && !fits) {
                 let rest = std::iter::once(envelope).chain(envelopes).collect();
                 drop(waiting);
                 self.filled.notify_one();
                 return Err((rest, NotTaken::Full));
             }
             waiting.bytes += bytes;
-            waiting.envelopes.push_back(envelope);
+            waiting.lane(&envelope).push_back(envelope);
         }
         drop(waiting);
         self.filled.notify_one();
@@ -154,14 +201,14 @@ impl Inbox {
 
     fn is_relieved(&self) -> bool {
         let waiting = self.lock();
-        let has_room = waiting.envelopes.len() <= self.limits.inputs_max / RELIEVED_PART
+        let has_room = waiting.others.len() <= self.limits.inputs_max / RELIEVED_PART
             && waiting.bytes <= self.limits.bytes_max / RELIEVED_PART;
         has_room || waiting.closed
     }
 
-    /// When what waits longest was put in, microseconds of the broker's clock.
+    /// When what waits longest of all that is not from consumers was put in, microseconds of the broker's clock.
     pub(super) fn oldest_at_us(&self) -> Option<u64> {
-        self.lock().envelopes.front().map(|envelope| envelope.queued_at_us)
+        self.lock().others.front().map(|envelope| envelope.queued_at_us)
     }
 
     /// What waits, at most `inputs_max` and about `bytes_max`. Waits for the first until `wait_ms` have passed (`None`:
@@ -176,7 +223,7 @@ impl Inbox {
         wait_ms: Option<u64>,
     ) -> Result<Option<Vec<Envelope>>, ReadError> {
         let waiting = self.lock();
-        let idle = |waiting: &mut Waiting| waiting.envelopes.is_empty() && !waiting.closed;
+        let idle = |waiting: &mut Waiting| waiting.is_empty() && !waiting.closed;
         let mut waiting = match wait_ms.map(Duration::from_millis) {
             None => self.filled.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner),
             Some(wait) => {
@@ -187,19 +234,10 @@ impl Inbox {
         if let Some(error) = &waiting.failed {
             return Err(error.clone());
         }
-        if waiting.envelopes.is_empty() && waiting.closed {
+        if waiting.is_empty() && waiting.closed {
             return Ok(None);
         }
-        let (mut count, mut bytes) = (0, 0);
-        for envelope in waiting.envelopes.iter().take(inputs_max) {
-            if count > 0 && bytes + envelope.bytes() > bytes_max {
-                break;
-            }
-            bytes += envelope.bytes();
-            count += 1;
-        }
-        waiting.bytes -= bytes;
-        let taken = waiting.envelopes.drain(..count).collect();
+        let taken = waiting.take(inputs_max, bytes_max);
         drop(waiting);
         self.emptied.notify_waiters();
         Ok(Some(taken))
@@ -228,11 +266,13 @@ impl Inbox {
     /// Takes no more in, and forgets what waits, unanswered; how many inputs that were.
     pub(super) fn abandon(&self) -> usize {
         let mut waiting = self.lock();
-        let abandoned = std::mem::take(&mut waiting.envelopes);
+        let abandoned = waiting.of_consumers.len() + waiting.others.len();
+        waiting.of_consumers.clear();
+        waiting.others.clear();
         waiting.bytes = 0;
         drop(waiting);
         self.close();
-        abandoned.len()
+        abandoned
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -243,7 +283,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Inspect, SessionId};
+    use crate::engine::{Credit, Inspect, SessionId};
 
     fn envelope(session: u64) -> Envelope {
         let input = Input::SessionClosed(SessionId(session));
@@ -307,6 +347,33 @@ mod tests {
         inbox.fail(ReadError::Failed("input/output error".to_owned()));
         assert!(inbox.take(10, usize::MAX, None).is_err());
         assert!(matches!(inbox.put(vec![envelope(2)]), Err((_, NotTaken::Closed))));
+    }
+
+    fn credit() -> Envelope {
+        let input = Input::Credit(Credit { session: SessionId(9), messages: 1, bytes: 1 });
+        Envelope { input, reply_to: ReplyTo::Nobody, queued_at_us: 0 }
+    }
+
+    /// What of a turn is from consumers, and what not.
+    fn turn(inbox: &Inbox, inputs_max: usize) -> (usize, usize) {
+        let taken = inbox.take(inputs_max, usize::MAX, Some(0)).unwrap().unwrap();
+        let of_consumers = taken.iter().filter(|envelope| envelope.is_of_consumers()).count();
+        assert!(taken[..of_consumers].iter().all(Envelope::is_of_consumers), "they come first");
+        (of_consumers, taken.len() - of_consumers)
+    }
+
+    #[test]
+    fn what_consumers_say_does_not_wait_behind_a_flood_and_a_flood_of_it_leaves_room_to_others() {
+        let inbox = inbox(100);
+        inbox.put((0..100).map(envelope).collect()).unwrap();
+        inbox.put((0..10).map(|_| credit()).collect()).unwrap();
+        assert_eq!(turn(&inbox, 60), (10, 50), "although the other lane is full");
+        for _ in 0..2 {
+            inbox.put((0..75).map(|_| credit()).collect()).unwrap();
+            assert_eq!(turn(&inbox, 100), (75, 25));
+        }
+        inbox.put((0..100).map(|_| credit()).collect()).unwrap();
+        assert_eq!(turn(&inbox, 100), (100, 0), "all of a turn is theirs when nothing else waits");
     }
 
     #[test]
