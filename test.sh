@@ -40,15 +40,14 @@ FUZZ_TARGETS="journal records backup wire config"
 CARGO_FUZZ_VERSION=0.13.2
 
 everyday() {
-    # The rigs start the real binary, and the examples: build them first, so that they find these.
-    cargo build --locked --bin escrow
-    cargo build --locked -p escrow-client --examples
+    # The rigs start the real binary, and the examples: all is built before the first of them runs.
+    cargo test --locked --workspace --all-targets --no-run
     cargo test --locked --workspace --all-targets
     cargo test --locked --workspace --doc
     # The simulator must notice every fault that is planted on purpose.
     cargo test --locked -p escrow-tests --features sabotage --test sabotage
     echo "the stories of escrow dev, to their end:"
-    cargo run --locked --quiet --bin escrow -- dev --check
+    "${CARGO_TARGET_DIR:-target}/debug/escrow" dev --check
 }
 
 # The console in a real Chromium; needs a system that has apt-get, or Chromium, Node and npm there already. Screenshots
