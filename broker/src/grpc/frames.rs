@@ -84,6 +84,10 @@ impl EncodedFrames {
         self.lock().pop_front()
     }
 
+    fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<Encoded>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,6 +107,11 @@ impl<T: Default> Stream for Frames<T> {
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // `tonic` asks on for as long as there is more, and takes no notice of how much waits already. It hands on what it has
+        // when there is nothing more, and is asked again when that has gone out: nobody needs to be woken for it.
+        if self.encoded.len() >= FRAMES_WAITING_MAX {
+            return Poll::Pending;
+        }
         let Some(frame) = ready!(self.frames.poll_recv(cx)) else { return Poll::Ready(None) };
         Poll::Ready(Some(frame.map(|frame| {
             self.encoded.put(frame);
