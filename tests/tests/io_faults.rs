@@ -137,7 +137,7 @@ struct Noted {
 impl Noted {
     /// The part of the data directory, for the record.
     fn place(&self) -> &'static str {
-        ["journal", "WATERMARK", "table/db", "table", "FORMAT", "LOCK"]
+        ["journal", "values", "WATERMARK", "table/db", "table", "FORMAT", "LOCK"]
             .into_iter()
             .find(|part| self.file.contains(part))
             .unwrap_or("the directory")
