@@ -28,6 +28,9 @@ const KILLS_OF_A_DIRECTORY: u64 = 50;
 /// A broker that does not come by its fail point in this time is killed instead.
 const FAIL_POINT_LIMIT: Duration = Duration::from_secs(10);
 
+/// From so many kills on it must have died at every fail point.
+const EVERY_POINT_FROM: u64 = 100;
+
 /// What the store logs last when it dies as ordered.
 const DYING: &str = "dying at a fail point";
 
@@ -47,6 +50,10 @@ async fn nothing_answered_is_lost_over_kills() {
     }
     if failures.is_empty() && (rig.seen.promised == 0 || rig.seen.deliveries == 0) {
         failures.push(format!("nothing was tried: {}", rig.seen.seen()));
+    }
+    let missed: Vec<_> = FailPoint::ALL.iter().filter(|point| !rig.at.contains_key(point.name())).collect();
+    if trials.count >= EVERY_POINT_FROM && !missed.is_empty() {
+        failures.push(format!("in {} kills it never died at {missed:?}", rig.kills));
     }
     let seen = format!("died {}; {}", rig.deaths(), rig.seen.seen());
     trials.finish(rig.kills, &seen, &failures);
@@ -86,9 +93,9 @@ impl Rig {
             }
             self.kills += 1;
             broker = BrokerProcess::start(&dir, ports, &SETTINGS, None)?;
+            load.ask_http(ports.http).await?;
         }
         load.progress(100).await;
-        load.ask_http(ports.http).await?;
         let (backup, as_of) =
             load.backup().await.map_err(|error| format!("no backup under load: {error}"))?;
         let restored = restore(&backup, scratch.path())?;

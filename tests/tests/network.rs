@@ -47,6 +47,9 @@ async fn no_outcome_is_invented_over_a_bad_network() {
     if failures.is_empty() && (rig.seen.promised == 0 || rig.cut == 0 || rig.seen.open == 0) {
         failures.push(format!("nothing was tried: {} connections cut, {}", rig.cut, rig.seen.seen()));
     }
+    if trials.count >= EVERY_FAULT_FROM && rig.faults.len() < FAULTS {
+        failures.push(format!("not every fault was tried: {:?}", rig.faults));
+    }
     let faults: String = rig.faults.iter().map(|(fault, count)| format!("{count} {fault}, ")).collect();
     let seen = format!(
         "{faults}{} of {} connections cut, {} bytes lost; {}",
@@ -105,11 +108,16 @@ impl Rig {
     }
 }
 
+/// The faults there are.
+const FAULTS: usize = 7;
+/// From so many runs on each must have been tried.
+const EVERY_FAULT_FROM: u64 = 50;
+
 /// One fault from its beginning to its end; says which.
 async fn fault(proxy: &Proxy, load: &Load, rng: &mut fastrand::Rng) -> &'static str {
     let toward = if rng.bool() { Toward::Broker } else { Toward::Client };
     let outage = Duration::from_millis(rng.u64(1..OUTAGE_MS_MAX));
-    let (name, weather, answers) = match rng.u8(0..7) {
+    let (name, weather, answers) = match rng.usize(0..FAULTS) {
         0 => ("delays", Weather::Delay(Duration::from_millis(rng.u64(1..60))), Some(20)),
         1 => ("drips", Weather::Drip, Some(10)),
         2 => ("silences", Weather::Silence, None),

@@ -123,3 +123,24 @@ fn links_between_documents_lead_somewhere() {
     }
     assert_none(broken, "these links are broken");
 }
+
+#[test]
+fn the_fuzzers_try_every_kind_of_record() {
+    let tried = std::fs::read_to_string(root().join("tests/src/fuzz/records.rs")).expect("text");
+    let mut found = Vec::new();
+    files(&root().join("broker/src/records"), ".rs", &mut found);
+    let texts: Vec<String> =
+        found.into_iter().map(|path| std::fs::read_to_string(path).expect("text")).collect();
+    let product = |text: &String| text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+    let kinds: Vec<String> = texts
+        .iter()
+        .map(product)
+        .flat_map(|text| {
+            let names = text.lines().filter_map(|line| line.trim().strip_prefix("impl Record for "));
+            names.map(|name| name.trim_end_matches([' ', '{']).to_owned()).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(kinds.len() > 20, "the walk found too little to be true");
+    let missing = kinds.into_iter().filter(|kind| !tried.contains(&format!("one::<{kind}>")));
+    assert_none(missing.collect(), "these kinds of record are not fuzzed");
+}

@@ -34,6 +34,12 @@ impl Trials {
         Self { rig, unit, count, seed, started: now() }
     }
 
+    /// Whether this run is kept for the record: then it is held to the times that are promised, too. A timing never decides
+    /// an everyday test.
+    pub fn is_recorded() -> bool {
+        std::env::var_os("ESCROW_RECORD").is_some()
+    }
+
     /// The generator of what one trial chooses by chance: a trial can be repeated without those before it.
     pub fn rng(&self, trial: u64) -> fastrand::Rng {
         // An odd multiplier (2^64 divided by the golden ratio) keeps neighbouring seeds and trials apart.

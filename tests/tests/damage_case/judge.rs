@@ -111,6 +111,9 @@ impl Judge {
             let kind = if reports.is_empty() { Kind::Harmless } else { Kind::Named };
             return Ok(kind);
         }
+        if !damage.is_named_in(&message) {
+            return Err(format!("the file is not named: {message}"));
+        }
         self.follow(trial, case, &damaged, &message).await?;
         Ok(Kind::Named)
     }

@@ -128,6 +128,13 @@ struct Damage {
 }
 
 impl Damage {
+    /// Whether a message says where it is: the file, or the table, whose files are its library's business.
+    fn is_named_in(&self, message: &str) -> bool {
+        let is_of_table = self.file.starts_with("table");
+        let file = if is_of_table { Path::new("table") } else { &self.file };
+        message.contains(text(file))
+    }
+
     /// Any file, any place; bytes that are not zero are hit more often, for much of a file is slack.
     fn choose(dir: &Path, rng: &mut fastrand::Rng) -> Self {
         let files: Vec<_> = files_in(dir)

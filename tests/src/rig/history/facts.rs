@@ -53,6 +53,8 @@ pub(super) struct Message {
     pub(super) half: Option<Done<()>>,
     pub(super) decisions: Vec<Done<Decision>>,
     pub(super) offsets: BTreeSet<u64>,
+    /// How often it came with another body than its own.
+    pub(super) altered: usize,
     pub(super) by_group: BTreeMap<&'static str, InGroup>,
 }
 
@@ -144,6 +146,8 @@ impl Facts {
                 }
                 Event::Delivered(delivered) => facts.deliveries.push((at, delivered)),
                 Event::Read { reader, message, as_of } => facts.readings.push((reader, message, as_of)),
+                Event::Found { message, offset } => drop(facts.message(message).offsets.insert(offset)),
+                Event::Altered { message } => facts.message(message).altered += 1,
                 Event::ReadAll(reader) => facts.read_all.push(reader),
                 Event::Dead { group, message } => facts.in_group(group, message).dead += 1,
                 Event::ClockSetting => facts.clock_set.push((at, LAST)),

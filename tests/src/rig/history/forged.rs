@@ -287,6 +287,17 @@ fn a_double_commit_is_convicted() {
 }
 
 #[test]
+fn a_double_commit_that_only_a_reader_sees_is_convicted() {
+    good().event(Event::Found { message: 1, offset: 0 }).acquitted();
+    good().event(Event::Found { message: 1, offset: 77 }).convicted("queued more than once");
+}
+
+#[test]
+fn another_body_is_convicted() {
+    good().event(Event::Altered { message: 1 }).convicted("another body");
+}
+
+#[test]
 fn a_lease_used_twice_is_convicted() {
     let mut forger = forger();
     forger.committed(1).delivered("billing", 1, 0, 10).delivered("billing", 1, 0, 10);

@@ -168,6 +168,18 @@ pub enum Event {
         /// What is read is as old as this event's number: a backup is of the time when it was taken.
         as_of: usize,
     },
+    /// Somebody found it at this place of its topic.
+    Found {
+        /// The message.
+        message: u64,
+        /// The place.
+        offset: u64,
+    },
+    /// Somebody was handed it with another body than it was sent with.
+    Altered {
+        /// The message.
+        message: u64,
+    },
     /// A reader has read all there was.
     ReadAll(Reader),
     /// It was found in the dead letters of a group at the end.

@@ -1,5 +1,5 @@
 //! Who may see a message, and when: nobody before its commit is under way, nobody at all once it is rolled back, nobody
-//! before its time. A decision is one and stays.
+//! before its time, and nobody with another body than its own. A decision is one and stays.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +30,12 @@ pub(super) fn judge(facts: &Facts, faults: &mut Vec<String>) {
             if let Some(other) = places.insert(*offset, *id) {
                 faults.push(format!("offset {offset} is message {other} and message {id}"));
             }
+        }
+        if message.altered > 0 {
+            faults.push(format!(
+                "message {id} came {} times with another body than it was sent with",
+                message.altered
+            ));
         }
         if message.offsets.len() > 1 {
             faults.push(format!("message {id} was queued more than once: offsets {:?}", message.offsets));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use escrow::{Client, Delivery};
 
 use super::super::history::{Answer, Delivered, Event, Operation, Verb};
-use super::{Shared, TOPIC, number_of};
+use super::{Shared, TOPIC, note_body, number_of};
 
 /// Deliveries that a consumer holds at once.
 pub const PREFETCH: u32 = 32;
@@ -50,6 +50,7 @@ async fn settle(group: &'static str, delivery: Delivery, shared: &Shared, rng: &
     let (message, offset) = (number_of(delivery.key()), delivery.offset());
     let (lease, attempt) = (delivery.lease_token(), delivery.attempt());
     shared.history.note(Event::Delivered(Delivered { group, message, offset, lease, attempt }));
+    note_body(&shared.history, message, &delivery);
     let verb = match rng.u8(0..40) {
         0..2 => Verb::Nack(rng.u64(1..NACK_MS_MAX)),
         2..4 => Verb::Release,

@@ -1,6 +1,7 @@
 //! A mixed load over the real client: producers that publish, commit, roll back, contradict themselves or fall silent;
 //! consumers that ack, nack, reject or let go; a person who redrives; everything noted in the history.
 
+mod body;
 mod consumers;
 mod person;
 mod producers;
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use escrow::{Client, TransactionId, v1};
+use escrow::{Client, Delivery, TransactionId, v1};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -297,15 +298,19 @@ impl Load {
         }
     }
 
-    /// Asks `/api/v1` at this port for the newest messages while the load runs; notes in the history what it shows.
+    /// Asks `/api/v1` at this port for the newest messages while the load runs, and exports the dead letters; notes in the
+    /// history what is shown.
     ///
     /// # Errors
     /// If it does not answer.
     pub async fn ask_http(&self, port: u16) -> Result<(), String> {
         let newest = self.shared.next_message.load(Ordering::SeqCst);
         let messages = newest.saturating_sub(NEWEST).max(1)..newest;
-        let asked = readers::ask_http(port, messages, &self.shared.history).await;
-        asked.map_err(|error| format!("the HTTP API: {error}"))
+        readers::ask_http(port, messages, &self.shared.history)
+            .await
+            .map_err(|error| format!("the HTTP API: {error}"))?;
+        let exported = readers::export_http(port, &self.shared.history).await;
+        exported.map_err(|error| format!("the exports: {error}"))
     }
 
     /// Takes a backup through the broker while the load runs; says what its bytes are, and of what time they are: the
@@ -370,6 +375,13 @@ async fn drain(tasks: &mut JoinSet<()>) {
 
 fn number_of(key: &str) -> u64 {
     key.parse().expect("keys of the rig are numbers")
+}
+
+/// Notes if a message came with another body than it was sent with.
+fn note_body(history: &History, message: u64, delivery: &Delivery) {
+    if *delivery.body() != body::of(message) {
+        history.note(Event::Altered { message });
+    }
 }
 
 /// Notes what was found in the dead letters of all groups.

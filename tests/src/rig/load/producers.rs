@@ -9,7 +9,7 @@ use escrow::{
 };
 
 use super::super::history::{Answer, Choice, Decision, Event, Operation};
-use super::{PAST_TRANSACTIONS, PRODUCER_GROUP, Shared, TOPIC, number_of};
+use super::{PAST_TRANSACTIONS, PRODUCER_GROUP, Shared, TOPIC, body, number_of};
 
 /// How soon a silent producer is asked.
 const FIRST_CHECK: Duration = Duration::from_millis(200);
@@ -17,8 +17,6 @@ const FIRST_CHECK: Duration = Duration::from_millis(200);
 const DELAY_MS_MAX: u64 = 400;
 /// Ordering keys in use.
 const ORDERING_KEYS: u64 = 6;
-/// The largest body: larger than a part of a stored value.
-const BODY_BYTES_MAX: usize = 6_000;
 
 /// Answers as the producer chose: the choice is part of the message. What it says is noted as a decision, for it is one.
 pub(super) struct TruthfulChecker(Weak<Shared>);
@@ -97,7 +95,7 @@ async fn send_something(producer: &Producer<WithChecker>, shared: &Shared, rng: 
     let mut message = Message::new(TOPIC)
         .key(number.to_string())
         .header("choice", format!("{choice:?}"))
-        .bytes(vec![b'x'; rng.usize(0..BODY_BYTES_MAX)]);
+        .bytes(body::of(number));
     if let Some(key) = ordering_key {
         message = message.ordering_key(key.to_string());
     }

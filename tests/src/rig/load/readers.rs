@@ -9,7 +9,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::super::history::{Event, History, Reader};
-use super::{GROUPS, TOPIC, note_dead, number_of};
+use super::super::http;
+use super::{GROUPS, TOPIC, note_body, note_dead, number_of};
 
 /// How many messages are looked up by their key.
 const LOOKED_UP_MAX: u64 = 300;
@@ -83,7 +84,13 @@ async fn read_topic(client: &Client, topic: &str, reader: Reader, history: &Hist
         match tokio::time::timeout(LOOK_AFTER, deliveries.next()).await {
             Ok(delivery) => {
                 let delivery = delivery.expect("the stream goes on").expect("the broker is up");
-                history.note(Event::Read { reader, message: number_of(delivery.key()), as_of });
+                let message = number_of(delivery.key());
+                history.note(Event::Read { reader, message, as_of });
+                note_body(history, message, &delivery);
+                // What a restored broker queues for itself, scheduled messages for one, has places of its own.
+                if reader == Reader::Replay {
+                    history.note(Event::Found { message, offset: delivery.offset() });
+                }
                 acks.spawn(delivery.ack());
                 looks = 0;
             }
@@ -157,6 +164,44 @@ pub(super) async fn ask_http(
     }
     Ok(())
 }
+
+/// Exports the dead letters of all groups as the console does, in both forms; notes the messages in them.
+///
+/// # Errors
+/// If the broker is not there, or answers with something else.
+pub(super) async fn export_http(port: u16, history: &History) -> Result<(), Box<dyn std::error::Error>> {
+    for group in GROUPS {
+        for format in ["jsonl", "csv"] {
+            let path = format!("/dead-letters/export?group={group}&format={format}");
+            let page = http::get(port, &path).await?;
+            // What is shown is no younger than this moment.
+            let as_of = history.len();
+            if page.status != 200 {
+                return Err(format!("{path}: {} {}", page.status, page.text).into());
+            }
+            for line in page.text.lines().skip(usize::from(format == "csv")) {
+                let key = match format {
+                    "csv" => line.split(',').nth(KEY_COLUMN).map(|key| key.trim_matches('"').to_owned()),
+                    _ => {
+                        let letter: serde_json::Value = serde_json::from_str(line)?;
+                        // Listed, and sent again before it was read.
+                        if letter["error"]["reason"] == "UNKNOWN_DEAD_LETTER" {
+                            continue;
+                        }
+                        letter["message"]["key"].as_str().map(str::to_owned)
+                    }
+                };
+                let message = key.and_then(|key| key.parse().ok());
+                let message = message.ok_or_else(|| format!("{path}: no key in {line}"))?;
+                history.note(Event::Read { reader: Reader::Export, message, as_of });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where a table of dead letters has the business key.
+const KEY_COLUMN: usize = 7;
 
 /// The JSON at `path`: one small request, one small answer.
 async fn get(port: u16, path: &str) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
