@@ -234,7 +234,7 @@ impl Rig {
                 let file = failed.as_ref().map(|noted| noted.file.clone());
                 format!("{file:?} failed, and the process did not end; the scenario: {scenario:?}; its log ends:\n{}", broker.log_tail())
             })?;
-            let text = broker.log_tail();
+            let text = format!("it ended with {status}:\n{}", broker.log_tail());
             let since = failed.map(|noted| unix_time().saturating_sub(noted.at));
             return match status.success() {
                 true => Err(format!("the process ended as if all was well:\n{text}")),
