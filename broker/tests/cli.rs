@@ -202,6 +202,11 @@ fn a_dead_letter_is_shown_redriven_and_discarded() {
     assert_eq!(server.json("dlq show billing 0")["message"]["body"], "hello");
     let rehearsed = server.run("dlq redrive billing --all --dry-run");
     assert!(stderr(&rehearsed).contains("2 would be done, 0 refused"), "{}", stderr(&rehearsed));
+    let would = server.json("jobs results 1");
+    assert_eq!(
+        (&would[0]["offset"], &would[1]["offset"], &would[1]["done"]),
+        (&0.into(), &1.into(), &true.into())
+    );
     assert_eq!(server.json("dlq ls billing").as_array().map(Vec::len), Some(2));
     assert!(server.run("dlq redrive billing 0 --yes").status.success());
     let gone = server.run("dlq redrive billing 0 --yes -o json");

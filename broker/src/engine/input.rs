@@ -390,7 +390,7 @@ pub enum Command {
         /// which.
         id: MessageId,
     },
-    /// One dead letter again. → `Reply::Resolved`
+    /// One dead letter again. → `Reply::Resolved`, or where a new message is made of it, `Reply::Copied`
     Redrive {
         /// Whose,
         group: GroupName,
@@ -398,7 +398,7 @@ pub enum Command {
         offset: Offset,
         /// `None`: to the failing group only; else as a new arrival in that topic.
         to: Option<TopicName>,
-        /// As a new message that is otherwise; without `to` in the topic it came from. → `Reply::Copied`
+        /// As a new message that is otherwise; without `to` in the topic it came from.
         edit: Option<MessageEdit>,
         /// Only say whether it could.
         dry_run: bool,

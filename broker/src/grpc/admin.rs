@@ -432,10 +432,15 @@ impl AdminService for Admin {
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Answer<v1::GetJobResponse> {
         let request = request.into_inner();
         let job = self.service.job(request.job_id).await.map_err(status_of)?;
-        answer(self.service.job_failures(request.job_id, wire::page(request.page)).await.map(|page| {
-            let (failures, next_cursor) = paged(page, wire::failure_to_wire);
-            v1::GetJobResponse { job: Some(wire::job_to_wire(job)), failures, next_cursor }
-        }))
+        answer(
+            self.service
+                .job_results(request.job_id, request.refused_only, wire::page(request.page))
+                .await
+                .map(|page| {
+                    let (results, next_cursor) = paged(page, wire::result_to_wire);
+                    v1::GetJobResponse { job: Some(wire::job_to_wire(job)), results, next_cursor }
+                }),
+        )
     }
 
     async fn pause_job(&self, request: Request<v1::PauseJobRequest>) -> Answer<v1::Job> {

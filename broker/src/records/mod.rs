@@ -21,7 +21,7 @@ pub use delivery::{
     Attempt, AttemptKind, DeadLetter, DeadPlace, DeadReason, Progress, QueueEntry, Resolution, Retry,
 };
 pub use facets::Facets;
-pub use job::{JobFailure, JobKind, JobPlan, JobProgress, JobState, LetterFilter};
+pub use job::{JobDeed, JobDeeds, JobFailure, JobKind, JobPlan, JobProgress, JobState, LetterFilter};
 pub use keys::{GroupNumber, TopicNumber};
 pub use message::{Fate, Message, Place, Remembered, Standing, Stub};
 pub use naming::{

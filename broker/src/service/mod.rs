@@ -40,6 +40,7 @@ pub use alarms::{AlarmView, SinkView};
 pub use audit::{AuditFilter, AuditView};
 pub use dead_letters::{DeadLetterFilter, DeadLetterView};
 pub use groups::Sought;
+pub use jobs::JobResult;
 pub use messages::StoredMessage;
 pub use pages::{Page, Paged};
 pub use retries::{RetryResults, RetryView};

@@ -38,7 +38,7 @@ async fn make_dead_letters(harness: &Harness, group: &str, topic: &str, count: u
 /// The job once it has ended, and what it could not do.
 async fn ended(harness: &Harness, job: v1::Job) -> v1::GetJobResponse {
     loop {
-        let request = v1::GetJobRequest { job_id: job.job_id, page: None };
+        let request = v1::GetJobRequest { job_id: job.job_id, ..Default::default() };
         let answer = harness.admin().get_job(request).await.unwrap().into_inner();
         if answer.job.as_ref().unwrap().ended_at_ms > 0 {
             return answer;
@@ -364,11 +364,15 @@ async fn chosen_dead_letters_are_discarded_and_what_was_refused_is_said() {
     let job = ended.job.unwrap();
     assert_eq!((job.kind(), job.total, job.done, job.failed), (v1::JobKind::Discard, 2, 1, 1));
     let failures: Vec<_> = ended
-        .failures
+        .results
         .iter()
+        .filter(|result| result.fault.is_some())
         .map(|failure| (failure.offset, failure.fault.as_ref().unwrap().reason.as_str()))
         .collect();
     assert_eq!(failures, [(8, "UNKNOWN_DEAD_LETTER")]);
+    let done: Vec<_> = ended.results.iter().filter(|result| result.fault.is_none()).collect();
+    assert_eq!(done.iter().map(|result| result.offset).collect::<Vec<_>>(), [1]);
+    assert!(!done[0].message_id.is_empty() && done[0].new_message_id.is_empty());
     let request = v1::ListDeadLettersRequest { page: whole(), filter: of_group("g") };
     let left = admin.list_dead_letters(request).await.unwrap().into_inner().dead_letters;
     assert_eq!(left.iter().map(|dead| dead.offset).collect::<Vec<_>>(), [0, 2]);
@@ -396,7 +400,7 @@ async fn a_job_is_paused_resumed_and_cancelled_and_not_once_it_has_ended() {
     assert_eq!((cancelled.state(), cancelled.left), (v1::JobState::Cancelled, 0));
     let again = admin.cancel_job(cancel).await.unwrap_err();
     assert_refused(&again, Code::FailedPrecondition, "JOB_ENDED", None);
-    let unknown = admin.get_job(v1::GetJobRequest { job_id: 99, page: None }).await.unwrap_err();
+    let unknown = admin.get_job(v1::GetJobRequest { job_id: 99, ..Default::default() }).await.unwrap_err();
     assert_refused(&unknown, Code::NotFound, "UNKNOWN_JOB", None);
     harness.broker.shutdown().await.unwrap();
 }

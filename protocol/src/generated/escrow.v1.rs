@@ -2787,16 +2787,20 @@ pub struct Job {
     #[prost(string, tag = "16")]
     pub fault: ::prost::alloc::string::String,
 }
-/// A dead letter with which a job could not do what it should.
+/// What became of one of a job's dead letters.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct JobFailure {
+pub struct JobResult {
     #[prost(uint64, tag = "1")]
     pub offset: u64,
+    /// Empty: there was no dead letter any more.
     #[prost(bytes = "bytes", tag = "2")]
     pub message_id: ::prost::bytes::Bytes,
-    /// Code, reason and text; without details.
+    /// Why it was refused: code, reason and text, without details. Absent: it was done, or in a dry run would be.
     #[prost(message, optional, tag = "3")]
     pub fault: ::core::option::Option<Fault>,
+    /// The new message that it was sent again as. Empty: it went to the failing group as it was, or was discarded.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub new_message_id: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListJobsRequest {
@@ -2814,16 +2818,21 @@ pub struct ListJobsResponse {
 pub struct GetJobRequest {
     #[prost(uint64, tag = "1")]
     pub job_id: u64,
+    /// Of the results.
     #[prost(message, optional, tag = "2")]
     pub page: ::core::option::Option<Page>,
+    /// Only the results that were refused.
+    #[prost(bool, tag = "3")]
+    pub refused_only: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetJobResponse {
     #[prost(message, optional, tag = "1")]
     pub job: ::core::option::Option<Job>,
-    /// By offset. The first 1000 are kept.
+    /// By offset. Kept are the first 10,000 that were done and the first 1,000 that were refused; the others are counted in the job,
+    /// and told by the lives of their messages.
     #[prost(message, repeated, tag = "2")]
-    pub failures: ::prost::alloc::vec::Vec<JobFailure>,
+    pub results: ::prost::alloc::vec::Vec<JobResult>,
     #[prost(string, tag = "3")]
     pub next_cursor: ::prost::alloc::string::String,
 }
@@ -4180,7 +4189,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "ListJobs"));
             self.inner.unary(req, path, codec).await
         }
-        /// A job, and a page of what it could not do.
+        /// A job, and a page of what became of each of its dead letters.
         pub async fn get_job(
             &mut self,
             request: impl tonic::IntoRequest<super::GetJobRequest>,
@@ -4790,7 +4799,7 @@ pub mod admin_service_server {
             tonic::Response<super::ListJobsResponse>,
             tonic::Status,
         >;
-        /// A job, and a page of what it could not do.
+        /// A job, and a page of what became of each of its dead letters.
         async fn get_job(
             &self,
             request: tonic::Request<super::GetJobRequest>,

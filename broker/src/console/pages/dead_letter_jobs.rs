@@ -1,10 +1,10 @@
 //! Redriving and discarding dead letters: what would happen, the job that does it, its progress and its results.
 
-use escrow_protocol::{GroupName, Offset, TopicName};
+use escrow_protocol::{GroupName, TopicName};
 use maud::{Markup, html};
 
 use super::super::confirm::{Confirm, carried};
-use super::super::parts::{Column, facts, field, pager, section, table_or};
+use super::super::parts::{Column, facts, field, pager, section, table_or, tabs};
 use super::super::shell::{Place, Sheet};
 use super::super::show::{age, count, dead_reason, exact, key, message, or_none};
 use super::super::visit::{Visit, encoded};
@@ -12,8 +12,8 @@ use super::super::words::{Words, fill};
 use super::super::{Answer, Desk, Outcome};
 use super::dead_letters::{FILTERS, filter_of};
 use crate::engine::{JobOrder, JobView, Refusal};
-use crate::records::{JobFailure, JobKind, JobState};
-use crate::service::{DeadLetterFilter, DeadLetterView, Operator, Page};
+use crate::records::{JobKind, JobState};
+use crate::service::{DeadLetterFilter, DeadLetterView, JobResult, Operator, Page};
 
 /// Matches that the page before a job shows.
 const MATCHES_SHOWN: usize = 20;
@@ -258,10 +258,18 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
     let number: u64 = visit.part("id")?;
     let job = desk.service.job(number).await?;
-    let failures = desk.service.job_failures(number, visit.page()).await?;
-    let rows: Vec<_> = failures.items.iter().map(failure_row).collect();
+    let refused_only = visit.filter("only") == Some("refused");
+    let results = desk.service.job_results(number, refused_only, visit.page()).await?;
+    let rows: Vec<_> = results.items.iter().map(|result| result_row(words, &job, result)).collect();
     let columns =
-        [Column::Number(words.offset), Column::Text(words.message_id), Column::Text(words.job_refused)];
+        [Column::Number(words.offset), Column::Text(words.message_id), Column::Text(words.job_result)];
+    let empty = if refused_only { words.job_no_failures } else { words.job_no_results };
+    let address = format!("/dead-letters/jobs/{number}");
+    let refused = format!("{address}?only=refused");
+    let shown = [
+        (words.job_results_all, address, None, !refused_only),
+        (words.job_refused, refused, Some(count(job.progress.failed)), refused_only),
+    ];
     let of_group = format!("/dead-letters?group={}", encoded(job.plan.group_name.as_str()));
     let content = html! {
         p { (standing(words, &job)) }
@@ -269,8 +277,10 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
         (brakes(&visit, &job))
         (facts(&about(words, &job)))
         (section(words.job_results, &html! {
-            (table_or(words.job_no_failures, words.job_results, &columns, &rows))
-            (pager(&visit, failures.next.as_deref()))
+            (tabs(words.job_results, &shown))
+            p.help { (words.job_results_help) }
+            (table_or(empty, words.job_results, &columns, &rows))
+            (pager(&visit, results.next.as_deref()))
         }))
         p { a href="/dead-letters/jobs" { (words.jobs) } " · " a href=(of_group) { (words.dead_letters) } }
     };
@@ -313,12 +323,23 @@ fn about(words: &'static Words, job: &JobView) -> Vec<(&'static str, Markup)> {
     ]
 }
 
-fn failure_row((offset, failure): &(Offset, JobFailure)) -> Vec<Markup> {
-    vec![
-        html! { (offset.0) },
-        html! { @match failure.message { Some(id) => { (message(id)) }, None => { span.faint { "–" } } } },
-        html! { code { (failure.reason) } " " (failure.text) },
-    ]
+fn result_row(words: &'static Words, job: &JobView, result: &JobResult) -> Vec<Markup> {
+    let done = match (&job.plan.kind, job.plan.dry_run) {
+        (JobKind::Discard, false) => words.job_was_discarded,
+        (JobKind::Discard, true) => words.job_would_discard,
+        (_, false) => words.job_was_sent,
+        (_, true) => words.job_would_send,
+    };
+    let became = html! {
+        @match (&result.failure, result.copy) {
+            (Some(failure), _) => { span.state.bad { (words.job_refused) } " " code { (failure.reason) } " " (failure.text) },
+            (None, Some(copy)) => { span.state.good { (done) } " → " (message(copy)) },
+            (None, None) => { span.state.good { (done) } },
+        }
+    };
+    let of =
+        html! { @match result.message { Some(id) => { (message(id)) }, None => { span.faint { "–" } } } };
+    vec![html! { (result.offset.0) }, of, became]
 }
 
 fn brakes(visit: &Visit, job: &JobView) -> Markup {

@@ -10,10 +10,10 @@ use super::transaction::transaction_to_wire;
 use crate::engine::{Cancelled, ClientView, JobView, Moved, Refusal, SeekTo};
 use crate::grpc::status::fault_of;
 use crate::metrics::{Activity, Timed};
-use crate::records::{Attempt, AuditVerb, DeadReason, Facets, JobFailure, JobKind, JobState, LetterFilter};
+use crate::records::{Attempt, AuditVerb, DeadReason, Facets, JobKind, JobState, LetterFilter};
 use crate::service::{
-    AuditFilter, AuditView, DeadLetterFilter, DeadLetterView, Operator, Page, RetryView, ScheduledView,
-    Status, StoreNumbers, Trace, TraceEvent,
+    AuditFilter, AuditView, DeadLetterFilter, DeadLetterView, JobResult, Operator, Page, RetryView,
+    ScheduledView, Status, StoreNumbers, Trace, TraceEvent,
 };
 
 /// Which page.
@@ -175,13 +175,17 @@ pub(crate) fn job_to_wire(job: JobView) -> v1::Job {
     }
 }
 
-/// What a job could not do, as the wire has it.
-pub(crate) fn failure_to_wire((offset, failure): (Offset, JobFailure)) -> v1::JobFailure {
-    let reason: Reason = failure.reason.parse().unwrap_or(Reason::Internal);
-    v1::JobFailure {
-        offset: offset.0,
-        message_id: failure.message.map(id_to_wire).unwrap_or_default(),
-        fault: Some(fault_of(Refusal::new(reason, failure.text))),
+/// What became of a dead letter in a job, as the wire has it.
+pub(crate) fn result_to_wire(result: JobResult) -> v1::JobResult {
+    let fault = result.failure.map(|failure| {
+        let reason: Reason = failure.reason.parse().unwrap_or(Reason::Internal);
+        fault_of(Refusal::new(reason, failure.text))
+    });
+    v1::JobResult {
+        offset: result.offset.0,
+        message_id: result.message.map(id_to_wire).unwrap_or_default(),
+        fault,
+        new_message_id: result.copy.map(id_to_wire).unwrap_or_default(),
     }
 }
 

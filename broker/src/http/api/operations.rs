@@ -96,7 +96,7 @@ operations! {
         Post "/dead-letters/discard" "DiscardDeadLetters" "Starts a job that removes them for good";
 
         Get "/jobs" "ListJobs" "Redrives and discards of many dead letters, newest first";
-        Get "/jobs/{job_id}" "GetJob" "A job: how far it is, and what it could not do";
+        Get "/jobs/{job_id}" "GetJob" "A job: how far it is, and what became of each of its dead letters";
         Post "/jobs/{job_id}/pause" "PauseJob" "The job waits";
         Post "/jobs/{job_id}/resume" "ResumeJob" "The job goes on";
         Post "/jobs/{job_id}/cancel" "CancelJob" "Ends the job; what it did stays done";
