@@ -107,12 +107,17 @@ impl Console {
             return whole(&visit, &sheet);
         }
         let desk = Desk { service, calls, rates: self.rates.clone(), from: asked.from };
-        match page(desk, visit.clone()).await {
+        let mut response = match page(desk, visit.clone()).await {
             Ok(Answer::Page(sheet)) => whole(&visit, &sheet),
-            Ok(Answer::Done { to, by }) => done(&to, &by),
+            Ok(Answer::Done { to, by }) => return done(&to, &by),
             Ok(Answer::Raw(response)) => response,
             Err(refusal) => whole(&visit, &refused(&visit, &refusal)),
+        };
+        // A form of ours: an address could be anybody's, and would have people act under another name.
+        if let Some(by) = visit.field("operator").filter(|_| response.status().is_success()) {
+            remember(&mut response, OPERATOR_COOKIE, &encoded(by));
         }
+        response
     }
 
     fn visit(&self, asked: &Asked) -> Visit {

@@ -178,6 +178,14 @@ impl Visit {
         })
     }
 
+    /// Who does something that changes nothing, or that can be done over, as the form says or is remembered: the audit wants a
+    /// name, and no reason.
+    pub(super) fn known(&self) -> Option<Operator> {
+        let name = Some(self.operator_name()).filter(|name| !name.trim().is_empty())?;
+        let reason = self.field("reason").unwrap_or_default();
+        Some(Operator { name: cut(name, KEY_BYTES_MAX), reason: cut(reason, REASON_BYTES_MAX) })
+    }
+
     /// Who does something by hand and why, as the form says.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use escrow_protocol::{
 };
 
 use crate::records::{
-    Alarm, AlarmNotice, CheckPolicy, Decision, GroupSettings, InDoubt, JobKind, LetterFilter, Message,
-    Record as _, Role, Subject, TopicNumber, TopicSettings,
+    Alarm, AlarmNotice, AuditVerb, CheckPolicy, Decision, GroupSettings, InDoubt, JobKind, LetterFilter,
+    Message, Record as _, Role, Subject, TopicNumber, TopicSettings,
 };
 
 /// A live stream, or one unary call that takes deliveries. Numbered by the edge, never used twice in a process.
@@ -429,6 +429,15 @@ pub enum Command {
     OrderJob(u64, JobOrder),
     /// A person takes an alarm upon themselves. → `Reply::Alarm`
     AcknowledgeAlarm(u64),
+    /// A person did something outside the engine: it goes into the audit, and changes nothing. → `Reply::Done`
+    Attest {
+        /// What,
+        verb: AuditVerb,
+        /// on what,
+        target: String,
+        /// and what came of it.
+        outcome: String,
+    },
 }
 
 /// What became of alarms: records as they stand now, and those that go.

@@ -82,7 +82,12 @@ fn of_one_group(filter: DeadLetterFilter) -> Checked<(DeadLetterFilter, GroupNam
 
 /// What cannot be undone asks for a name and a reason, unless it is only tried.
 fn accountable_unless(dry_run: bool, operator: Option<v1::Operator>) -> Checked<Operator> {
-    if dry_run { wire::operator(operator) } else { wire::accountable(operator) }
+    if dry_run { wire::anybody(operator) } else { wire::accountable(operator) }
+}
+
+/// What can be undone asks for a name, unless it is only tried.
+fn named_unless(dry_run: bool, operator: Option<v1::Operator>) -> Checked<Operator> {
+    if dry_run { wire::anybody(operator) } else { wire::operator(operator) }
 }
 
 /// A page, worded.
@@ -94,6 +99,8 @@ fn paged<T, U>(paged: crate::service::Paged<T>, each: impl FnMut(T) -> U) -> (Ve
 #[tonic::async_trait]
 impl AdminService for Admin {
     type BackupStoreStream = Answers<v1::BackupChunk>;
+    type ExportDeadLettersStream = Answers<v1::DeadLetter>;
+    type ExportAuditStream = Answers<v1::AuditEntry>;
 
     async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Answer<v1::GetStatusResponse> {
         answer(self.service.status().await.map(wire::status_to_wire))
@@ -110,11 +117,11 @@ impl AdminService for Admin {
     async fn update_topic(&self, request: Request<v1::UpdateTopicRequest>) -> Answer<v1::Topic> {
         let request = request.into_inner();
         let name = self.edge.checked(name("name", &request.name))?;
-        let operator = self.edge.checked(wire::operator(request.operator))?;
         // Absent settings are not given, and so not replaced.
         let Some(settings) = request.settings else {
             return answer(self.service.topic(name).await.map(topic_to_wire));
         };
+        let operator = self.edge.checked(wire::operator(request.operator))?;
         let settings = self.edge.checked(topic_settings(Some(settings)))?;
         answer(self.service.update_topic(name, settings, operator).await.map(topic_to_wire))
     }
@@ -218,7 +225,7 @@ impl AdminService for Admin {
         let group = self.edge.checked(group_name("group", &request.group))?;
         let topic = self.edge.checked(name("topic", &request.topic))?;
         let to = self.edge.checked(wire::seek_to(request.to))?;
-        let operator = self.edge.checked(wire::operator(request.operator))?;
+        let operator = self.edge.checked(named_unless(request.dry_run, request.operator))?;
         let sought = self.service.seek(group, topic, to, request.dry_run, operator).await;
         answer(sought.map(|sought| v1::SeekGroupResponse {
             from_offset: sought.from.0,
@@ -388,7 +395,7 @@ impl AdminService for Admin {
     async fn redrive_dead_letters(&self, request: Request<v1::RedriveDeadLettersRequest>) -> Answer<v1::Job> {
         let request = request.into_inner();
         let to = self.edge.checked(super::wire::fields::name_option("to_topic", &request.to_topic))?;
-        let operator = self.edge.checked(wire::operator(request.operator))?;
+        let operator = self.edge.checked(named_unless(request.dry_run, request.operator))?;
         let kind = to.map_or(JobKind::Redrive, JobKind::RedriveTo);
         self.start_job(request.filter, kind, request.rate, request.dry_run, operator).await
     }
@@ -420,6 +427,30 @@ impl AdminService for Admin {
             message_id: super::wire::message::id_to_wire(copy),
             topic: topic.to_string(),
         }))
+    }
+
+    async fn export_dead_letters(
+        &self,
+        request: Request<v1::ExportDeadLettersRequest>,
+    ) -> Answer<Self::ExportDeadLettersStream> {
+        let request = request.into_inner();
+        let filter = self.edge.checked(wire::dead_letter_filter(request.filter))?;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        let letters = self.service.export_dead_letters(filter, operator).await.map_err(status_of)?;
+        let letters = letters.map(|dead| dead.map(wire::dead_letter_to_wire).map_err(status_of));
+        Ok(Response::new(Box::pin(letters)))
+    }
+
+    async fn export_audit(
+        &self,
+        request: Request<v1::ExportAuditRequest>,
+    ) -> Answer<Self::ExportAuditStream> {
+        let request = request.into_inner();
+        let filter = self.edge.checked(wire::audit_filter(request.filter))?;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        let entries = self.service.export_audit(filter, operator).await.map_err(status_of)?;
+        let entries = entries.map(|entry| entry.map(wire::audit_to_wire).map_err(status_of));
+        Ok(Response::new(Box::pin(entries)))
     }
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Answer<v1::ListJobsResponse> {
@@ -547,16 +578,25 @@ impl AdminService for Admin {
         answer(self.service.store_numbers().await.map(wire::store_to_wire))
     }
 
-    async fn verify_store(&self, _: Request<v1::VerifyStoreRequest>) -> Answer<v1::VerifyStoreResponse> {
-        answer(self.service.verify_store().await.map(|found| v1::VerifyStoreResponse {
+    async fn verify_store(
+        &self,
+        request: Request<v1::VerifyStoreRequest>,
+    ) -> Answer<v1::VerifyStoreResponse> {
+        let operator = self.edge.checked(wire::operator(request.into_inner().operator))?;
+        answer(self.service.verify_store(operator).await.map(|found| v1::VerifyStoreResponse {
             sound: found.faults.is_empty(),
             records: found.records,
             faults: found.faults,
         }))
     }
 
-    async fn backup_store(&self, _: Request<v1::BackupStoreRequest>) -> Answer<Self::BackupStoreStream> {
-        let pieces = ReceiverStream::new(self.service.backup_store())
+    async fn backup_store(
+        &self,
+        request: Request<v1::BackupStoreRequest>,
+    ) -> Answer<Self::BackupStoreStream> {
+        let operator = self.edge.checked(wire::operator(request.into_inner().operator))?;
+        let pieces = self.service.backup_store(operator).await.map_err(status_of)?;
+        let pieces = ReceiverStream::new(pieces)
             .map(|piece| piece.map(|data| v1::BackupChunk { data }).map_err(status_of));
         Ok(Response::new(Box::pin(pieces)))
     }

@@ -7,6 +7,7 @@ mod audit;
 mod clients;
 mod dead_letters;
 mod dead_letters_by_key;
+mod exports;
 mod groups;
 mod jobs;
 mod messages;

@@ -12,9 +12,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::Service;
 use super::patience::Patience;
+use super::{Operator, Service};
 use crate::engine::Refusal;
+use crate::records::AuditVerb;
 
 /// Pieces of a backup that wait for whoever takes them; beyond that the backup waits.
 const PIECES_WAITING_MAX: usize = 8;
@@ -119,19 +120,35 @@ impl Service {
     ///
     /// # Errors
     /// If the disk fails.
-    pub async fn verify_store(&self) -> Result<Verification, Refusal> {
+    pub async fn verify_store(&self, operator: Operator) -> Result<Verification, Refusal> {
         let store = self.parts.store.clone();
         let verifying = tokio::task::spawn_blocking(move || store.verify());
-        match verifying.await {
-            Ok(found) => found.map_err(|error| self.unreadable(error)),
-            Err(error) => Err(Refusal::new(Reason::Internal, format!("verifying ended early: {error}"))),
-        }
+        let found = match verifying.await {
+            Ok(found) => found.map_err(|error| self.unreadable(error))?,
+            Err(error) => {
+                return Err(Refusal::new(Reason::Internal, format!("verifying ended early: {error}")));
+            }
+        };
+        let outcome = format!("records={} faults={}", found.records, found.faults.len());
+        self.attest(operator, AuditVerb::StoreVerify, "store".to_owned(), outcome).await?;
+        Ok(found)
     }
 
     /// A backup in pieces, taken while the broker works. Dropping the receiver ends it; so does taking nothing for as
     /// long as a peer may stall, or too little over a longer time: the backup's view of the store keeps its overlay in
     /// memory, and in the end no message would be accepted.
-    pub fn backup_store(&self) -> mpsc::Receiver<Result<Bytes, Refusal>> {
+    ///
+    /// # Errors
+    /// If the broker is stopping.
+    pub async fn backup_store(
+        &self,
+        operator: Operator,
+    ) -> Result<mpsc::Receiver<Result<Bytes, Refusal>>, Refusal> {
+        self.attest(operator, AuditVerb::StoreBackup, "store".to_owned(), String::new()).await?;
+        Ok(self.begin_backup())
+    }
+
+    fn begin_backup(&self) -> mpsc::Receiver<Result<Bytes, Refusal>> {
         let service = self.clone();
         let stall = self.parts.peer_stall;
         let (pieces, receiver) = mpsc::channel(PIECES_WAITING_MAX);

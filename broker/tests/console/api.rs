@@ -200,7 +200,7 @@ async fn dead_letters_are_filtered_paged_and_redriven_as_a_job() {
         assert_eq!(page["results"][0]["fault"]["reason"], "UNKNOWN_DEAD_LETTER");
         assert_eq!((&page["results"][0]["offset"], &page["next_cursor"]), (&json!(7), &json!("")));
     }
-    call("POST", at("/jobs/1/pause"), json!({})).of(address).await.expect(409);
+    call("POST", at("/jobs/1/pause"), json!({ "operator": by() })).of(address).await.expect(409);
     get(at("/jobs/2")).of(address).await.expect(404);
 }
 

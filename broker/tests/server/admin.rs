@@ -1,6 +1,7 @@
 //! The admin service, call by call, on a broker with something in it.
 
 use escrow_protocol::v1;
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 
 use crate::harness::*;
@@ -16,6 +17,7 @@ async fn impatient_group(harness: &Harness, name: &str, topic: &str) {
         name: name.to_owned(),
         subscriptions: vec![v1::Subscription { topic: topic.to_owned(), tags: Vec::new() }],
         settings: Some(v1::GroupSettings { retry: Some(retry), ..Default::default() }),
+        operator: operator(),
         ..Default::default()
     };
     harness.admin().create_group(request).await.unwrap();
@@ -56,10 +58,11 @@ async fn topics_are_made_shown_paged_changed_and_deleted() {
     let harness = Harness::start().await;
     let mut admin = harness.admin();
     for name in ["a", "b", "c"] {
-        let request = v1::CreateTopicRequest { name: name.to_owned(), ..Default::default() };
+        let request =
+            v1::CreateTopicRequest { name: name.to_owned(), operator: operator(), ..Default::default() };
         assert_eq!(admin.create_topic(request).await.unwrap().into_inner().name, name);
     }
-    let again = v1::CreateTopicRequest { name: "a".to_owned(), ..Default::default() };
+    let again = v1::CreateTopicRequest { name: "a".to_owned(), operator: operator(), ..Default::default() };
     assert_refused(&admin.create_topic(again).await.unwrap_err(), Code::AlreadyExists, "TOPIC_EXISTS", None);
 
     let mut names = Vec::new();
@@ -77,7 +80,8 @@ async fn topics_are_made_shown_paged_changed_and_deleted() {
     assert_eq!(names, ["a", "b", "c"]);
 
     let settings = v1::TopicSettings { keep_finished_ms: 5_000, keep_finished_bytes: 7 };
-    let request = v1::UpdateTopicRequest { name: "b".to_owned(), settings: Some(settings), operator: None };
+    let request =
+        v1::UpdateTopicRequest { name: "b".to_owned(), settings: Some(settings), operator: operator() };
     admin.update_topic(request).await.unwrap();
     let shown = admin.get_topic(v1::GetTopicRequest { name: "b".to_owned() }).await.unwrap().into_inner();
     assert_eq!(shown.settings, Some(settings));
@@ -120,6 +124,7 @@ async fn groups_are_made_shown_paused_moved_and_deleted() {
     let request = v1::UpdateGroupRequest {
         name: "g".to_owned(),
         subscriptions: vec![v1::Subscription { topic: "u".to_owned(), tags: vec!["eu".to_owned()] }],
+        operator: operator(),
         ..Default::default()
     };
     let group = admin.update_group(request).await.unwrap().into_inner();
@@ -193,10 +198,10 @@ async fn transactions_are_listed_shown_and_decided_by_hand() {
     let shown = admin.get_transaction(request).await.unwrap().into_inner();
     assert_eq!((shown.state(), shown.conflicts), (v1::TransactionState::Committed, 1));
 
-    let check = v1::CheckTransactionRequest { transaction_id: ids[0], operator: None };
+    let check = v1::CheckTransactionRequest { transaction_id: ids[0], operator: operator() };
     let status = admin.check_transaction(check).await.unwrap_err();
     assert_refused(&status, Code::FailedPrecondition, "NOT_UNDECIDED", None);
-    let resume = v1::ResumeTransactionRequest { transaction_id: ids[2], operator: None };
+    let resume = v1::ResumeTransactionRequest { transaction_id: ids[2], operator: operator() };
     let status = admin.resume_transaction(resume).await.unwrap_err();
     assert_refused(&status, Code::FailedPrecondition, "NOT_PARKED", None);
     let unknown = admin.get_transaction(v1::GetTransactionRequest { transaction_id: 999 }).await.unwrap_err();
@@ -352,6 +357,36 @@ async fn dead_letters_are_redriven_to_the_failing_group() {
 }
 
 #[tokio::test]
+async fn what_is_taken_out_is_whole_and_the_audit_has_who_took_it() {
+    let harness = Harness::start().await;
+    // More than is read at a time.
+    make_dead_letters(&harness, "g", "t", 120).await;
+    let mut admin = harness.admin();
+    let filter = v1::DeadLetterFilter { group: "g".to_owned(), topic: "t".to_owned(), ..Default::default() };
+    let request = v1::ExportDeadLettersRequest { filter: Some(filter), operator: operator() };
+    let letters: Vec<_> = admin.export_dead_letters(request).await.unwrap().into_inner().collect().await;
+    let letters: Vec<_> = letters.into_iter().map(Result::unwrap).collect();
+    assert_eq!(letters.iter().map(|dead| dead.offset).collect::<Vec<_>>(), (0..120).collect::<Vec<_>>());
+    assert!(letters.iter().all(|dead| !dead.message.as_ref().unwrap().body.is_empty()));
+    let unknown = v1::ExportDeadLettersRequest { filter: of_group("nobody"), operator: operator() };
+    let unknown = admin.export_dead_letters(unknown).await.unwrap_err();
+    assert_refused(&unknown, Code::NotFound, "UNKNOWN_GROUP", None);
+    let request = v1::ExportAuditRequest { filter: None, operator: operator() };
+    let entries: Vec<_> = admin.export_audit(request).await.unwrap().into_inner().collect().await;
+    let told: Vec<_> = entries
+        .into_iter()
+        .map(Result::unwrap)
+        .map(|entry| (entry.verb, entry.target, entry.name, entry.after))
+        .collect();
+    let name = operator().unwrap().name;
+    let said = |verb: &str, target: &str, after: &str| {
+        (verb.to_owned(), target.to_owned(), name.clone(), after.to_owned())
+    };
+    let expected = [said("audit.export", "audit", ""), said("dlq.export", "g", "topic=t")];
+    assert_eq!(told, expected, "what was refused is not there");
+}
+
+#[tokio::test]
 async fn chosen_dead_letters_are_discarded_and_what_was_refused_is_said() {
     let harness = Harness::start().await;
     make_dead_letters(&harness, "g", "t", 3).await;
@@ -483,11 +518,17 @@ async fn clients_status_and_store_are_shown() {
     assert!(status.store.unwrap().last_sequence > 0);
     let stats = admin.get_store_stats(v1::GetStoreStatsRequest {}).await.unwrap().into_inner();
     assert_eq!(stats.data_dir, "in memory");
-    let sound = admin.verify_store(v1::VerifyStoreRequest {}).await.unwrap().into_inner();
+    let sound =
+        admin.verify_store(v1::VerifyStoreRequest { operator: operator() }).await.unwrap().into_inner();
     assert!(sound.sound && sound.records > 0);
     harness.disk.flip_bit(0);
-    let damaged = admin.verify_store(v1::VerifyStoreRequest {}).await.unwrap().into_inner();
+    let damaged =
+        admin.verify_store(v1::VerifyStoreRequest { operator: operator() }).await.unwrap().into_inner();
     assert!(!damaged.sound && damaged.faults.len() == 1);
+    let audit = admin.list_audit(v1::ListAuditRequest { page: whole(), filter: None }).await;
+    let verified = &audit.unwrap().into_inner().entries[0];
+    assert_eq!((verified.verb.as_str(), verified.target.as_str()), ("store.verify", "store"));
+    assert!(verified.after.ends_with("faults=1"), "{verified:?}");
 }
 
 #[tokio::test]

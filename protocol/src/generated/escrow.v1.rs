@@ -1783,7 +1783,7 @@ pub struct Page {
 /// Who does something by hand, and why.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Operator {
-    /// The person.
+    /// The person. Required for all that the audit has, which is all that is no dry run.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// Required for what cannot be undone.
@@ -2803,6 +2803,13 @@ pub struct JobResult {
     pub new_message_id: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportDeadLettersRequest {
+    #[prost(message, optional, tag = "1")]
+    pub filter: ::core::option::Option<DeadLetterFilter>,
+    #[prost(message, optional, tag = "2")]
+    pub operator: ::core::option::Option<Operator>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListJobsRequest {
     #[prost(message, optional, tag = "1")]
     pub page: ::core::option::Option<Page>,
@@ -2900,6 +2907,13 @@ pub struct AuditEntry {
     pub before: ::prost::alloc::string::String,
     #[prost(string, tag = "8")]
     pub after: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportAuditRequest {
+    #[prost(message, optional, tag = "1")]
+    pub filter: ::core::option::Option<AuditFilter>,
+    #[prost(message, optional, tag = "2")]
+    pub operator: ::core::option::Option<Operator>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAuditRequest {
@@ -3202,8 +3216,11 @@ pub struct StoreStats {
     #[prost(uint64, tag = "13")]
     pub appended_bytes: u64,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct VerifyStoreRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifyStoreRequest {
+    #[prost(message, optional, tag = "1")]
+    pub operator: ::core::option::Option<Operator>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyStoreResponse {
     #[prost(bool, tag = "1")]
@@ -3215,8 +3232,11 @@ pub struct VerifyStoreResponse {
     #[prost(string, repeated, tag = "3")]
     pub faults: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct BackupStoreRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupStoreRequest {
+    #[prost(message, optional, tag = "1")]
+    pub operator: ::core::option::Option<Operator>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BackupChunk {
     #[prost(bytes = "bytes", tag = "1")]
@@ -4164,6 +4184,31 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "EditDeadLetter"));
             self.inner.unary(req, path, codec).await
         }
+        /// All that match, oldest first, each with its body; one that is resolved meanwhile comes without. The audit has who took them.
+        pub async fn export_dead_letters(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportDeadLettersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::DeadLetter>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/ExportDeadLetters",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "ExportDeadLetters"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Newest first. The last 100 are kept.
         pub async fn list_jobs(
             &mut self,
@@ -4299,6 +4344,31 @@ pub mod admin_service_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "ListAudit"));
             self.inner.unary(req, path, codec).await
+        }
+        /// All that match, newest first. The audit has who took them.
+        pub async fn export_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuditEntry>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/ExportAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "ExportAudit"));
+            self.inner.server_streaming(req, path, codec).await
         }
         /// Newest first: the open ones, or all that are kept.
         pub async fn list_alarms(
@@ -4791,6 +4861,20 @@ pub mod admin_service_server {
             tonic::Response<super::EditDeadLetterResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the ExportDeadLetters method.
+        type ExportDeadLettersStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::DeadLetter, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// All that match, oldest first, each with its body; one that is resolved meanwhile comes without. The audit has who took them.
+        async fn export_dead_letters(
+            &self,
+            request: tonic::Request<super::ExportDeadLettersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ExportDeadLettersStream>,
+            tonic::Status,
+        >;
         /// Newest first. The last 100 are kept.
         async fn list_jobs(
             &self,
@@ -4823,6 +4907,20 @@ pub mod admin_service_server {
             request: tonic::Request<super::ListAuditRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListAuditResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ExportAudit method.
+        type ExportAuditStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuditEntry, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// All that match, newest first. The audit has who took them.
+        async fn export_audit(
+            &self,
+            request: tonic::Request<super::ExportAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ExportAuditStream>,
             tonic::Status,
         >;
         /// Newest first: the open ones, or all that are kept.
@@ -6393,6 +6491,54 @@ pub mod admin_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/escrow.v1.AdminService/ExportDeadLetters" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportDeadLettersSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::ServerStreamingService<
+                        super::ExportDeadLettersRequest,
+                    > for ExportDeadLettersSvc<T> {
+                        type Response = super::DeadLetter;
+                        type ResponseStream = T::ExportDeadLettersStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportDeadLettersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::export_dead_letters(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportDeadLettersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/escrow.v1.AdminService/ListJobs" => {
                     #[allow(non_camel_case_types)]
                     struct ListJobsSvc<T: AdminService>(pub Arc<T>);
@@ -6659,6 +6805,52 @@ pub mod admin_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/ExportAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportAuditSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::ServerStreamingService<super::ExportAuditRequest>
+                    for ExportAuditSvc<T> {
+                        type Response = super::AuditEntry;
+                        type ResponseStream = T::ExportAuditStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::export_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

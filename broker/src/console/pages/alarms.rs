@@ -154,8 +154,12 @@ fn result(visit: &Visit, (sink, fault): &Tested) -> Markup {
 /// Changes nothing, so it asks for no reason; somebody is written to, so it is a form all the same.
 pub(in super::super) async fn test(desk: Desk, visit: Visit) -> Outcome {
     let sink: String = visit.part("name")?;
-    let name = Some(visit.operator_name()).filter(|name| !name.is_empty()).unwrap_or("console").to_owned();
-    let operator = crate::service::Operator { name, reason: String::new() };
+    desk.service.alarms().sink(&sink)?;
+    let Some(operator) = visit.known() else {
+        let (words, back) = (visit.words(), "/alarms".to_owned());
+        let title = fill(words.test_of, &[("sink", &sink)]);
+        return Ok(Confirm::who(Place::Alarms, title, words.do_test, back, &visit).into());
+    };
     let fault = desk.service.test_alarm_sink(&sink, operator).await?;
     Ok(sheet(&desk, &visit, Some(&(sink, fault))).await?.into())
 }

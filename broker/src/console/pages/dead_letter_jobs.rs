@@ -13,7 +13,7 @@ use super::super::{Answer, Desk, Outcome};
 use super::dead_letters::{FILTERS, filter_of};
 use crate::engine::{JobOrder, JobView, Refusal};
 use crate::records::{JobKind, JobState};
-use crate::service::{DeadLetterFilter, DeadLetterView, JobResult, Operator, Page};
+use crate::service::{DeadLetterFilter, DeadLetterView, JobResult, Page};
 
 /// Matches that the page before a job shows.
 const MATCHES_SHOWN: usize = 20;
@@ -361,14 +361,22 @@ fn brakes(visit: &Visit, job: &JobView) -> Markup {
 /// Pausing and stopping need no reason: they undo nothing and can be done over. Who did it is known from before.
 pub(in super::super) async fn order(desk: Desk, visit: Visit) -> Outcome {
     let number: u64 = visit.part("id")?;
-    let order = match visit.field("order") {
-        Some("pause") => JobOrder::Pause,
-        Some("run") => JobOrder::Resume,
-        Some("stop") => JobOrder::Cancel,
+    let words = visit.words();
+    let (order, button) = match visit.field("order") {
+        Some("pause") => (JobOrder::Pause, words.job_pause),
+        Some("run") => (JobOrder::Resume, words.job_go_on),
+        Some("stop") => (JobOrder::Cancel, words.job_stop),
         _ => return Err(Refusal::invalid("order", "it is not pause, run or stop; use a button of the page")),
     };
-    let by = visit.operator_name().to_owned();
-    let name = if by.is_empty() { "operator".to_owned() } else { by.clone() };
-    desk.service.order_job(number, order, Operator { name, reason: String::new() }).await?;
-    Ok(Answer::Done { to: format!("/dead-letters/jobs/{number}"), by })
+    let to = format!("/dead-letters/jobs/{number}");
+    let Some(operator) = visit.known() else {
+        let happens = vec![words.name_for_audit.to_owned()];
+        let choices = carried(visit.field("order").map(|order| ("order", order)).into_iter());
+        let title = fill(words.job, &[("id", &number)]);
+        let confirm = Confirm::new(Place::DeadLetters, title, button, to);
+        return Ok(Confirm { happens, light: true, choices, ..confirm }.ask(&visit).into());
+    };
+    let by = operator.name.clone();
+    desk.service.order_job(number, order, operator).await?;
+    Ok(Answer::Done { to, by })
 }

@@ -489,6 +489,7 @@ pub(super) const WORDS: Words = Words {
     audit_from: "From",
     audit_until: "Until",
 
+    name_for_audit: "The audit keeps who does this. Your name is remembered in this browser; a reason may be left out.",
     not_found: "Nothing at this address",
     not_found_help: "The pages are in the menu; message ids, transaction ids and names are found there.",
     refused_title: "This cannot be shown",

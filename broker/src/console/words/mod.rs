@@ -189,6 +189,9 @@ words! {
     // Audit.
     audit audit_help audit_empty audit_what audit_on audit_before audit_after audit_from audit_until
 
+    // Who is not known yet.
+    name_for_audit
+
     // Faults.
     not_found not_found_help refused_title not_ready
 }

@@ -489,6 +489,7 @@ pub(super) const WORDS: Words = Words {
     audit_from: "起始时间",
     audit_until: "截止时间",
 
+    name_for_audit: "审计会记录是谁做的。此浏览器会记住您的姓名；原因可以不填。",
     not_found: "此地址没有内容",
     not_found_help: "各页面在菜单中；消息 ID、事务 ID 和名称可在那里找到。",
     refused_title: "无法显示",

@@ -25,16 +25,25 @@ pub(crate) fn page(page: Option<v1::Page>) -> Page {
     }
 }
 
-/// Who orders something that can be undone.
+/// Who orders something: the audit has it under a name.
+///
+/// # Errors
+/// If the name is missing or too long.
+pub(crate) fn operator(operator: Option<v1::Operator>) -> Checked<Operator> {
+    let operator = operator.unwrap_or_default();
+    let name = key("operator.name", operator.name)?.filter(|name| !name.trim().is_empty());
+    let missing = || Refusal::invalid("operator.name", "it is missing; say who does this");
+    Ok(Operator { name: name.ok_or_else(missing)?, reason: reason(operator.reason) })
+}
+
+/// Who only asks what would happen: nobody needs to know.
 ///
 /// # Errors
 /// If the name is too long.
-pub(crate) fn operator(operator: Option<v1::Operator>) -> Checked<Operator> {
+pub(crate) fn anybody(operator: Option<v1::Operator>) -> Checked<Operator> {
     let operator = operator.unwrap_or_default();
-    Ok(Operator {
-        name: key("operator.name", operator.name)?.unwrap_or_else(|| "operator".to_owned()),
-        reason: reason(operator.reason),
-    })
+    let name = key("operator.name", operator.name)?.unwrap_or_default();
+    Ok(Operator { name, reason: reason(operator.reason) })
 }
 
 /// Who orders something that cannot be undone: says who and why.
@@ -42,10 +51,6 @@ pub(crate) fn operator(operator: Option<v1::Operator>) -> Checked<Operator> {
 /// # Errors
 /// If name or reason is missing.
 pub(crate) fn accountable(given: Option<v1::Operator>) -> Checked<Operator> {
-    let named = given.as_ref().is_some_and(|operator| !operator.name.trim().is_empty());
-    if !named {
-        return Err(Refusal::invalid("operator.name", "it is missing; say who does this"));
-    }
     let operator = operator(given)?;
     if operator.reason.trim().is_empty() {
         return Err(Refusal::invalid("operator.reason", "it is missing; this cannot be undone: say why"));
