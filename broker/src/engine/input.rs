@@ -9,8 +9,8 @@ use escrow_protocol::{
 };
 
 use crate::records::{
-    Alarm, AlarmNotice, AuditVerb, CheckPolicy, Decision, GroupSettings, InDoubt, JobKind, LetterFilter,
-    Message, Record as _, Role, Subject, TopicNumber, TopicSettings,
+    Alarm, AlarmNotice, AlarmSinks, AuditVerb, CheckPolicy, Decision, GroupSettings, InDoubt, JobKind,
+    LetterFilter, Message, Record as _, Role, Subject, TopicNumber, TopicSettings,
 };
 
 /// A live stream, or one unary call that takes deliveries. Numbered by the edge, never used twice in a process.
@@ -447,12 +447,14 @@ pub struct AlarmNotes {
     pub alarms: BTreeMap<u64, Option<Alarm>>,
     /// Notices, by alarm and number.
     pub notices: BTreeMap<(u64, u64), Option<AlarmNotice>>,
+    /// Who knows of the open ones now, if that has changed.
+    pub sinks: Option<AlarmSinks>,
 }
 
 impl AlarmNotes {
     /// There is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.alarms.is_empty() && self.notices.is_empty()
+        self.alarms.is_empty() && self.notices.is_empty() && self.sinks.is_none()
     }
 }
 

@@ -71,6 +71,8 @@ pub mod space {
     pub const FACETS: u8 = 0x1b;
     /// What jobs did.
     pub const JOB_DEEDS: u8 = 0x1c;
+    /// Who is told of alarms: one record.
+    pub const ALARM_SINKS: u8 = 0x1d;
 }
 
 fn key(space: u8, parts: &[&[u8]]) -> Bytes {
@@ -375,6 +377,11 @@ pub fn job_deeds_of(key: &[u8]) -> Option<u64> {
 /// All deeds of a job.
 pub fn all_job_deeds(number: u64) -> KeyRange {
     KeyRange::prefix(&key(space::JOB_DEEDS, &[&number.to_be_bytes()]))
+}
+
+/// The one key of the sinks that know of the open alarms.
+pub fn alarm_sinks() -> Bytes {
+    key(space::ALARM_SINKS, &[])
 }
 
 /// The hash a business key is filed under: FNV-1a, 64 bits (whoever looks one up compares the key itself).

@@ -14,7 +14,7 @@ mod naming;
 mod story;
 mod transaction;
 
-pub use alarm::{Alarm, AlarmAck, AlarmEvent, AlarmNotice, AlarmRule};
+pub use alarm::{Alarm, AlarmAck, AlarmEvent, AlarmNotice, AlarmRule, AlarmSinks};
 pub use audit::{AuditEntry, AuditVerb};
 pub use codec::{DecodeError, Reader, Record, Writer};
 pub use delivery::{

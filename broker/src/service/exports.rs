@@ -88,13 +88,10 @@ fn first_page() -> Page {
 }
 
 /// The items of this page and of all behind it.
-fn whole<T: Send + 'static, F: Future<Output = Result<Paged<T>, Refusal>> + Send>(
+fn whole<T: Send + 'static, F: Future<Output = Result<Paged<T>, Refusal>> + Send + 'static>(
     first: Paged<T>,
     read: impl Fn(Page) -> F + Send + 'static,
-) -> impl Stream<Item = Result<T, Refusal>> + Send + 'static
-where
-    F: 'static,
-{
+) -> impl Stream<Item = Result<T, Refusal>> + Send + 'static {
     let pages = stream::try_unfold((Some(first), None, read), |(at_hand, next, read)| async move {
         let page: Paged<T> = match (at_hand, next) {
             (Some(page), _) => page,

@@ -2953,7 +2953,8 @@ pub struct Alarm {
     /// When it was raised, Unix milliseconds.
     #[prost(int64, tag = "7")]
     pub raised_at_ms: i64,
-    /// The value by then and the limit, in the unit of the rule: milliseconds, bytes, hundredths or things; and the worst since.
+    /// The value as it is (of one that is over, the last that was wrong) and the limit, in the unit of the rule: milliseconds, bytes, hundredths
+    /// or things; and the worst value since it was raised.
     #[prost(uint64, tag = "8")]
     pub value: u64,
     #[prost(uint64, tag = "9")]
