@@ -81,7 +81,7 @@ impl Confirm {
             }
             Err(refusal) => {
                 let status = status_of(refusal.reason);
-                Ok(self.page(visit, Some(&refusal.message)).with_status(status).into())
+                Ok(self.page(visit, Some(&visit.worded(&refusal))).with_status(status).into())
             }
         }
     }

@@ -103,6 +103,16 @@ async fn a_transaction_is_checked_now_and_only_a_parked_one_resumed() {
     scene.send(&format!("/transactions/{transaction}/check"), &BY).await.expect(303);
     let refused = scene.send(&format!("/transactions/{transaction}/resume"), &BY).await.expect(409);
     assert!(Page::read(refused.text()).text.contains("not parked"), "{}", refused.text());
+    let chinese = format!("/transactions/{transaction}/resume?lang=zh-CN");
+    let refused = scene.send(&chinese, &BY).await.expect(409);
+    assert!(
+        Page::read(refused.text()).text.contains("未被搁置：只有已搁置的事务才能恢复"),
+        "{}",
+        refused.text()
+    );
+    let gone = scene.answer(get("/transactions/tx-0-99?lang=zh-CN")).await.expect(404);
+    let gone = Page::read(gone.text()).text;
+    assert!(gone.contains("不存在") && !gone.contains("is not known"), "{gone}");
 }
 
 #[tokio::test]

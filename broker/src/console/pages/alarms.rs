@@ -100,7 +100,7 @@ fn told(visit: &Visit, sinks: &[SinkView]) -> Markup {
                 html! { (view.sink.kind.as_str()) },
                 html! { span.mono { (view.sink.url) } },
                 html! { (count(view.waiting)) },
-                html! { span.error { (or_none(&view.fault)) } },
+                html! { span.error { (or_none(&visit.told(&view.fault))) } },
                 html! {
                     form method="post" action={ "/alarms/sinks/" (encoded(&view.name)) "/test" } {
                         input type="hidden" name="token" value=(visit.token());
@@ -146,7 +146,7 @@ fn result(visit: &Visit, (sink, fault): &Tested) -> Markup {
     match fault {
         None => html! { p.note.good role="status" { (fill(words.test_taken, &[("sink", sink)])) } },
         Some(fault) => html! {
-            div.note.bad role="alert" { p { (fill(words.test_failed, &[("sink", sink)])) } p { (fault) } }
+            div.note.bad role="alert" { p { (fill(words.test_failed, &[("sink", sink)])) } p { (visit.told(fault)) } }
         },
     }
 }

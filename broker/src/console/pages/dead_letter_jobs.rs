@@ -221,7 +221,7 @@ fn job_row(visit: &Visit, job: &JobView) -> Vec<Markup> {
         html! { a href={ "/dead-letters/jobs/" (job.number) } { (job.number) } },
         html! { (what(words, job)) },
         super::super::show::group(plan.group_name.as_str()),
-        standing(words, job),
+        standing(visit, job),
         html! { (count(progress.done)) },
         html! { (count(progress.failed)) },
         html! { (count(job.left())) },
@@ -240,7 +240,8 @@ fn what(words: &'static Words, job: &JobView) -> String {
     if job.plan.dry_run { format!("{what} ({})", words.job_dry) } else { what }
 }
 
-fn standing(words: &'static Words, job: &JobView) -> Markup {
+fn standing(visit: &Visit, job: &JobView) -> Markup {
+    let words = visit.words();
     html! {
         @match job.progress.state {
             JobState::Running => { span.state { (words.job_running) } },
@@ -248,7 +249,7 @@ fn standing(words: &'static Words, job: &JobView) -> Markup {
             JobState::Done => { span.state.good { (words.job_done) } },
             JobState::Cancelled => { span.state.warn { (words.job_stopped) } },
             JobState::Failed => {
-                span.state.bad { (fill(words.job_failed, &[("error", &job.progress.fault)])) }
+                span.state.bad { (fill(words.job_failed, &[("error", &visit.told(&job.progress.fault))])) }
             },
         }
     }
@@ -260,7 +261,7 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
     let job = desk.service.job(number).await?;
     let refused_only = visit.filter("only") == Some("refused");
     let results = desk.service.job_results(number, refused_only, visit.page()).await?;
-    let rows: Vec<_> = results.items.iter().map(|result| result_row(words, &job, result)).collect();
+    let rows: Vec<_> = results.items.iter().map(|result| result_row(&visit, &job, result)).collect();
     let columns =
         [Column::Number(words.offset), Column::Text(words.message_id), Column::Text(words.job_result)];
     let empty = if refused_only { words.job_no_failures } else { words.job_no_results };
@@ -272,7 +273,7 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
     ];
     let of_group = format!("/dead-letters?group={}", encoded(job.plan.group_name.as_str()));
     let content = html! {
-        p { (standing(words, &job)) }
+        p { (standing(&visit, &job)) }
         (progress_bar(words, &job))
         (brakes(&visit, &job))
         (facts(&about(words, &job)))
@@ -323,7 +324,8 @@ fn about(words: &'static Words, job: &JobView) -> Vec<(&'static str, Markup)> {
     ]
 }
 
-fn result_row(words: &'static Words, job: &JobView, result: &JobResult) -> Vec<Markup> {
+fn result_row(visit: &Visit, job: &JobView, result: &JobResult) -> Vec<Markup> {
+    let words = visit.words();
     let done = match (&job.plan.kind, job.plan.dry_run) {
         (JobKind::Discard, false) => words.job_was_discarded,
         (JobKind::Discard, true) => words.job_would_discard,
@@ -332,7 +334,7 @@ fn result_row(words: &'static Words, job: &JobView, result: &JobResult) -> Vec<M
     };
     let became = html! {
         @match (&result.failure, result.copy) {
-            (Some(failure), _) => { span.state.bad { (words.job_refused) } " " code { (failure.reason) } " " (failure.text) },
+            (Some(failure), _) => { span.state.bad { (words.job_refused) } " " code { (failure.reason) } " " (visit.told(&failure.text)) },
             (None, Some(copy)) => { span.state.good { (done) } " → " (message(copy)) },
             (None, None) => { span.state.good { (done) } },
         }

@@ -161,7 +161,7 @@ pub(in super::super) async fn carry_out(desk: Desk, visit: Visit) -> Outcome {
             // Nothing was done: the page asks again and says why.
             refused if refused == all => Err(refusals.swap_remove(0)),
             refused => {
-                let fault = encoded(&refusals[0].message);
+                let fault = encoded(&visit.worded(&refusals[0]));
                 Ok(Some(format!("{back}&ok={}&refused={refused}&fault={fault}", all - refused)))
             }
         }

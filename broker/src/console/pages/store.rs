@@ -96,7 +96,7 @@ fn verified(visit: &Visit, found: &Verification) -> Markup {
         } @else {
             div.note.bad role="alert" {
                 p { strong { (fill(words.verify_faults, &[("n", &found.faults.len())])) } " " (fill(words.verify_records, &[("n", &count(found.records))])) }
-                ul { @for fault in &found.faults { li { (fault) } } }
+                ul { @for fault in &found.faults { li { (visit.told(fault)) } } }
             }
         }
     }

@@ -1,7 +1,10 @@
 //! All words of the console: one table for each language. A key that one of them lacks does not compile.
 
 mod en;
+mod said;
 mod zh;
+
+pub(crate) use said::{refused, said};
 
 /// A language of the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
