@@ -555,6 +555,8 @@ pub enum Inspect {
         group: GroupName,
         /// Behind the one that was due then, at this place.
         after: Option<(u64, (TopicNumber, Offset))>,
+        /// Which.
+        filter: RetryFilter,
         /// At most.
         limit: usize,
     },
@@ -564,6 +566,8 @@ pub enum Inspect {
     Clients {
         /// Behind this session.
         after: Option<SessionId>,
+        /// Which.
+        filter: ClientFilter,
         /// At most.
         limit: usize,
     },
@@ -595,4 +599,26 @@ pub enum Inspect {
         /// the place.
         offset: Offset,
     },
+}
+
+/// Which retries of a group. What is not said does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RetryFilter {
+    /// Of this topic.
+    pub topic: Option<TopicName>,
+    /// Whose next attempt is at least this one; 0: any.
+    pub attempt_min: u32,
+    /// With a business key that has this hash.
+    pub key_hash: Option<u64>,
+}
+
+/// Which clients. What is not said does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientFilter {
+    /// Consumers, or producers.
+    pub consumer: Option<bool>,
+    /// Of this group.
+    pub group: Option<GroupName>,
+    /// With an id that has this in it.
+    pub name: Option<String>,
 }

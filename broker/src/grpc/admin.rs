@@ -20,7 +20,7 @@ use super::wire::transaction::{decision, transaction_id, transaction_to_wire, wh
 use super::{Edge, answer};
 use crate::engine::{Command, GroupView, JobOrder, Refusal};
 use crate::records::JobKind;
-use crate::service::{DeadLetterFilter, Operator, Page, Service, Whose};
+use crate::service::{DeadLetterFilter, Operator, RetryMatching, ScheduledMatching, Service, Whose};
 
 /// See the module.
 pub(super) struct Admin {
@@ -302,8 +302,16 @@ impl AdminService for Admin {
         request: Request<v1::ListRetriesRequest>,
     ) -> Answer<v1::ListRetriesResponse> {
         let request = request.into_inner();
-        let group = self.edge.checked(group_name("group", &request.group))?;
-        answer(self.service.retries(group, wire::page(request.page)).await.map(|page| {
+        let checked = || {
+            let matching = RetryMatching {
+                topic: name_option("topic", &request.topic)?,
+                attempt_min: request.attempt_min,
+                key: key("key", request.key)?,
+            };
+            Ok((group_name("group", &request.group)?, matching))
+        };
+        let (group, matching) = self.edge.checked(checked())?;
+        answer(self.service.retries(group, matching, wire::page(request.page)).await.map(|page| {
             let (retries, next_cursor) = paged(page, wire::retry_to_wire);
             v1::ListRetriesResponse { retries, next_cursor }
         }))
@@ -338,8 +346,15 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListScheduledRequest>,
     ) -> Answer<v1::ListScheduledResponse> {
-        let page: Page = wire::page(request.into_inner().page);
-        answer(self.service.scheduled(page).await.map(|page| {
+        let request = request.into_inner();
+        let checked = || {
+            Ok(ScheduledMatching {
+                topic: name_option("topic", &request.topic)?,
+                key: key("key", request.key)?,
+            })
+        };
+        let matching = self.edge.checked(checked())?;
+        answer(self.service.scheduled(matching, wire::page(request.page)).await.map(|page| {
             let (scheduled, next_cursor) = paged(page, wire::scheduled_to_wire);
             v1::ListScheduledResponse { scheduled, next_cursor }
         }))
@@ -567,8 +582,10 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListClientsRequest>,
     ) -> Answer<v1::ListClientsResponse> {
-        let page = wire::page(request.into_inner().page);
-        answer(self.service.clients(page).await.map(|page| {
+        let request = request.into_inner();
+        let page = wire::page(request.page.clone());
+        let filter = self.edge.checked(wire::client_filter(request))?;
+        answer(self.service.clients(filter, page).await.map(|page| {
             let (clients, next_cursor) = paged(page, wire::client_to_wire);
             v1::ListClientsResponse { clients, next_cursor }
         }))

@@ -45,6 +45,12 @@ pub struct StoreNumbers {
     pub syncs: u64,
     /// How long the last one took, microseconds.
     pub last_sync_us: u64,
+    /// What half of the syncs since the start took at most, and 99 of 100; microseconds, 0: there was none.
+    pub sync_p50_us: u64,
+    /// See `sync_p50_us`.
+    pub sync_p99_us: u64,
+    /// How long the last spill took, microseconds; 0: there was none yet.
+    pub last_spill_us: u64,
     /// Damaged records met.
     pub corrupt_records: u64,
     /// Free bytes on its disk.
@@ -110,6 +116,14 @@ impl Service {
         let numbers = asking.await;
         let numbers = numbers
             .map_err(|error| Refusal::new(Reason::Internal, format!("asking ended early: {error}")))?;
+        let activity = self.parts.metrics.activity();
+        let sync = |share| activity.sync.quantile_since(None, share).unwrap_or(0);
+        let numbers = StoreNumbers {
+            sync_p50_us: sync(0.50),
+            sync_p99_us: sync(0.99),
+            last_spill_us: activity.last_spill_us,
+            ..numbers
+        };
         Ok(match &self.parts.data_dir {
             Some(data_dir) => StoreNumbers { data_dir: data_dir.display().to_string(), ..numbers },
             None => numbers,
@@ -222,6 +236,10 @@ impl StoreAdmin for DiskAdmin {
             appended_bytes: stats.appended_bytes,
             syncs: stats.syncs.count,
             last_sync_us: stats.syncs.last.as_micros() as u64,
+            // What was timed is the metrics' to know.
+            sync_p50_us: 0,
+            sync_p99_us: 0,
+            last_spill_us: 0,
             corrupt_records: stats.corrupt_records,
             disk_free_bytes: stats.free_bytes,
             data_dir: String::new(),

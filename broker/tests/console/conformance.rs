@@ -255,7 +255,7 @@ async fn messages(judge: &mut Judge) {
         .refused("Receive", "/consumer/receive", receive(json!({ "topic": "nobody" })), "UNKNOWN_TOPIC")
         .await;
     settle(judge, "nack", json!({ "delay_ms": 3_600_000, "reason": "later" })).await;
-    judge.done("ListRetries", "/groups/billing/retries", json!({})).await;
+    judge.done("ListRetries", "/groups/billing/retries?topic=order-paid&attempt_min=2", json!({})).await;
     let retries = json!({ "message_ids": [id, NO_MESSAGE], "operator": by() });
     judge.done("GiveUpRetries", "/groups/billing/retries/give-up", retries.clone()).await;
     judge.done("RunRetries", "/groups/billing/retries/run", retries.clone()).await;
@@ -425,7 +425,7 @@ async fn alarms(judge: &mut Judge, webhook: &mut Webhook) {
 async fn the_rest(judge: &mut Judge) {
     judge.done("GetStatus", "/status", json!({})).await;
     judge.done("ListAudit", "/audit", json!({})).await;
-    judge.done("ListClients", "/clients", json!({})).await;
+    judge.done("ListClients", "/clients?role=consumer&group=billing", json!({})).await;
     judge.done("GetStoreStats", "/store", json!({})).await;
     judge.done("VerifyStore", "/store/verify", json!({ "operator": by() })).await;
     judge.done("ExportAudit", "/audit/export?operator.name=ada&operator.reason=look", json!({})).await;

@@ -235,14 +235,114 @@ async fn retries_are_listed_with_their_attempts() {
         assert_eq!(consumer.result().await.fault, None);
     }
     let page = |cursor| Some(v1::Page { limit: 1, cursor });
-    let request = v1::ListRetriesRequest { group: "g".to_owned(), page: page(String::new()) };
+    let request =
+        v1::ListRetriesRequest { group: "g".to_owned(), page: page(String::new()), ..Default::default() };
     let first = harness.admin().list_retries(request).await.unwrap().into_inner();
     let retry = &first.retries[0];
     assert_eq!((retry.topic.as_str(), retry.offset, retry.next_attempt, retry.max_attempts), ("t", 0, 2, 16));
     assert_eq!((retry.attempts[0].kind.as_str(), retry.attempts[0].error.as_str()), ("NACK", "not now"));
-    let request = v1::ListRetriesRequest { group: "g".to_owned(), page: page(first.next_cursor) };
+    let request =
+        v1::ListRetriesRequest { group: "g".to_owned(), page: page(first.next_cursor), ..Default::default() };
     let second = harness.admin().list_retries(request).await.unwrap().into_inner();
     assert_eq!(second.retries[0].offset, 1);
+}
+
+#[tokio::test]
+async fn retries_scheduled_messages_and_clients_are_filtered() {
+    let harness = Harness::start().await;
+    let mut admin = harness.admin();
+    let mut consumer = harness.consumer_session("g", "t").await;
+    let _producer = harness.producer_session("orders", &["order.create"]).await;
+    for key in ["a", "b", "a"] {
+        let message = v1::Message { key: key.to_owned(), ..message("t", "x") };
+        harness.producer().publish(v1::PublishRequest { message: Some(message) }).await.unwrap();
+    }
+    consumer.credit(4).await;
+    // The first fails twice, the others once.
+    let deliveries = consumer.deliveries(3).await;
+    // Without a correlation there is no result that could come with the next delivery.
+    consumer.settle(nack(0, &deliveries[0], 0)).await;
+    let again = consumer.deliveries(1).await.remove(0);
+    assert_eq!(again.attempt, 2);
+    for delivery in [&again, &deliveries[1], &deliveries[2]] {
+        consumer.settle(nack(1, delivery, 60_000)).await;
+        assert_eq!(consumer.result().await.fault, None);
+    }
+    let all = || v1::ListRetriesRequest { group: "g".to_owned(), ..Default::default() };
+    for (request, offsets) in [
+        (all(), vec![0, 1, 2]),
+        (v1::ListRetriesRequest { attempt_min: 3, ..all() }, vec![0]),
+        (v1::ListRetriesRequest { attempt_min: 4, ..all() }, vec![]),
+        (v1::ListRetriesRequest { topic: "t".to_owned(), attempt_min: 2, ..all() }, vec![0, 1, 2]),
+        (v1::ListRetriesRequest { topic: "nobody".to_owned(), ..all() }, vec![]),
+        (v1::ListRetriesRequest { key: "a".to_owned(), ..all() }, vec![0, 2]),
+        (v1::ListRetriesRequest { key: "a".to_owned(), attempt_min: 3, ..all() }, vec![0]),
+        (v1::ListRetriesRequest { key: "c".to_owned(), ..all() }, vec![]),
+    ] {
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = Some(v1::Page { limit: 1, cursor });
+            let request = v1::ListRetriesRequest { page, ..request.clone() };
+            let answer = admin.list_retries(request).await.unwrap().into_inner();
+            found.extend(answer.retries.iter().map(|retry| retry.offset));
+            cursor = answer.next_cursor;
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        found.sort_unstable();
+        assert_eq!(found, offsets, "{request:?}");
+    }
+
+    let now_ms = admin.get_status(v1::GetStatusRequest {}).await.unwrap().into_inner().now_ms;
+    for (topic, key, hours) in [("t", "later", 3), ("t", "soon", 1), ("u", "later", 2)] {
+        let deliver_at_ms = now_ms + hours * 3_600_000;
+        let later = v1::Message { deliver_at_ms, key: key.to_owned(), ..message(topic, "x") };
+        harness.producer().publish(v1::PublishRequest { message: Some(later) }).await.unwrap();
+    }
+    for (topic, key, found) in [
+        ("", "", vec!["t soon", "u later", "t later"]),
+        ("t", "", vec!["t soon", "t later"]),
+        ("", "later", vec!["u later", "t later"]),
+        ("t", "later", vec!["t later"]),
+        ("t", "never", vec![]),
+        ("nobody", "", vec![]),
+    ] {
+        let mut listed = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = Some(v1::Page { limit: 1, cursor });
+            let request = v1::ListScheduledRequest { page, topic: topic.to_owned(), key: key.to_owned() };
+            let answer = admin.list_scheduled(request).await.unwrap().into_inner();
+            listed.extend(answer.scheduled.iter().map(|one| format!("{} {}", one.topic, one.key)));
+            cursor = answer.next_cursor;
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(listed, found, "{topic} {key}");
+    }
+
+    let asked = |role: &str, group: &str, name: &str| v1::ListClientsRequest {
+        role: role.to_owned(),
+        group: group.to_owned(),
+        client_id: name.to_owned(),
+        ..Default::default()
+    };
+    for (request, groups) in [
+        (asked("", "", ""), vec!["g", "orders"]),
+        (asked("producer", "", ""), vec!["orders"]),
+        (asked("consumer", "orders", ""), vec![]),
+        (asked("", "orders", ""), vec!["orders"]),
+        (asked("", "", "nobody-has-this"), vec![]),
+    ] {
+        let answer = admin.list_clients(request.clone()).await.unwrap().into_inner();
+        let mut found: Vec<_> = answer.clients.into_iter().map(|client| client.group).collect();
+        found.sort_unstable();
+        assert_eq!(found, groups, "{request:?}");
+    }
+    let status = admin.list_clients(asked("both", "", "")).await.unwrap_err();
+    assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some("role"));
 }
 
 #[tokio::test]
@@ -262,7 +362,8 @@ async fn scheduled_messages_are_listed_and_cancelled_exactly() {
         assert_eq!(published.offset, None);
         ids.push(published.message_id);
     }
-    let page = |cursor| v1::ListScheduledRequest { page: Some(v1::Page { limit: 1, cursor }) };
+    let page =
+        |cursor| v1::ListScheduledRequest { page: Some(v1::Page { limit: 1, cursor }), ..Default::default() };
     let first = admin.list_scheduled(page(String::new())).await.unwrap().into_inner();
     assert_eq!((first.scheduled[0].key.as_str(), first.scheduled[0].topic.as_str()), ("in 1", "t"));
     let second = admin.list_scheduled(page(first.next_cursor)).await.unwrap().into_inner();
@@ -452,10 +553,15 @@ async fn messages_are_found_by_key_newest_first_and_traced() {
     }
     ids.sort();
     let page = |cursor| Some(v1::Page { limit: 1, cursor });
-    let request = v1::FindMessagesRequest { key: "o-42".to_owned(), page: page(String::new()) };
+    let request =
+        v1::FindMessagesRequest { key: "o-42".to_owned(), page: page(String::new()), ..Default::default() };
     let first = admin.find_messages(request).await.unwrap().into_inner();
     assert_eq!(first.messages[0].message.as_ref().unwrap().id, ids[1]);
-    let request = v1::FindMessagesRequest { key: "o-42".to_owned(), page: page(first.next_cursor) };
+    let request = v1::FindMessagesRequest {
+        key: "o-42".to_owned(),
+        page: page(first.next_cursor),
+        ..Default::default()
+    };
     let second = admin.find_messages(request).await.unwrap().into_inner();
     assert_eq!(second.messages[0].message.as_ref().unwrap().id, ids[0]);
 
@@ -503,8 +609,12 @@ async fn clients_status_and_store_are_shown() {
     let _producer = harness.producer_session("orders", &["order.create"]).await;
     let consumer = harness.consumer_session("g", "t").await;
     consumer.credit(5).await;
-    let clients =
-        admin.list_clients(v1::ListClientsRequest { page: whole() }).await.unwrap().into_inner().clients;
+    let clients = admin
+        .list_clients(v1::ListClientsRequest { page: whole(), ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner()
+        .clients;
     assert_eq!(
         (clients[0].role.as_str(), &clients[0].check_kinds[..]),
         ("producer", &["order.create".to_owned()][..])

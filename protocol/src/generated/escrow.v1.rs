@@ -1844,6 +1844,9 @@ pub struct GetStatusResponse {
     /// Alarms that are open.
     #[prost(uint64, tag = "21")]
     pub alarms_open: u64,
+    /// Messages that could be delivered at once.
+    #[prost(uint64, tag = "22")]
+    pub ready: u64,
     #[prost(message, optional, tag = "40")]
     pub activity: ::core::option::Option<Activity>,
 }
@@ -2393,6 +2396,16 @@ pub struct ListRetriesRequest {
     pub page: ::core::option::Option<Page>,
     #[prost(string, tag = "2")]
     pub group: ::prost::alloc::string::String,
+    /// Only of this topic.
+    #[prost(string, tag = "3")]
+    pub topic: ::prost::alloc::string::String,
+    /// Only those whose next attempt is at least this one. By topic and attempt a page looks at some thousands: it may be short and still
+    /// have a next.
+    #[prost(uint32, tag = "4")]
+    pub attempt_min: u32,
+    /// Only with this business key: through the index of keys.
+    #[prost(string, tag = "5")]
+    pub key: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListRetriesResponse {
@@ -2463,6 +2476,12 @@ pub struct Scheduled {
 pub struct ListScheduledRequest {
     #[prost(message, optional, tag = "1")]
     pub page: ::core::option::Option<Page>,
+    /// Only of this topic: a page looks at some thousands and may be short and still have a next.
+    #[prost(string, tag = "2")]
+    pub topic: ::prost::alloc::string::String,
+    /// Only with this business key: through the index of keys.
+    #[prost(string, tag = "3")]
+    pub key: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListScheduledResponse {
@@ -3156,6 +3175,15 @@ pub struct TraceMessageResponse {
 pub struct ListClientsRequest {
     #[prost(message, optional, tag = "1")]
     pub page: ::core::option::Option<Page>,
+    /// "producer" or "consumer"; empty: both. A filtered page looks at some thousands and may be short and still have a next.
+    #[prost(string, tag = "2")]
+    pub role: ::prost::alloc::string::String,
+    /// Only of this group.
+    #[prost(string, tag = "3")]
+    pub group: ::prost::alloc::string::String,
+    /// Only with an id that has this in it.
+    #[prost(string, tag = "4")]
+    pub client_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClientConnection {
@@ -3216,6 +3244,14 @@ pub struct StoreStats {
     /// Bytes of the commits since the start, as the journal has them.
     #[prost(uint64, tag = "13")]
     pub appended_bytes: u64,
+    /// What half of the syncs since the start took at most, and 99 of 100.
+    #[prost(uint64, tag = "14")]
+    pub sync_p50_us: u64,
+    #[prost(uint64, tag = "15")]
+    pub sync_p99_us: u64,
+    /// 0: there was none since the start.
+    #[prost(uint64, tag = "16")]
+    pub last_spill_us: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyStoreRequest {

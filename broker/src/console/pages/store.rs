@@ -51,6 +51,7 @@ pub(in super::super) async fn backup(desk: Desk, visit: Visit) -> Outcome {
 
 fn content(visit: &Visit, numbers: &StoreNumbers, found: Option<&Verification>) -> Markup {
     let words = visit.words();
+    let milliseconds = |us: u64| fill(words.ms, &[("n", &format!("{:.1}", us as f64 / 1000.0))]);
     let about = [
         (words.data_dir, html! { span.mono { (numbers.data_dir) } }),
         (words.disk_free, html! { (size(numbers.disk_free_bytes)) }),
@@ -63,9 +64,14 @@ fn content(visit: &Visit, numbers: &StoreNumbers, found: Option<&Verification>) 
         (words.overlay, html! { (size(numbers.overlay_bytes)) }),
         (words.table, html! { (size(numbers.table_bytes)) }),
         (words.syncs, html! { (count(numbers.syncs)) }),
+        (words.last_sync, html! { (milliseconds(numbers.last_sync_us)) }),
         (
-            words.last_sync,
-            html! { (fill(words.ms, &[("n", &format!("{:.1}", numbers.last_sync_us as f64 / 1000.0))])) },
+            words.sync_shares,
+            html! { (milliseconds(numbers.sync_p50_us)) " · " (milliseconds(numbers.sync_p99_us)) },
+        ),
+        (
+            words.last_spill,
+            html! { @if numbers.last_spill_us > 0 { (milliseconds(numbers.last_spill_us)) } @else { span.faint { "–" } } },
         ),
         (words.corrupt_records, html! { (count(numbers.corrupt_records)) }),
         (words.format, html! { (numbers.format) }),

@@ -114,7 +114,7 @@ words! {
 
     // Overview.
     overview_title oldest_undecided undecided waiting_for_checker parked with_consumers producers_consumers disk_free
-    accepting not_accepting rates_title rate_in rate_out rate_decided latency rates_help rates_wait now_word peak
+    accepting not_accepting rates_title rate_in rate_out rate_decided latency latency_publish latency_decision latency_delivery rates_help rates_wait now_word peak
     started attention all_quiet chart_axis chart_of
 
     // Transactions.
@@ -144,6 +144,7 @@ words! {
     messages_kept awaited messages_in
 
     // Retries.
+    attempt_min
     retries_help retries_empty retries_choose
     do_run do_give_up run_title run_happens give_up_title give_up_happens retries_scope retries_selected_run
     retries_selected_give_up retries_none retries_partly select_message
@@ -181,7 +182,7 @@ words! {
     clients_help clients_empty consumer
 
     // Store.
-    store_help last_sequence spilled_sequence journal overlay table syncs last_sync corrupt_records data_dir format
+    store_help last_sequence spilled_sequence journal overlay table syncs last_sync sync_shares last_spill corrupt_records data_dir format
     do_verify verify_help verify_sound verify_faults verify_records do_backup backup_help files
 
     // Alarms.
@@ -191,6 +192,9 @@ words! {
 
     // Audit.
     audit audit_help audit_empty audit_what audit_on audit_before audit_after audit_from audit_until
+
+    // Lists with filters.
+    empty_filtered
 
     // Who is not known yet.
     name_for_audit

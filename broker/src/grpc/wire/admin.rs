@@ -7,7 +7,7 @@ use super::consumer::{group_name, origin_to_wire};
 use super::fields::{Checked, key, ms, name_option, reason, time};
 use super::message::{id_to_wire, message_id, message_to_wire, traced_to_wire};
 use super::transaction::transaction_to_wire;
-use crate::engine::{Cancelled, ClientView, JobView, Moved, Refusal, SeekTo};
+use crate::engine::{Cancelled, ClientFilter, ClientView, JobView, Moved, Refusal, SeekTo};
 use crate::grpc::status::fault_of;
 use crate::metrics::{Activity, Timed};
 use crate::records::{Attempt, AuditVerb, DeadReason, Facets, JobKind, JobState, LetterFilter};
@@ -235,6 +235,7 @@ pub(crate) fn audit_to_wire(view: AuditView) -> v1::AuditEntry {
 pub(crate) fn status_to_wire(status: Status) -> v1::GetStatusResponse {
     let engine = status.engine;
     v1::GetStatusResponse {
+        ready: engine.ready(),
         version: status.version.to_owned(),
         started_at_ms: ms(status.started_at_ms),
         now_ms: ms(status.now_ms),
@@ -296,6 +297,9 @@ pub(crate) fn store_to_wire(store: StoreNumbers) -> v1::StoreStats {
         appended_bytes: store.appended_bytes,
         syncs: store.syncs,
         last_sync_us: store.last_sync_us,
+        sync_p50_us: store.sync_p50_us,
+        sync_p99_us: store.sync_p99_us,
+        last_spill_us: store.last_spill_us,
         corrupt_records: store.corrupt_records,
         disk_free_bytes: store.disk_free_bytes,
         data_dir: store.data_dir,
@@ -432,6 +436,25 @@ pub(crate) fn event_to_wire(event: TraceEvent) -> v1::TraceEvent {
         who: event.who,
         detail: event.detail,
     }
+}
+
+/// Which clients.
+///
+/// # Errors
+/// `InvalidField`.
+pub(crate) fn client_filter(request: v1::ListClientsRequest) -> Checked<ClientFilter> {
+    Ok(ClientFilter {
+        consumer: match request.role.as_str() {
+            "" => None,
+            "consumer" => Some(true),
+            "producer" => Some(false),
+            other => {
+                return Err(Refusal::invalid("role", format!("{other:?} is not one of producer, consumer")));
+            }
+        },
+        group: name_option("group", &request.group)?,
+        name: key("client_id", request.client_id)?,
+    })
 }
 
 /// A client as the wire has it.
