@@ -553,15 +553,10 @@ async fn messages_are_found_by_key_newest_first_and_traced() {
     }
     ids.sort();
     let page = |cursor| Some(v1::Page { limit: 1, cursor });
-    let request =
-        v1::FindMessagesRequest { key: "o-42".to_owned(), page: page(String::new()), ..Default::default() };
+    let request = v1::FindMessagesRequest { key: "o-42".to_owned(), page: page(String::new()) };
     let first = admin.find_messages(request).await.unwrap().into_inner();
     assert_eq!(first.messages[0].message.as_ref().unwrap().id, ids[1]);
-    let request = v1::FindMessagesRequest {
-        key: "o-42".to_owned(),
-        page: page(first.next_cursor),
-        ..Default::default()
-    };
+    let request = v1::FindMessagesRequest { key: "o-42".to_owned(), page: page(first.next_cursor) };
     let second = admin.find_messages(request).await.unwrap().into_inner();
     assert_eq!(second.messages[0].message.as_ref().unwrap().id, ids[0]);
 
