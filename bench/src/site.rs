@@ -75,6 +75,7 @@ impl Site {
                     .map(|topic| v1::Subscription { topic: topic.clone(), tags: Vec::new() })
                     .collect(),
                 start: v1::StartPosition::Newest.into(),
+                operator: Some(v1::Operator { name: "escrow-bench".into(), reason: String::new() }),
                 ..v1::CreateGroupRequest::default()
             };
             admin.create_group(request).await.map_err(Error::call("make its group"))?;

@@ -202,6 +202,11 @@ fn a_dead_letter_is_shown_redriven_and_discarded() {
     assert_eq!(server.json("dlq show billing 0")["message"]["body"], "hello");
     let rehearsed = server.run("dlq redrive billing --all --dry-run");
     assert!(stderr(&rehearsed).contains("2 would be done, 0 refused"), "{}", stderr(&rehearsed));
+    let would = server.json("jobs results 1");
+    assert_eq!(
+        (&would[0]["offset"], &would[1]["offset"], &would[1]["done"]),
+        (&0.into(), &1.into(), &true.into())
+    );
     assert_eq!(server.json("dlq ls billing").as_array().map(Vec::len), Some(2));
     assert!(server.run("dlq redrive billing 0 --yes").status.success());
     let gone = server.run("dlq redrive billing 0 --yes -o json");
@@ -246,9 +251,9 @@ fn what_was_done_by_hand_is_listed_and_exported_also_after_a_restart() {
     let export = format!("audit export --format csv --to {}", file.display());
     assert!(server.run(&export).status.success());
     let written = std::fs::read_to_string(&file).expect("the file is there");
-    assert!(written.starts_with("number,at,name,verb,target") && written.lines().count() == 5, "{written}");
+    assert!(written.starts_with("number,at,name,verb,target") && written.lines().count() == 6, "{written}");
     assert!(!server.run(&export).status.success(), "a file that exists is not overwritten");
-    assert_eq!(stdout(&server.run("audit export")).lines().count(), 4);
+    assert_eq!(stdout(&server.run("audit export")).lines().count(), 6, "each export is in it");
 }
 
 #[test]

@@ -23,23 +23,29 @@ use crate::error::Error;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
-pub struct Admin(AdminServiceClient<Channel>);
+pub struct Admin {
+    service: AdminServiceClient<Channel>,
+    client_id: String,
+}
 
 impl Admin {
-    pub(crate) fn new(channel: Channel) -> Self {
-        let client = AdminServiceClient::new(channel)
+    pub(crate) fn new(channel: Channel, client_id: String) -> Self {
+        let service = AdminServiceClient::new(channel)
             .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-        Self(client)
+        Self { service, client_id }
     }
 
-    /// Makes the topic if there is none of that name; one that exists is left as it is. True if it was made.
+    /// Makes the topic if there is none of that name; one that exists is left as it is. True if it was made. The audit of the
+    /// broker has it under the client's id.
     ///
     /// # Errors
     /// Everything `CreateTopic` answers but [`Reason::TopicExists`].
     pub async fn ensure_topic(&mut self, name: &str) -> Result<bool, Error> {
-        let request = v1::CreateTopicRequest { name: name.to_owned(), ..Default::default() };
-        match self.0.create_topic(request).await.map_err(Error::from) {
+        let operator = v1::Operator { name: self.client_id.clone(), reason: String::new() };
+        let request =
+            v1::CreateTopicRequest { name: name.to_owned(), operator: Some(operator), ..Default::default() };
+        match self.service.create_topic(request).await.map_err(Error::from) {
             Ok(_) => Ok(true),
             Err(error) if error.reason() == Some(Reason::TopicExists) => Ok(false),
             Err(error) => Err(error),
@@ -51,12 +57,12 @@ impl Deref for Admin {
     type Target = AdminServiceClient<Channel>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.service
     }
 }
 
 impl DerefMut for Admin {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
+        &mut self.service
     }
 }

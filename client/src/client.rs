@@ -65,7 +65,7 @@ impl Client {
 
     /// The administration of the broker.
     pub fn admin(&self) -> Admin {
-        Admin::new(self.channel.clone())
+        Admin::new(self.channel.clone(), self.settings.client_id.clone())
     }
 
     /// The channel underneath, for services beside Escrow's own (`grpc.health.v1`, reflection).

@@ -183,7 +183,9 @@ fn sparse_files_are_not_emptied_while_the_disk_has_no_room_for_their_copies() {
     // The table is still written to.
     faults.set_free_bytes(Some(100 << 20));
     let (mut store, _) = open(dir.path(), Options { faults: faults.clone(), ..tiny() });
-    (0..600).for_each(|number| drop(store.commit(insert(number)).unwrap()));
+    for number in 0..600 {
+        store.commit(insert(number)).unwrap();
+    }
     store.settle().unwrap();
     for number in (0..600).filter(|number| number % 10 != 0) {
         let mut batch = Batch::new();

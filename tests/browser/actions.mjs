@@ -27,6 +27,10 @@ export function everyAction(stage) {
     play("one dead letter is redriven", redriveOne);
     play("selected dead letters are tried, then redriven", redriveSelected);
     play("all that match are discarded", discardMatching);
+    play("dead letters are narrowed down by what they have in common", facets);
+    play("one dead letter is discarded", discardOne);
+    play("one dead letter is redriven to another topic", redriveElsewhere);
+    play("all dead letters of a group are redriven, and drain", redriveAll);
     play("a slow job is paused, gone on with and stopped", slowJob);
     play("a dead letter is edited and sent as a new message", edit);
     play("dead letters are filtered, paged and exported", exportDeadLetters);
@@ -202,6 +206,75 @@ async function discardMatching(player, nth) {
   assert.equal((await player.api(`/dead-letters?group=billing&key=order-${1025 + nth}`)).dead_letters.length, 1);
 }
 
+async function facets(player, nth) {
+  const group = player.scene.refunds[nth];
+  await player.page.goto(`/dead-letters?group=${group}`);
+  const rows = player.page.locator("tbody tr");
+  assert.equal(await rows.count(), 9);
+  await player.page.locator(".tabs a", { hasText: "order-returned" }).click();
+  await player.at(/topic=order-returned/);
+  assert.equal(await rows.count(), 1);
+  await player.page.locator(".tabs a", { hasText: player.words("reason_rejected") }).click();
+  await player.at(/reason_is=REJECTED/);
+  assert.equal(await rows.count(), 1);
+  // Clicked again, it is no longer a filter.
+  await player.page.locator(".tabs a[aria-current=page]", { hasText: "order-returned" }).click();
+  await player.page.waitForURL((url) => !url.search.includes("order-returned"));
+  assert.equal(await rows.count(), 9);
+}
+
+async function discardOne(player, nth) {
+  const group = player.scene.refunds[nth];
+  await player.page.goto(`/dead-letters/of/${group}/0`);
+  await player.click("do_discard");
+  await player.says(player.words("discard_happens"));
+  await player.confirm("do_discard");
+  await player.at(/jobs\/\d+$/);
+  await player.saysInTime(player.words("job_done"));
+  await player.says(player.words("job_was_discarded"));
+  assert.equal((await fetch(`${player.scene.http}/api/v1/dead-letters/${group}/0`)).status, 404);
+}
+
+async function redriveElsewhere(player, nth) {
+  const group = player.scene.refunds[nth];
+  await player.page.goto(`/dead-letters/of/${group}/1`);
+  await player.click("do_redrive");
+  await player.page.locator("#to_topic").fill("order-returned");
+  await player.confirm("do_redrive");
+  const job = await player.at(/jobs\/\d+$/);
+  await player.saysInTime(player.words("job_done"));
+  // The result names the message that it was sent again as.
+  const { results } = await player.api(job.replace("/dead-letters", ""));
+  await player.page.locator(`tbody a[href="/messages/${results[0].new_message_id}"]`).click();
+  await player.says("escrow-redriven-from");
+  assert.equal((await player.api(`/messages/${results[0].new_message_id}`)).message.topic, "order-returned");
+}
+
+async function redriveAll(player, nth) {
+  const group = player.scene.refunds[nth];
+  await player.page.goto(`/dead-letters?group=${group}`);
+  const all = await player.page.locator("tbody tr").count();
+  assert.equal(all, 7);
+  await player.click("redrive_all");
+  await player.says(player.words("redrive_nobody").replace("{group}", group));
+  await player.page.locator("#rate").fill("4");
+  await player.confirm("do_redrive");
+  await player.at(/jobs\/\d+$/);
+  // Watched until it has drained: what is done only grows, and is seen on its way.
+  const seen = [];
+  do {
+    await player.page.reload();
+    seen.push(Number(await player.page.locator("#job-progress").getAttribute("value")));
+  } while (!(await player.page.locator("main").innerText()).includes(player.words("job_done")));
+  assert.deepEqual(seen, seen.toSorted((one, other) => one - other));
+  assert.ok(new Set(seen).size > 2 && seen.at(-1) === all, `seen on its way: ${seen}`);
+  assert.equal(await player.page.locator("tbody tr", { hasText: player.words("job_was_sent") }).count(), all);
+  await player.stage.screenshot(player.page, `job-results-${player.language}`);
+  await player.page.locator(".tabs a", { hasText: player.words("job_refused") }).click();
+  await player.says(player.words("job_no_failures"));
+  assert.deepEqual((await player.api(`/dead-letters?group=${group}`)).dead_letters ?? [], []);
+}
+
 async function slowJob(player) {
   await player.page.goto("/dead-letters?group=billing&error=connection+refused");
   await player.click("redrive_all");
@@ -241,9 +314,13 @@ async function exportDeadLetters(player) {
   assert.deepEqual([first, await player.page.locator("tbody tr").count()], [10, 10]);
   await player.page.goto("/dead-letters?group=billing&reason_is=REJECTED&key=order-42");
   assert.equal(await player.page.locator("tbody tr").count(), 1);
-  const lines = await player.download(() => player.click("export_jsonl"));
+  // Nobody is known yet: the page asks, once.
+  await player.click("export_jsonl");
+  await player.says(player.words("name_for_audit"));
+  const lines = await player.download(() => player.confirm("export_jsonl"));
   assert.equal(lines.name, "dead-letters.jsonl");
   assert.equal(JSON.parse(lines.bytes.toString()).message.key, "order-42");
+  await player.page.goto("/dead-letters?group=billing&reason_is=REJECTED&key=order-42");
   const table = await player.download(() => player.click("export_csv"));
   assert.match(table.bytes.toString(), /^group,offset,/);
 }
@@ -347,9 +424,16 @@ async function alarm(player, nth) {
 
 async function store(player) {
   await player.page.goto("/store");
+  // Nobody is known yet: the page asks, once.
+  await player.click("do_backup");
+  await player.says(player.words("name_for_audit"));
+  await player.stage.screenshot(player.page, `who-is-it-${player.language}`);
+  const backup = await player.download(() => player.confirm("do_backup"));
+  await player.page.goto("/store");
   await player.click("do_verify");
   await player.page.locator(".note.good").waitFor();
-  const backup = await player.download(() => player.click("do_backup"));
+  await player.page.goto("/audit?verb=store.verify");
+  await player.page.locator("tbody tr", { hasText: OPERATOR }).first().waitFor();
   assert.equal(backup.name, "escrow.backup");
   assert.ok(backup.bytes.length > 1000);
 }
@@ -363,7 +447,8 @@ async function audit(player, nth) {
   const row = player.page.locator("tbody tr");
   assert.equal(await row.count(), 1);
   for (const text of [OPERATOR, REASON, id]) await row.filter({ hasText: text }).waitFor();
-  const lines = await player.download(() => player.click("export_jsonl"));
+  await player.click("export_jsonl");
+  const lines = await player.download(() => player.confirm("export_jsonl"));
   assert.equal(JSON.parse(lines.bytes.toString()).target, id);
 }
 

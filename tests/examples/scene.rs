@@ -19,6 +19,8 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Dead letters of group billing: more than a page of 50.
 const DEAD: usize = 60;
+/// Dead letters of each group of refunds.
+const REFUNDS: usize = 9;
 /// What no page may let through as markup.
 const HOSTILE: &str = "<img src=x onerror=\"alert(1)\"><b>&amp;";
 /// A day: nothing that is planned so far ahead happens while the tests run.
@@ -48,6 +50,8 @@ async fn main() -> Outcome<()> {
     for topic in [
         "order-paid",
         "order-shipped",
+        "order-refunded",
+        "order-returned",
         "a-topic-with-a-name-as-long-as-names-of-topics-tend-to-become-in-big-houses",
     ] {
         client.admin().ensure_topic(topic).await?;
@@ -75,6 +79,7 @@ async fn main() -> Outcome<()> {
     client.subscribe("ledger").topic("order-paid").start(Start::Oldest).open().await?.close().await;
 
     let alarms = alarms(&client).await?;
+    let refunds = refunds(&client, &orders).await?;
 
     let scene = json!({
         "http": format!("http://127.0.0.1:{}", ports.http),
@@ -84,6 +89,7 @@ async fn main() -> Outcome<()> {
         "scheduled": scheduled,
         "transactions": transactions,
         "alarms": alarms,
+        "refunds": refunds,
     });
     writeln!(std::io::stdout(), "{scene}")?;
     tokio::task::spawn_blocking(|| Read::read_to_end(&mut std::io::stdin(), &mut Vec::new())).await??;
@@ -128,6 +134,24 @@ async fn dead_letters(orders: &Producer<WithChecker>, billing: &mut Deliveries) 
         next(billing).await?.reject(error).await?;
     }
     Ok(())
+}
+
+/// Groups of their own with a few dead letters, of two topics: for what is done with all of them. Their names.
+async fn refunds(client: &Client, orders: &Producer<WithChecker>) -> Outcome<Vec<String>> {
+    let topics = ["order-refunded", "order-returned"];
+    let mut names = Vec::new();
+    for name in ["refunds-1", "refunds-2"] {
+        let group = client.subscribe(name).topic(topics[0]).topic(topics[1]).start(Start::Newest);
+        let mut deliveries = group.open().await?;
+        for nth in 0..REFUNDS {
+            let topic = topics[usize::from(nth == 0)];
+            orders.publish(Message::new(topic).key(format!("{name}-{nth}")).text("money back")).await?;
+            next(&mut deliveries).await?.reject("the bank is closed").await?;
+        }
+        deliveries.close().await;
+        names.push(name.to_owned());
+    }
+    Ok(names)
 }
 
 /// Transactions by how they stand.

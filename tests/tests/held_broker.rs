@@ -277,7 +277,11 @@ impl Scene {
                 return Some(tokio::spawn(async move { admin.redrive_dead_letters(request).await.is_ok() }));
             }
             Happening::CreateTopic => {
-                let request = v1::CreateTopicRequest { name: "another".to_owned(), ..Default::default() };
+                let request = v1::CreateTopicRequest {
+                    name: "another".to_owned(),
+                    operator: operator(),
+                    ..Default::default()
+                };
                 let mut admin = self.admin.clone();
                 return Some(tokio::spawn(async move { admin.create_topic(request).await.is_ok() }));
             }

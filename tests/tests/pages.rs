@@ -97,8 +97,9 @@ async fn fill(client: &Client, amounts: Amounts) {
     for nth in 0..amounts.groups {
         let subscription = v1::Subscription { topic: "common".to_owned(), tags: Vec::new() };
         let name = format!("group-{nth:04}");
-        let request =
-            v1::CreateGroupRequest { name, subscriptions: vec![subscription], ..Default::default() };
+        let operator = Some(v1::Operator { name: "test".to_owned(), reason: String::new() });
+        let subscriptions = vec![subscription];
+        let request = v1::CreateGroupRequest { name, subscriptions, operator, ..Default::default() };
         admin.create_group(request).await.expect("a group is made");
     }
     let producer = client.producer("orders").checker(Forgetful).kinds(["order.create"]).build().await;

@@ -114,14 +114,16 @@ impl Book {
             return self.raise(now, spot, value, limit.at);
         };
         let cleared = value.is_none_or(|value| limit.is_cleared(rule, value));
+        // What is fine again is not what an alarm was about: one that is over says what was wrong last.
+        if let (Some(value), Some(alarm)) = (value.filter(|_| !cleared), self.alarms.get_mut(&number)) {
+            alarm.value = value;
+            alarm.worst = if rule.is_floor() { alarm.worst.min(value) } else { alarm.worst.max(value) };
+        }
         if self.turned(now, &spot, cleared, limit.for_ms) {
             return self.resolve(now, &spot);
         }
         let repeat_ms = self.repeat_ms;
         let alarm = self.alarms.get_mut(&number)?;
-        if let Some(value) = value {
-            alarm.worst = if rule.is_floor() { alarm.worst.min(value) } else { alarm.worst.max(value) };
-        }
         // Whoever looks after it needs no reminder.
         let is_due = repeat_ms > 0 && now.unix_ms.saturating_sub(alarm.told_at_ms) >= repeat_ms;
         if alarm.ack.is_some() || cleared || !is_due {
@@ -218,6 +220,11 @@ impl Book {
         let older = self.alarms.range(..before.unwrap_or(u64::MAX)).rev();
         let wanted = older.filter(|(_, alarm)| !open || !alarm.is_resolved());
         wanted.take(limit).map(|(number, alarm)| (*number, alarm.clone())).collect()
+    }
+
+    /// The open ones, by number.
+    pub(super) fn open_numbers(&self) -> std::collections::BTreeSet<u64> {
+        self.open.values().copied().collect()
     }
 
     /// How many are open.

@@ -2,7 +2,7 @@
 //! What changes is handed to the engine, which writes it as it writes everything; only then is anybody told. If the disk
 //! takes nothing more, people are told all the same: that is when it matters most.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
@@ -18,7 +18,7 @@ use super::tls::Tls;
 use crate::clock::Clock;
 use crate::driver::EngineHandle;
 use crate::engine::{AlarmNotes, Command, Input, Operator, Refusal, Reply, unknown_alarm};
-use crate::records::{Alarm, AlarmNotice, AlarmRule};
+use crate::records::{Alarm, AlarmEvent, AlarmNotice, AlarmRule, AlarmSinks};
 
 /// After a write that found no room the next one waits this long, milliseconds: each costs the engine a look at its store.
 const WRITE_AGAIN_MS: u64 = 30_000;
@@ -86,6 +86,14 @@ pub(super) struct Desk {
     notes: AlarmNotes,
     /// Until then nothing is written down, monotonic milliseconds: the disk had no room.
     rests_until_ms: u64,
+    /// Sinks that do not know yet what is open, and who is configured; `None`: all know.
+    newcomers: Option<Newcomers>,
+}
+
+/// Sinks that were not configured when the broker ran last.
+struct Newcomers {
+    names: BTreeSet<String>,
+    configured: AlarmSinks,
 }
 
 impl fmt::Debug for Alarms {
@@ -105,6 +113,21 @@ impl Desk {
         let rule = alarm.rule.as_str();
         let (subject, id, value) = (alarm.subject.as_str(), alarm.id.as_str(), alarm.value);
         tracing::warn!(alarm = number, event = event.as_str(), rule, subject, id, value, "alarm");
+    }
+
+    /// Tells sinks that are new what was open before `happenings`, once: what happens now is told to all. As raised, for it is
+    /// news to them.
+    pub(super) fn greet(&mut self, now_ms: u64, happenings: &[Happening]) {
+        let Some(Newcomers { names, configured }) = self.newcomers.take() else { return };
+        let fresh: BTreeSet<u64> = happenings.iter().map(|happening| happening.alarm).collect();
+        for number in self.book.open_numbers().difference(&fresh) {
+            let Some(alarm) = self.book.get_mut(*number) else { continue };
+            let is_new = |sink: &str| names.contains(sink);
+            let made = self.outbox.tell_those(now_ms, (*number, alarm), AlarmEvent::Raised, is_new);
+            self.notes.notices.extend(made);
+            self.notes.alarms.insert(*number, Some(alarm.clone()));
+        }
+        self.notes.sinks = Some(configured);
     }
 
     /// Lets the oldest go that are over.
@@ -134,9 +157,14 @@ impl Alarms {
             let notices = notes.notices.len();
             tracing::warn!(notices, "notices of alarms dropped: their sinks are no longer configured");
         }
+        let configured = AlarmSinks(names().collect());
+        let newcomers = (configured.0 != recovered.sinks).then(|| {
+            let names = names().filter(|name| !recovered.sinks.contains(name)).collect();
+            Newcomers { names, configured }
+        });
         let book = Book::new(settings.rules.clone(), settings.repeat_ms, recovered.alarms);
         let bells = names().map(|name| (name, Notify::new())).collect();
-        let desk = Desk { book, outbox, notes, rests_until_ms: 0 };
+        let desk = Desk { book, outbox, notes, rests_until_ms: 0, newcomers };
         let standing = StdMutex::new(standing_of(&desk));
         Ok(Self {
             inner: Arc::new(Inner {
@@ -233,7 +261,8 @@ impl Alarms {
             desk.tell(self.parts().clock.now().unix_ms, happening);
             self.publish(&mut desk).await;
         }
-        Ok(alarm)
+        // As it stands here: the written one has the value of when people were told last.
+        Ok(desk.book.get(number).cloned().unwrap_or(alarm))
     }
 
     /// How a sink stands: notices that wait for it, and what went wrong last.

@@ -110,10 +110,23 @@ impl Outbox {
         (number, alarm): (u64, &mut Alarm),
         event: AlarmEvent,
     ) -> Vec<(NoticeId, Option<AlarmNotice>)> {
+        self.tell_those(now_ms, (number, alarm), event, |_| true)
+    }
+
+    /// As [`Outbox::tell`], only those of these names.
+    pub(super) fn tell_those(
+        &mut self,
+        now_ms: u64,
+        (number, alarm): (u64, &mut Alarm),
+        event: AlarmEvent,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Vec<(NoticeId, Option<AlarmNotice>)> {
         let mut changed = Vec::new();
         let first = alarm.notices + 1;
-        alarm.notices += self.sinks.len() as u64;
-        for (nth, (sink, waiting)) in (first..).zip(&mut self.sinks) {
+        let meant = || self.sinks.keys().filter(|sink| is_meant(sink));
+        alarm.notices += meant().count() as u64;
+        let told = self.sinks.iter_mut().filter(|(sink, _)| is_meant(sink));
+        for (nth, (sink, waiting)) in (first..).zip(told) {
             let id = (number, nth);
             let notice = AlarmNotice {
                 sink: sink.clone(),

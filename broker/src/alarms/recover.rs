@@ -7,7 +7,7 @@ use escrow_storage::{KeyRange, Read, ReadError};
 use super::outbox::NoticeId;
 use crate::engine::{behind, key_in};
 use crate::records::keys::{self, space};
-use crate::records::{Alarm, AlarmNotice, Record};
+use crate::records::{Alarm, AlarmNotice, AlarmSinks, Record};
 
 /// Records read at a time.
 const PAGE: usize = 500;
@@ -17,6 +17,8 @@ const PAGE: usize = 500;
 pub(super) struct Recovered {
     pub(super) alarms: BTreeMap<u64, Alarm>,
     pub(super) notices: BTreeMap<NoticeId, AlarmNotice>,
+    /// Who knew of the open ones.
+    pub(super) sinks: Vec<String>,
 }
 
 /// Reads all of it: there is a bound on how much there can be.
@@ -31,6 +33,7 @@ pub(super) fn recover(view: &dyn Read) -> Result<Recovered, ReadError> {
     each(view, space::ALARM_NOTICE, |key, notice: AlarmNotice| {
         recovered.notices.extend(keys::alarm_notice_of(key).map(|id| (id, notice)));
     })?;
+    each(view, space::ALARM_SINKS, |_, sinks: AlarmSinks| recovered.sinks = sinks.0)?;
     Ok(recovered)
 }
 

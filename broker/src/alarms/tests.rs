@@ -119,7 +119,7 @@ fn an_open_alarm_is_told_again_until_somebody_looks_after_it() {
     assert_eq!(look(&mut book, 1_000, 2), ["repeated"]);
     assert!(look(&mut book, 1_500, 2).is_empty());
     let alarm = book.get(1).expect("it is kept").clone();
-    assert_eq!((alarm.value, alarm.worst, alarm.repeats), (1, 3, 1));
+    assert_eq!((alarm.value, alarm.worst, alarm.repeats), (2, 3, 1), "the present value, and the worst");
     let ack = AlarmAck { at_ms: 1, name: "ada".to_owned(), reason: "on it".to_owned() };
     let told = book.acknowledge(1, ack);
     assert_eq!(told, Some(Happening { alarm: 1, event: AlarmEvent::Acknowledged }));
@@ -206,6 +206,22 @@ fn there_is_a_bound_on_what_is_open_and_on_what_is_kept() {
     assert_eq!(gone[0], 1);
     assert_eq!(book.page(None, true, usize::MAX).len(), OPEN_MAX);
     assert!(book.forget().is_empty());
+}
+
+#[test]
+fn an_alarm_has_the_value_of_now_and_in_the_end_that_which_was_wrong_last() {
+    let mut book = Book::new(rules(&[(AlarmRule::Lag, "10 for 5s")]), 0, BTreeMap::new());
+    let mut value_at = |ms, value: Option<u64>| {
+        let readings: Vec<_> = value.iter().map(|value| reading(AlarmRule::Lag, "billing", *value)).collect();
+        book.evaluate(at(ms), &everything(), &readings);
+        book.get(1).map(|alarm| (alarm.value, alarm.is_resolved()))
+    };
+    assert_eq!(value_at(0, Some(20)), None);
+    assert_eq!(value_at(5_000, Some(30)), Some((30, false)));
+    assert_eq!(value_at(6_000, Some(12)), Some((12, false)));
+    assert_eq!(value_at(7_000, Some(3)), Some((12, false)), "on its way to be over");
+    assert_eq!(value_at(12_000, Some(2)), Some((12, true)));
+    assert_eq!(value_at(13_000, Some(9)), Some((12, true)));
 }
 
 fn outbox(sinks: &[&str]) -> Outbox {

@@ -44,6 +44,7 @@ impl Alarms {
             let now = self.parts().clock.now();
             let mut desk = self.desk().await;
             let over = desk.book.evaluate(now, &Scope::default(), &[]);
+            desk.greet(now.unix_ms, &over);
             over.into_iter().for_each(|happening| desk.tell(now.unix_ms, happening));
             return self.publish(&mut desk).await;
         }
@@ -74,12 +75,18 @@ impl Alarms {
         round.go_on(&sample.vitals);
 
         let mut desk = self.desk().await;
-        for happening in desk.book.evaluate(now, &look.scope, &look.readings) {
-            if happening.event == AlarmEvent::Raised
+        let happenings = desk.book.evaluate(now, &look.scope, &look.readings);
+        desk.greet(now.unix_ms, &happenings);
+        for happening in happenings {
+            // Told again, it names what a person needs first by now.
+            if matches!(happening.event, AlarmEvent::Raised | AlarmEvent::Repeated)
                 && let Some(alarm) = desk.book.get_mut(happening.alarm)
                 && let Some(clue) = look.clue(alarm.rule, &alarm.subject)
             {
-                alarm.id = service.alarm_id(clue.clone()).await.unwrap_or_default();
+                let id = service.alarm_id(clue.clone()).await.unwrap_or_default();
+                if !id.is_empty() {
+                    alarm.id = id;
+                }
             }
             desk.tell(now.unix_ms, happening);
         }

@@ -24,6 +24,9 @@ pub(crate) async fn serve(config: Config) -> Result<(), CliError> {
         () = &mut stop => return Ok(()),
         started = start(&config) => started?,
     };
+    for hint in config.hints() {
+        tracing::warn!("{hint}");
+    }
     if !config.grpc.advertised.is_empty() {
         tracing::info!(advertised = config.grpc.advertised, "clients connect to");
     }

@@ -35,6 +35,21 @@ pub(super) fn check(config: &Config, source_of: &dyn Fn(&str) -> Source) -> Vec<
     .collect()
 }
 
+/// What is allowed and probably not meant, each with its remedy.
+pub(super) fn hints(config: &Config) -> Vec<String> {
+    let ip = config.http.listen.ip();
+    let leads_nowhere = ip.is_loopback() || ip.is_unspecified();
+    let mut hints = Vec::new();
+    if leads_nowhere && config.alarms.console_url.is_empty() && !config.alarms.sinks.is_empty() {
+        hints.push(format!(
+            "alarms.console: it is empty, so the links in alarms lead to http://{}, which opens on this machine at most; write what \
+             people's browsers call the console, such as \"https://escrow.example.com\"",
+            config.http.listen
+        ));
+    }
+    hints
+}
+
 struct Broken {
     key: &'static str,
     fault: String,

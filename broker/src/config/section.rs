@@ -354,6 +354,11 @@ impl RetrySection {
 }
 
 impl Config {
+    /// What is allowed and probably not meant, each with its remedy.
+    pub fn hints(&self) -> Vec<String> {
+        super::rules::hints(self)
+    }
+
     /// What of it the engine needs.
     pub fn settings(&self) -> Settings {
         Settings {

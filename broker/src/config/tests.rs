@@ -367,6 +367,18 @@ fn a_sink_may_be_put_together_from_a_file_the_environment_and_flags() {
         ("/hook?a=b", "hush", false)
     );
     assert_eq!(sinks["post"].to, ["a@x", "b@x"]);
+    for (more, hints) in [
+        (vec![], 1),
+        (vec!["http.listen=0.0.0.0:80"], 1),
+        (vec!["http.listen=10.0.0.7:80"], 0),
+        (vec!["http.listen=0.0.0.0:80", "alarms.console=https://escrow.example.com"], 0),
+    ] {
+        let mut said = sources(Some(&given), &[], &more);
+        said.insecure = true;
+        let said = said.load().expect("sound").hints();
+        assert_eq!(said.len(), hints, "{more:?}: {said:?}");
+        assert!(said.iter().all(|hint| hint.starts_with("alarms.console: ")), "{said:?}");
+    }
     assert!(sinks["chat"].chinese, "a Chinese chat room is told in Chinese unless asked otherwise");
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Confirm {
     pub(super) happens: Vec<String>,
     /// It cannot be undone.
     pub(super) grave: bool,
+    /// It changes nothing, or can be done over: the reason may be left out.
+    pub(super) light: bool,
     /// What the button says.
     pub(super) button: &'static str,
     /// Where the way back leads.
@@ -33,7 +35,19 @@ impl Confirm {
     /// An action that needs nothing but a name and a reason.
     pub(super) fn new(place: Place, title: String, button: &'static str, back: String) -> Self {
         let (choices, below) = (html! {}, html! {});
-        Self { place, title, happens: Vec::new(), grave: false, button, back, choices, below }
+        Self { place, title, happens: Vec::new(), grave: false, light: false, button, back, choices, below }
+    }
+
+    /// The page for who is not known yet and does something that needs no reason: it asks for the name, once.
+    pub(super) fn who(
+        place: Place,
+        title: String,
+        button: &'static str,
+        back: String,
+        visit: &Visit,
+    ) -> Sheet {
+        let happens = vec![visit.words().name_for_audit.to_owned()];
+        Self { happens, light: true, ..Self::new(place, title, button, back) }.ask(visit)
     }
 
     /// The page that asks.
@@ -67,7 +81,7 @@ impl Confirm {
             }
             Err(refusal) => {
                 let status = status_of(refusal.reason);
-                Ok(self.page(visit, Some(&refusal.message)).with_status(status).into())
+                Ok(self.page(visit, Some(&visit.worded(&refusal))).with_status(status).into())
             }
         }
     }
@@ -81,10 +95,10 @@ impl Confirm {
             (section(words.what_happens, &html! {
                 ul.happens { @for point in &self.happens { li { (point) } } }
             }))
-            form.confirm method="post" action=(visit.path()) {
+            form.confirm method="post" action=(if self.light { visit.address_with(&[]) } else { visit.path().to_owned() }) {
                 input type="hidden" name="token" value=(visit.token());
                 (self.choices)
-                (who_and_why(visit))
+                (who_and_why(visit, self.light))
                 div.buttons {
                     button type="submit" .grave[self.grave] .sure[self.grave] { (self.button) }
                     a.button.quiet href=(self.back) { (words.cancel) }
@@ -96,14 +110,14 @@ impl Confirm {
     }
 }
 
-fn who_and_why(visit: &Visit) -> Markup {
+fn who_and_why(visit: &Visit, light: bool) -> Markup {
     let words = visit.words();
     let name = html! {
         input #operator name="operator" type="text" required maxlength="256" autocomplete="name" aria-describedby="operator-help"
             value=(visit.operator_name());
     };
     let reason = html! {
-        input #reason name="reason" type="text" required maxlength="1024" autocomplete="off" aria-describedby="reason-help"
+        input #reason name="reason" type="text" required[!light] maxlength="1024" autocomplete="off" aria-describedby="reason-help"
             value=(visit.field("reason").unwrap_or_default());
     };
     html! {

@@ -9,9 +9,12 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use escrow_protocol::v1;
 use futures::stream;
+use maud::{Markup, html};
 
-use super::Desk;
-use super::visit::Visit;
+use super::confirm::Confirm;
+use super::shell::Place;
+use super::visit::{Visit, address};
+use super::{Answer, Desk, Outcome};
 use crate::csv;
 use crate::engine::Refusal;
 use crate::http::api::{JSON_LINES, hex, time_text};
@@ -88,11 +91,42 @@ struct Export {
     ended: bool,
 }
 
+/// The file, when it is known who takes it; else the page that asks.
+///
+/// # Errors
+/// `UnknownGroup`; whatever ends it later is its last line.
+pub(super) async fn answer(desk: Desk, visit: &Visit, place: Place, source: Source) -> Outcome {
+    let (words, form) = (visit.words(), Form::of(visit));
+    let Some(operator) = visit.known() else {
+        let button = if form == Form::Lines { words.export_jsonl } else { words.export_csv };
+        let back = address(&format!("/{}", source.name()), visit.filters_without(&["format"]));
+        return Ok(Confirm::who(place, button.to_owned(), button, back, visit).into());
+    };
+    match &source {
+        Source::DeadLetters(filter) => desk.service.attest_export(filter, operator).await?,
+        Source::Audit(filter) => desk.service.attest_audit_export(filter, operator).await?,
+    }
+    Ok(Answer::Raw(file(desk, source, form).await?))
+}
+
+/// The links to both forms of a list as a file. Who is not known yet is asked first.
+pub(super) fn links(visit: &Visit, name: &str) -> Markup {
+    let words = visit.words();
+    let is_known = visit.known().is_some();
+    let link = |form: &str, label: &str| {
+        let kept = visit.filters_without(&["cursor", "limit", "done", "format"]);
+        let target = address(&format!("/{name}/export"), kept.chain([("format", form)]));
+        let file = is_known.then(|| format!("{name}.{form}"));
+        html! { a.button.quiet href=(target) download=[file] { (label) } }
+    };
+    html! { div.buttons { (link("jsonl", words.export_jsonl)) (link("csv", words.export_csv)) } }
+}
+
 /// The file.
 ///
 /// # Errors
 /// `UnknownGroup`; whatever ends it later is its last line.
-pub(super) async fn file(desk: Desk, source: Source, form: Form) -> Result<Response, Refusal> {
+async fn file(desk: Desk, source: Source, form: Form) -> Result<Response, Refusal> {
     let (kind, ending, head) = match form {
         Form::Lines => (JSON_LINES, "jsonl", String::new()),
         Form::Table => ("text/csv; charset=utf-8", "csv", csv::heading(source.columns().iter().copied())),

@@ -95,7 +95,7 @@ impl Console {
         let (service, calls) = match self.shared.ready() {
             Ok(ready) => ready,
             Err(not_ready) => {
-                let content = html! { p.note.warn { (not_ready.0) } };
+                let content = html! { p.note.warn { (visit.told(&not_ready.0)) } };
                 let sheet = Sheet::new(Place::Nowhere, words.not_ready, content);
                 return whole(&visit, &sheet.live().with_status(StatusCode::SERVICE_UNAVAILABLE));
             }
@@ -107,12 +107,17 @@ impl Console {
             return whole(&visit, &sheet);
         }
         let desk = Desk { service, calls, rates: self.rates.clone(), from: asked.from };
-        match page(desk, visit.clone()).await {
+        let mut response = match page(desk, visit.clone()).await {
             Ok(Answer::Page(sheet)) => whole(&visit, &sheet),
-            Ok(Answer::Done { to, by }) => done(&to, &by),
+            Ok(Answer::Done { to, by }) => return done(&to, &by),
             Ok(Answer::Raw(response)) => response,
             Err(refusal) => whole(&visit, &refused(&visit, &refusal)),
+        };
+        // A form of ours: an address could be anybody's, and would have people act under another name.
+        if let Some(by) = visit.field("operator").filter(|_| response.status().is_success()) {
+            remember(&mut response, OPERATOR_COOKIE, &encoded(by));
         }
+        response
     }
 
     fn visit(&self, asked: &Asked) -> Visit {
@@ -229,7 +234,7 @@ fn remember(response: &mut Response, name: &str, value: &str) {
 fn refused(visit: &Visit, refusal: &Refusal) -> Sheet {
     let words = visit.words();
     let content = html! {
-        div.note.bad role="alert" { p { (refusal.message) } p { code { (refusal.reason) } } }
+        div.note.bad role="alert" { p { (visit.worded(refusal)) } p { code { (refusal.reason) } } }
         p { a href="/" { (words.overview) } }
     };
     Sheet::new(Place::Nowhere, words.refused_title, content).with_status(status_of(refusal.reason))

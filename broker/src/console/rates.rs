@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Counts;
+use crate::metrics::{Activity, Timed};
 
 /// Ten minutes, a sample a second, and one to begin from.
 const SAMPLES_MAX: usize = 601;
@@ -15,6 +15,8 @@ const SAMPLES_MAX: usize = 601;
 pub(super) const SECONDS_PER_BAR: usize = 5;
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(1);
+/// Latencies are what this share were not above.
+const SHARE: f64 = 0.99;
 
 /// What had been counted at one moment.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,12 +29,26 @@ pub(crate) struct Sample {
     pub decided: u64,
     /// How long the last sync took, microseconds: a level, not a count.
     pub sync_us: u64,
+    /// What 99 of 100 took in this second, microseconds; 0: there was none. From receiving a message to durable,
+    pub publish_us: u64,
+    /// from receiving a decision to durable,
+    pub decision_us: u64,
+    /// and from visible to the first delivery.
+    pub delivery_us: u64,
 }
 
 impl Sample {
-    /// From what the engine counted, and the store's last sync.
-    pub(crate) fn new(counts: &Counts, sync_us: u64) -> Self {
+    /// From what was done by then, what was done by a second before, and the store's last sync.
+    pub(crate) fn new(now: &Activity, before: Option<&Activity>, sync_us: u64) -> Self {
+        let counts = &now.counts;
+        // Without a second before, all since the start would be one.
+        let slowest = |of: fn(&Activity) -> &Timed| {
+            before.and_then(|before| of(now).quantile_since(Some(of(before)), SHARE)).unwrap_or(0)
+        };
         Self {
+            publish_us: slowest(|activity| &activity.publish),
+            decision_us: slowest(|activity| &activity.decision),
+            delivery_us: slowest(|activity| &activity.delivery),
             stored: counts.messages_published + counts.transactions_prepared,
             acked: counts.acks,
             decided: counts.transactions_committed + counts.transactions_rolled_back,

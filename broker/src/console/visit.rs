@@ -1,12 +1,13 @@
 //! One request to the console: who asks in which language for what, and what the form said.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, Uri, header};
 use escrow_protocol::limits::{KEY_BYTES_MAX, PAGE_MAX, REASON_BYTES_MAX};
 
-use super::words::{Language, Words};
+use super::words::{Language, Words, refused, said};
 use crate::engine::Refusal;
 use crate::service::{Operator, Page};
 
@@ -84,6 +85,16 @@ impl Visit {
     /// The words of its language.
     pub(super) fn words(&self) -> &'static Words {
         self.inner.language.words()
+    }
+
+    /// A refusal in its language.
+    pub(super) fn worded(&self, refusal: &Refusal) -> String {
+        refused(self.inner.language, refusal)
+    }
+
+    /// A sentence of the service layer in its language.
+    pub(super) fn told<'a>(&self, sentence: &'a str) -> Cow<'a, str> {
+        said(self.inner.language, sentence)
     }
 
     /// When it came, Unix milliseconds.
@@ -176,6 +187,14 @@ impl Visit {
         filters.filter(move |(name, text)| {
             *name != "lang" && !text.trim().is_empty() && !left_out.contains(name)
         })
+    }
+
+    /// Who does something that changes nothing, or that can be done over, as the form says or is remembered: the audit wants a
+    /// name, and no reason.
+    pub(super) fn known(&self) -> Option<Operator> {
+        let name = Some(self.operator_name()).filter(|name| !name.trim().is_empty())?;
+        let reason = self.field("reason").unwrap_or_default();
+        Some(Operator { name: cut(name, KEY_BYTES_MAX), reason: cut(reason, REASON_BYTES_MAX) })
     }
 
     /// Who does something by hand and why, as the form says.

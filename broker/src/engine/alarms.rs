@@ -93,6 +93,9 @@ impl Engine {
                 None => turn.delete(keys::alarm_notice(number)),
             }
         }
+        if let Some(sinks) = notes.sinks {
+            turn.put(keys::alarm_sinks(), &sinks);
+        }
         Ok(Reply::Done)
     }
 

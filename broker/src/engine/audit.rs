@@ -100,6 +100,7 @@ impl Command {
             Self::Discard { group, offset, .. } => {
                 (AuditVerb::DeadLetterDiscard, letter_name(group, *offset))
             }
+            Self::Attest { verb, target, .. } => (*verb, target.clone()),
         })
     }
 }
@@ -210,6 +211,7 @@ impl Engine {
                 let job = self.jobs.find(*number).ok();
                 job.map(|job| format!("{} done={}", job.progress.state.as_str(), job.progress.done))
             }
+            Command::Attest { .. } => None,
             Command::AcknowledgeAlarm(number) => {
                 let alarm: Option<Alarm> = turn.get(&keys::alarm(*number)).unwrap_or_default();
                 alarm.map(|alarm| words_of_alarm(&alarm))
@@ -238,6 +240,7 @@ impl Engine {
                 format!("offset={} replayed={replayed} skipped={skipped}", to.0)
             }
             (Command::StartJob { .. }, Reply::Job(job)) => cut(words_of_job(job)),
+            (Command::Attest { outcome, .. }, _) => cut(outcome.clone()),
             _ => self.standing_of(turn, command),
         }
     }
@@ -352,16 +355,23 @@ fn words_of_alarm(alarm: &Alarm) -> String {
 
 fn words_of_job(job: &JobView) -> String {
     let plan = &job.plan;
-    let LetterFilter { offsets, reason, key, topic, from_ms, until_ms, error_contains } = &plan.filter;
     let mut words = format!("job={} of={} rate={}", job.number, plan.total, plan.rate);
+    if let JobKind::RedriveTo(topic) = &plan.kind {
+        let _ = write!(words, " to_topic={topic}");
+    }
+    words.push_str(&words_of_letters(&plan.filter));
+    words
+}
+
+/// Which dead letters, each part behind a space.
+pub(crate) fn words_of_letters(filter: &LetterFilter) -> String {
+    let LetterFilter { offsets, reason, key, topic, from_ms, until_ms, error_contains } = filter;
+    let mut words = String::new();
     let mut also = |name: &str, value: Option<String>| {
         if let Some(value) = value {
-            words.push_str(&format!(" {name}={value}"));
+            let _ = write!(words, " {name}={value}");
         }
     };
-    if let JobKind::RedriveTo(topic) = &plan.kind {
-        also("to_topic", Some(topic.to_string()));
-    }
     also("reason", reason.map(|reason| reason.as_str().to_owned()));
     also("key", key.clone());
     also("topic", topic.as_ref().map(ToString::to_string));
@@ -392,7 +402,7 @@ fn words_of_retry(retry: &RetryPolicy) -> String {
 }
 
 /// As all times for people are written; its number where it is beyond the calendar.
-fn moment(unix_ms: u64) -> String {
+pub(crate) fn moment(unix_ms: u64) -> String {
     let time = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     time.map_or_else(|| unix_ms.to_string(), |time| format!("{time:.3}"))
 }

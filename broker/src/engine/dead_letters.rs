@@ -126,15 +126,14 @@ impl Engine {
     ) -> Step<Reply> {
         let (dead_letters, letter) = self.letter(turn, number, offset)?;
         let id = letter.entry.id;
-        let is_edited = edit.is_some();
-        let to = to.or_else(|| is_edited.then(|| letter.topic_name.clone()));
+        let to = to.or_else(|| edit.is_some().then(|| letter.topic_name.clone()));
         let copy = match &to {
             Some(topic) => Some(self.copy_for(now, turn, id, topic, edit.unwrap_or_default())?),
             None => None,
         };
         let reply = match &copy {
-            Some(copy) if is_edited => Reply::Copied { of: id, copy: copy.id, topic: copy.topic.clone() },
-            _ => Reply::Resolved(id),
+            Some(copy) => Reply::Copied { of: id, copy: copy.id, topic: copy.topic.clone() },
+            None => Reply::Resolved(id),
         };
         if dry_run {
             return Ok(reply);

@@ -174,6 +174,9 @@ pub enum Moved {
     NotKnown,
 }
 
+/// When a retry is due, and its place.
+pub type DuePlace = (u64, (TopicNumber, Offset));
+
 /// Answers to [`super::Inspect`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
@@ -193,8 +196,9 @@ pub enum Seen {
     Transaction(TransactionLive),
     /// A page of transactions.
     Transactions(Vec<(TransactionId, TransactionLive)>),
-    /// A page of retries, soonest first: when each is due, and its place.
-    Retries(GroupNumber, Vec<(u64, (TopicNumber, Offset))>),
+    /// A page of retries, soonest first: when each is due, and its place; and behind which one to go on, if not all were looked
+    /// at.
+    Retries(GroupNumber, Vec<DuePlace>, Option<DuePlace>),
     /// A job.
     Job(JobView),
     /// A page of jobs.
@@ -203,8 +207,8 @@ pub enum Seen {
     Vitals(Vitals),
     /// A group's dead letters by what they died of and where they came from.
     Facets(Facets),
-    /// A page of clients.
-    Clients(Vec<ClientView>),
+    /// A page of clients; and behind which one to go on, if not all were looked at.
+    Clients(Vec<ClientView>, Option<SessionId>),
     /// Stretches of stories: the first, and behind the last; the newest stretch first.
     Stories(Vec<(u64, u64)>),
     /// Where groups stand with a message.
@@ -469,4 +473,12 @@ pub enum Whereabout {
     },
     /// Acked, or skipped by the group's filter or a seek.
     Finished,
+}
+
+impl StatusView {
+    /// Messages that could be delivered at once. What retries is no lag any more; a retry under lease is counted with the
+    /// leases: then this is a little too low.
+    pub fn ready(&self) -> u64 {
+        self.lag.saturating_sub(self.leased)
+    }
 }

@@ -9,8 +9,8 @@ use escrow_protocol::{
 };
 
 use crate::records::{
-    Alarm, AlarmNotice, CheckPolicy, Decision, GroupSettings, InDoubt, JobKind, LetterFilter, Message,
-    Record as _, Role, Subject, TopicNumber, TopicSettings,
+    Alarm, AlarmNotice, AlarmSinks, AuditVerb, CheckPolicy, Decision, GroupSettings, InDoubt, JobKind,
+    LetterFilter, Message, Record as _, Role, Subject, TopicNumber, TopicSettings,
 };
 
 /// A live stream, or one unary call that takes deliveries. Numbered by the edge, never used twice in a process.
@@ -390,7 +390,7 @@ pub enum Command {
         /// which.
         id: MessageId,
     },
-    /// One dead letter again. → `Reply::Resolved`
+    /// One dead letter again. → `Reply::Resolved`, or where a new message is made of it, `Reply::Copied`
     Redrive {
         /// Whose,
         group: GroupName,
@@ -398,7 +398,7 @@ pub enum Command {
         offset: Offset,
         /// `None`: to the failing group only; else as a new arrival in that topic.
         to: Option<TopicName>,
-        /// As a new message that is otherwise; without `to` in the topic it came from. → `Reply::Copied`
+        /// As a new message that is otherwise; without `to` in the topic it came from.
         edit: Option<MessageEdit>,
         /// Only say whether it could.
         dry_run: bool,
@@ -429,6 +429,15 @@ pub enum Command {
     OrderJob(u64, JobOrder),
     /// A person takes an alarm upon themselves. → `Reply::Alarm`
     AcknowledgeAlarm(u64),
+    /// A person did something outside the engine: it goes into the audit, and changes nothing. → `Reply::Done`
+    Attest {
+        /// What,
+        verb: AuditVerb,
+        /// on what,
+        target: String,
+        /// and what came of it.
+        outcome: String,
+    },
 }
 
 /// What became of alarms: records as they stand now, and those that go.
@@ -438,12 +447,14 @@ pub struct AlarmNotes {
     pub alarms: BTreeMap<u64, Option<Alarm>>,
     /// Notices, by alarm and number.
     pub notices: BTreeMap<(u64, u64), Option<AlarmNotice>>,
+    /// Who knows of the open ones now, if that has changed.
+    pub sinks: Option<AlarmSinks>,
 }
 
 impl AlarmNotes {
     /// There is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.alarms.is_empty() && self.notices.is_empty()
+        self.alarms.is_empty() && self.notices.is_empty() && self.sinks.is_none()
     }
 }
 
@@ -544,6 +555,8 @@ pub enum Inspect {
         group: GroupName,
         /// Behind the one that was due then, at this place.
         after: Option<(u64, (TopicNumber, Offset))>,
+        /// Which.
+        filter: RetryFilter,
         /// At most.
         limit: usize,
     },
@@ -553,6 +566,8 @@ pub enum Inspect {
     Clients {
         /// Behind this session.
         after: Option<SessionId>,
+        /// Which.
+        filter: ClientFilter,
         /// At most.
         limit: usize,
     },
@@ -584,4 +599,26 @@ pub enum Inspect {
         /// the place.
         offset: Offset,
     },
+}
+
+/// Which retries of a group. What is not said does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RetryFilter {
+    /// Of this topic.
+    pub topic: Option<TopicName>,
+    /// Whose next attempt is at least this one; 0: any.
+    pub attempt_min: u32,
+    /// With a business key that has this hash.
+    pub key_hash: Option<u64>,
+}
+
+/// Which clients. What is not said does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientFilter {
+    /// Consumers, or producers.
+    pub consumer: Option<bool>,
+    /// Of this group.
+    pub group: Option<GroupName>,
+    /// With an id that has this in it.
+    pub name: Option<String>,
 }

@@ -10,8 +10,8 @@ use super::groups::Group;
 use super::timers::Census;
 use super::trouble::Step;
 use super::{
-    Engine, GroupView, Holding, Inspect, PositionView, Reply, Seen, StatusView, TopicView, TransactionFilter,
-    TransactionLive, Turn, Whereabout,
+    DuePlace, Engine, GroupView, Holding, Inspect, PositionView, Reply, RetryFilter, Seen, StatusView,
+    TopicView, TransactionFilter, TransactionLive, Turn, Whereabout,
 };
 use crate::records::{
     DeadLetter, DeadPlace, GroupNumber, QueueEntry, Record as _, Subscription, TopicNumber, keys,
@@ -31,6 +31,9 @@ fn page_of<'a, Name: Ord + Borrow<str>, Number>(
         .range::<str, _>((start, Bound::Unbounded))
         .take_while(move |(name, _)| (*name).borrow().starts_with(prefix))
 }
+
+/// What a filtered page looks at in one turn, at most: nobody's message waits for longer than that.
+pub(super) const EXAMINED_MAX: usize = 1_000;
 
 impl Engine {
     pub(super) fn inspect(&self, turn: &Turn<'_>, question: Inspect) -> Step<Reply> {
@@ -54,10 +57,10 @@ impl Engine {
                 let live = numbers.into_iter().map(|number| (self.transaction_id(number), self.live(number)));
                 Seen::Transactions(live.collect())
             }
-            Inspect::Retries { group, after, limit } => {
+            Inspect::Retries { group, after, filter, limit } => {
                 let number = self.groups.find(group.as_str())?;
-                let soonest_first = self.groups.known(number).retries.due_after(after);
-                Seen::Retries(number, soonest_first.take(limit).copied().collect())
+                let (found, next) = self.retries_page(number, after, &filter, limit);
+                Seen::Retries(number, found, next)
             }
             Inspect::Vitals { after } => Seen::Vitals(self.vitals(after.as_ref())),
             Inspect::Job(number) => Seen::Job(self.jobs.find(number)?),
@@ -66,12 +69,48 @@ impl Engine {
                 let group = self.groups.known(self.groups.find(group.as_str())?);
                 Seen::Facets(self.facets.of(group.record.dead_letters))
             }
-            Inspect::Clients { after, limit } => Seen::Clients(self.sessions.list(after, limit)),
+            Inspect::Clients { after, filter, limit } => {
+                let (found, next) = self.sessions.list(after, &filter, limit);
+                Seen::Clients(found, next)
+            }
             Inspect::Stories { subjects, before } => Seen::Stories(self.story.stretches(&subjects, before)),
             Inspect::Whereabouts { topic, offset } => {
                 Seen::Whereabouts(self.whereabouts(turn, topic, offset)?)
             }
         }))
+    }
+
+    /// The soonest first. No index has a group's retries by topic or attempt: a bounded number of them is looked at.
+    fn retries_page(
+        &self,
+        number: GroupNumber,
+        after: Option<DuePlace>,
+        filter: &RetryFilter,
+        limit: usize,
+    ) -> (Vec<DuePlace>, Option<DuePlace>) {
+        let topic = match &filter.topic {
+            Some(name) => match self.topics.by_name.get(name) {
+                Some(number) => Some(*number),
+                None => return (Vec::new(), None),
+            },
+            None => None,
+        };
+        let retries = &self.groups.known(number).retries;
+        let (mut found, mut last) = (Vec::new(), after);
+        for (examined, due) in retries.due_after(after).enumerate() {
+            if found.len() == limit || examined == EXAMINED_MAX {
+                return (found, last);
+            }
+            last = Some(*due);
+            let (_, place) = due;
+            let is_meant = topic.is_none_or(|topic| topic == place.0)
+                && retries.get(place).is_some_and(|retrying| {
+                    retrying.attempts_made.saturating_add(1) >= filter.attempt_min
+                        && filter.key_hash.is_none_or(|hash| retrying.entry.key_hash == Some(hash))
+                });
+            found.extend(is_meant.then_some(*due));
+        }
+        (found, None)
     }
 
     /// Counters of all groups are looked at, as for the status; no record is.

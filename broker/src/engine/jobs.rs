@@ -12,7 +12,7 @@ use super::turn::{decode, key_in};
 use super::{Engine, JobOrder, JobView, Now, Operator, Refusal, Reply, Turn};
 use crate::records::keys::{self, space};
 use crate::records::{
-    DeadLetter, JobFailure, JobKind, JobPlan, JobProgress, JobState, LetterFilter, Message,
+    DeadLetter, JobDeed, JobDeeds, JobFailure, JobKind, JobPlan, JobProgress, JobState, LetterFilter, Message,
 };
 
 /// Dead letters that a job looks at in one turn, at most.
@@ -23,6 +23,8 @@ const BYTES_PER_TURN_MAX: u64 = 4 << 20;
 const JOBS_KEPT_MAX: usize = 100;
 /// Failures of a job whose details are kept; the others are counted.
 const FAILURES_KEPT_MAX: u64 = 1_000;
+/// Deeds of a job that are kept, some 20 bytes each; the others are counted, and told by the story of their message.
+const DEEDS_KEPT_MAX: u64 = 10_000;
 /// One dead letter, in the unit of credit: what a rate of one gains in a second.
 const ONE: u64 = 1_000;
 /// Credit is saved for so long, milliseconds: a job that was held up does not make up for more at once.
@@ -271,6 +273,9 @@ impl Engine {
             Err(error) => return Err(error.into()),
         };
         failures.into_iter().for_each(|(key, _)| turn.delete(key));
+        // By number, not by looking: parts that were never written are nothing to delete.
+        let done = self.jobs.by_number[&number].progress.done.min(DEEDS_KEPT_MAX);
+        (0..done.div_ceil(JobDeeds::IN_ONE)).for_each(|part| turn.delete(keys::job_deeds(number, part)));
         turn.delete(keys::job(number));
         turn.delete(keys::job_progress(number));
         self.jobs.by_number.remove(&number);
@@ -285,18 +290,47 @@ impl Engine {
             let is_due = job.due_mono_ms <= now.mono_ms;
             if is_due {
                 let before = job.progress.clone();
-                let step = self.step_job(now, turn, number, &mut job);
+                let mut deeds = Vec::new();
+                let step = self.step_job(now, turn, number, &mut job, &mut deeds);
+                let noted = self.note_deeds(turn, number, before.done, deeds);
                 if job.progress != before {
                     turn.put(keys::job_progress(number), &job.progress);
                 }
                 self.absorb(turn, step);
+                self.absorb(turn, noted);
             }
             self.jobs.by_number.insert(number, job);
             self.jobs.stand(number);
         }
     }
 
-    fn step_job(&mut self, now: Now, turn: &mut Turn<'_>, number: u64, job: &mut Job) -> Step<()> {
+    /// Writes what a step did behind what the job has `done` already.
+    fn note_deeds(&mut self, turn: &mut Turn<'_>, number: u64, done: u64, deeds: Vec<JobDeed>) -> Step<()> {
+        let mut at = done;
+        let mut deeds = deeds.into_iter().take(DEEDS_KEPT_MAX.saturating_sub(done) as usize).peekable();
+        while deeds.peek().is_some() {
+            let key = keys::job_deeds(number, at / JobDeeds::IN_ONE);
+            let mut part: JobDeeds = match at % JobDeeds::IN_ONE {
+                0 => JobDeeds::default(),
+                _ => self.read_or_report(turn, &key)?.unwrap_or_default(),
+            };
+            let room = JobDeeds::IN_ONE - at % JobDeeds::IN_ONE;
+            let before = part.0.len();
+            part.0.extend(deeds.by_ref().take(room as usize));
+            at += (part.0.len() - before) as u64;
+            turn.put(key, &part);
+        }
+        Ok(())
+    }
+
+    fn step_job(
+        &mut self,
+        now: Now,
+        turn: &mut Turn<'_>,
+        number: u64,
+        job: &mut Job,
+        deeds: &mut Vec<JobDeed>,
+    ) -> Step<()> {
         let plan = Arc::clone(&job.plan);
         if !self.groups.by_number.contains_key(&plan.group) {
             job.end(now, JobState::Failed, format!("group {} is gone", plan.group_name));
@@ -325,7 +359,10 @@ impl Engine {
             };
             bytes += body_bytes;
             match outcome {
-                Ok(_) => job.progress.done += 1,
+                Ok(reply) => {
+                    job.progress.done += 1;
+                    deeds.extend(deed_of(offset, &reply, plan.dry_run));
+                }
                 Err(Trouble::Refused(refusal)) if refusal.reason == Reason::DiskFull => {
                     // Not the dead letter's fault: it is tried again.
                     let wait_ms = refusal.retry_after_ms.unwrap_or(ONE);
@@ -478,6 +515,17 @@ impl Engine {
                 None => engine.misplaced(key),
             }
         })
+    }
+}
+
+/// What was done with the letter at `offset`. The id that a rehearsal gives a copy is given to nothing.
+fn deed_of(offset: Offset, reply: &Reply, dry_run: bool) -> Option<JobDeed> {
+    match reply {
+        Reply::Resolved(message) => Some(JobDeed { offset, message: *message, copy: None }),
+        Reply::Copied { of, copy, .. } => {
+            Some(JobDeed { offset, message: *of, copy: (!dry_run).then_some(*copy) })
+        }
+        _ => None,
     }
 }
 

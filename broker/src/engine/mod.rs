@@ -47,6 +47,7 @@ mod window;
 mod tests;
 
 pub(crate) use alarms::unknown_alarm;
+pub(crate) use audit::{moment, words_of_letters};
 pub use counts::Counts;
 pub use effect::*;
 pub use input::*;

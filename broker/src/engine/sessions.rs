@@ -7,8 +7,9 @@ use std::ops::Bound;
 use escrow_protocol::{ClientId, GroupName, Kind, Reason};
 
 use super::checks::KindNumber;
+use super::inspect::EXAMINED_MAX;
 use super::sabotage::{Fault, planted};
-use super::{ClientView, Refusal, SessionId};
+use super::{ClientFilter, ClientView, Refusal, SessionId};
 use crate::records::GroupNumber;
 
 /// A connected producer.
@@ -73,18 +74,40 @@ impl Sessions {
         Ok(())
     }
 
-    /// A page of clients behind `after`.
-    pub(super) fn list(&self, after: Option<SessionId>, limit: usize) -> Vec<ClientView> {
+    /// A page of clients behind `after`, and behind which to go on. A bounded number of them is looked at.
+    pub(super) fn list(
+        &self,
+        after: Option<SessionId>,
+        filter: &ClientFilter,
+        limit: usize,
+    ) -> (Vec<ClientView>, Option<SessionId>) {
         let behind = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        let producers = self.producers.range(behind).take(limit);
-        let consumers = self.consumers.range(behind).take(limit);
-        let mut views: Vec<_> = producers
-            .map(|(session, producer)| producer.view(*session))
-            .chain(consumers.map(|(session, consumer)| consumer.view(*session)))
-            .collect();
-        views.sort_by_key(|view| view.session);
-        views.truncate(limit);
-        views
+        let producers = self.producers.range(behind).take(EXAMINED_MAX + 1).map(|(session, _)| *session);
+        let consumers = self.consumers.range(behind).take(EXAMINED_MAX + 1).map(|(session, _)| *session);
+        let mut sessions: Vec<_> = producers.chain(consumers).collect();
+        sessions.sort_unstable();
+        let (mut found, mut last) = (Vec::new(), after);
+        for (examined, session) in sessions.into_iter().enumerate() {
+            if found.len() == limit || examined == EXAMINED_MAX {
+                return (found, last);
+            }
+            last = Some(session);
+            found.extend(self.view_of(session, filter));
+        }
+        (found, None)
+    }
+
+    fn view_of(&self, session: SessionId, filter: &ClientFilter) -> Option<ClientView> {
+        let admits = |consumer: bool, group: &GroupName, client: &ClientId| {
+            filter.consumer.is_none_or(|wanted| wanted == consumer)
+                && filter.group.as_ref().is_none_or(|wanted| wanted == group)
+                && filter.name.as_deref().is_none_or(|name| client.as_str().contains(name))
+        };
+        if let Some(producer) = self.producers.get(&session) {
+            return admits(false, &producer.group, &producer.client).then(|| producer.view(session));
+        }
+        let consumer = self.consumers.get(&session)?;
+        admits(true, &consumer.group_name, &consumer.client).then(|| consumer.view(session))
     }
 }
 
@@ -117,5 +140,35 @@ impl ConsumerSession {
             leased: self.leases.len() as u64,
             credit_messages: u64::from(self.credit_messages),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filtered_page_looks_at_so_many_and_says_where_to_go_on() {
+        let mut sessions = Sessions::default();
+        let count = EXAMINED_MAX as u64 + 10;
+        for nth in 0..count {
+            let group = GroupName::new(if nth + 1 == count { "last" } else { "other" }).expect("a name");
+            let producer = ProducerSession {
+                client: ClientId::new(&format!("client-{nth}")).expect("an id"),
+                group,
+                kinds: Vec::new(),
+                questions: BTreeSet::new(),
+                connected_at_ms: 0,
+                address: String::new(),
+            };
+            sessions.producers.insert(SessionId(nth), producer);
+        }
+        let filter = ClientFilter { group: GroupName::new("last").ok(), ..ClientFilter::default() };
+        let (found, next) = sessions.list(None, &filter, 10);
+        assert_eq!((found.len(), next), (0, Some(SessionId(EXAMINED_MAX as u64 - 1))));
+        let (found, next) = sessions.list(next, &filter, 10);
+        assert_eq!((found.len(), next), (1, None));
+        let (found, next) = sessions.list(None, &ClientFilter::default(), 3);
+        assert_eq!((found.len(), next), (3, Some(SessionId(2))));
     }
 }

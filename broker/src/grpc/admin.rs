@@ -20,7 +20,7 @@ use super::wire::transaction::{decision, transaction_id, transaction_to_wire, wh
 use super::{Edge, answer};
 use crate::engine::{Command, GroupView, JobOrder, Refusal};
 use crate::records::JobKind;
-use crate::service::{DeadLetterFilter, Operator, Page, Service, Whose};
+use crate::service::{DeadLetterFilter, Operator, RetryMatching, ScheduledMatching, Service, Whose};
 
 /// See the module.
 pub(super) struct Admin {
@@ -82,7 +82,12 @@ fn of_one_group(filter: DeadLetterFilter) -> Checked<(DeadLetterFilter, GroupNam
 
 /// What cannot be undone asks for a name and a reason, unless it is only tried.
 fn accountable_unless(dry_run: bool, operator: Option<v1::Operator>) -> Checked<Operator> {
-    if dry_run { wire::operator(operator) } else { wire::accountable(operator) }
+    if dry_run { wire::anybody(operator) } else { wire::accountable(operator) }
+}
+
+/// What can be undone asks for a name, unless it is only tried.
+fn named_unless(dry_run: bool, operator: Option<v1::Operator>) -> Checked<Operator> {
+    if dry_run { wire::anybody(operator) } else { wire::operator(operator) }
 }
 
 /// A page, worded.
@@ -94,6 +99,8 @@ fn paged<T, U>(paged: crate::service::Paged<T>, each: impl FnMut(T) -> U) -> (Ve
 #[tonic::async_trait]
 impl AdminService for Admin {
     type BackupStoreStream = Answers<v1::BackupChunk>;
+    type ExportDeadLettersStream = Answers<v1::DeadLetter>;
+    type ExportAuditStream = Answers<v1::AuditEntry>;
 
     async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Answer<v1::GetStatusResponse> {
         answer(self.service.status().await.map(wire::status_to_wire))
@@ -110,11 +117,11 @@ impl AdminService for Admin {
     async fn update_topic(&self, request: Request<v1::UpdateTopicRequest>) -> Answer<v1::Topic> {
         let request = request.into_inner();
         let name = self.edge.checked(name("name", &request.name))?;
-        let operator = self.edge.checked(wire::operator(request.operator))?;
         // Absent settings are not given, and so not replaced.
         let Some(settings) = request.settings else {
             return answer(self.service.topic(name).await.map(topic_to_wire));
         };
+        let operator = self.edge.checked(wire::operator(request.operator))?;
         let settings = self.edge.checked(topic_settings(Some(settings)))?;
         answer(self.service.update_topic(name, settings, operator).await.map(topic_to_wire))
     }
@@ -218,7 +225,7 @@ impl AdminService for Admin {
         let group = self.edge.checked(group_name("group", &request.group))?;
         let topic = self.edge.checked(name("topic", &request.topic))?;
         let to = self.edge.checked(wire::seek_to(request.to))?;
-        let operator = self.edge.checked(wire::operator(request.operator))?;
+        let operator = self.edge.checked(named_unless(request.dry_run, request.operator))?;
         let sought = self.service.seek(group, topic, to, request.dry_run, operator).await;
         answer(sought.map(|sought| v1::SeekGroupResponse {
             from_offset: sought.from.0,
@@ -295,8 +302,16 @@ impl AdminService for Admin {
         request: Request<v1::ListRetriesRequest>,
     ) -> Answer<v1::ListRetriesResponse> {
         let request = request.into_inner();
-        let group = self.edge.checked(group_name("group", &request.group))?;
-        answer(self.service.retries(group, wire::page(request.page)).await.map(|page| {
+        let checked = || {
+            let matching = RetryMatching {
+                topic: name_option("topic", &request.topic)?,
+                attempt_min: request.attempt_min,
+                key: key("key", request.key)?,
+            };
+            Ok((group_name("group", &request.group)?, matching))
+        };
+        let (group, matching) = self.edge.checked(checked())?;
+        answer(self.service.retries(group, matching, wire::page(request.page)).await.map(|page| {
             let (retries, next_cursor) = paged(page, wire::retry_to_wire);
             v1::ListRetriesResponse { retries, next_cursor }
         }))
@@ -331,8 +346,15 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListScheduledRequest>,
     ) -> Answer<v1::ListScheduledResponse> {
-        let page: Page = wire::page(request.into_inner().page);
-        answer(self.service.scheduled(page).await.map(|page| {
+        let request = request.into_inner();
+        let checked = || {
+            Ok(ScheduledMatching {
+                topic: name_option("topic", &request.topic)?,
+                key: key("key", request.key)?,
+            })
+        };
+        let matching = self.edge.checked(checked())?;
+        answer(self.service.scheduled(matching, wire::page(request.page)).await.map(|page| {
             let (scheduled, next_cursor) = paged(page, wire::scheduled_to_wire);
             v1::ListScheduledResponse { scheduled, next_cursor }
         }))
@@ -388,7 +410,7 @@ impl AdminService for Admin {
     async fn redrive_dead_letters(&self, request: Request<v1::RedriveDeadLettersRequest>) -> Answer<v1::Job> {
         let request = request.into_inner();
         let to = self.edge.checked(super::wire::fields::name_option("to_topic", &request.to_topic))?;
-        let operator = self.edge.checked(wire::operator(request.operator))?;
+        let operator = self.edge.checked(named_unless(request.dry_run, request.operator))?;
         let kind = to.map_or(JobKind::Redrive, JobKind::RedriveTo);
         self.start_job(request.filter, kind, request.rate, request.dry_run, operator).await
     }
@@ -422,6 +444,30 @@ impl AdminService for Admin {
         }))
     }
 
+    async fn export_dead_letters(
+        &self,
+        request: Request<v1::ExportDeadLettersRequest>,
+    ) -> Answer<Self::ExportDeadLettersStream> {
+        let request = request.into_inner();
+        let filter = self.edge.checked(wire::dead_letter_filter(request.filter))?;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        let letters = self.service.export_dead_letters(filter, operator).await.map_err(status_of)?;
+        let letters = letters.map(|dead| dead.map(wire::dead_letter_to_wire).map_err(status_of));
+        Ok(Response::new(Box::pin(letters)))
+    }
+
+    async fn export_audit(
+        &self,
+        request: Request<v1::ExportAuditRequest>,
+    ) -> Answer<Self::ExportAuditStream> {
+        let request = request.into_inner();
+        let filter = self.edge.checked(wire::audit_filter(request.filter))?;
+        let operator = self.edge.checked(wire::operator(request.operator))?;
+        let entries = self.service.export_audit(filter, operator).await.map_err(status_of)?;
+        let entries = entries.map(|entry| entry.map(wire::audit_to_wire).map_err(status_of));
+        Ok(Response::new(Box::pin(entries)))
+    }
+
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Answer<v1::ListJobsResponse> {
         answer(self.service.jobs(wire::page(request.into_inner().page)).await.map(|page| {
             let (jobs, next_cursor) = paged(page, wire::job_to_wire);
@@ -432,10 +478,15 @@ impl AdminService for Admin {
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Answer<v1::GetJobResponse> {
         let request = request.into_inner();
         let job = self.service.job(request.job_id).await.map_err(status_of)?;
-        answer(self.service.job_failures(request.job_id, wire::page(request.page)).await.map(|page| {
-            let (failures, next_cursor) = paged(page, wire::failure_to_wire);
-            v1::GetJobResponse { job: Some(wire::job_to_wire(job)), failures, next_cursor }
-        }))
+        answer(
+            self.service
+                .job_results(request.job_id, request.refused_only, wire::page(request.page))
+                .await
+                .map(|page| {
+                    let (results, next_cursor) = paged(page, wire::result_to_wire);
+                    v1::GetJobResponse { job: Some(wire::job_to_wire(job)), results, next_cursor }
+                }),
+        )
     }
 
     async fn pause_job(&self, request: Request<v1::PauseJobRequest>) -> Answer<v1::Job> {
@@ -531,8 +582,10 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListClientsRequest>,
     ) -> Answer<v1::ListClientsResponse> {
-        let page = wire::page(request.into_inner().page);
-        answer(self.service.clients(page).await.map(|page| {
+        let request = request.into_inner();
+        let page = wire::page(request.page.clone());
+        let filter = self.edge.checked(wire::client_filter(request))?;
+        answer(self.service.clients(filter, page).await.map(|page| {
             let (clients, next_cursor) = paged(page, wire::client_to_wire);
             v1::ListClientsResponse { clients, next_cursor }
         }))
@@ -542,16 +595,25 @@ impl AdminService for Admin {
         answer(self.service.store_numbers().await.map(wire::store_to_wire))
     }
 
-    async fn verify_store(&self, _: Request<v1::VerifyStoreRequest>) -> Answer<v1::VerifyStoreResponse> {
-        answer(self.service.verify_store().await.map(|found| v1::VerifyStoreResponse {
+    async fn verify_store(
+        &self,
+        request: Request<v1::VerifyStoreRequest>,
+    ) -> Answer<v1::VerifyStoreResponse> {
+        let operator = self.edge.checked(wire::operator(request.into_inner().operator))?;
+        answer(self.service.verify_store(operator).await.map(|found| v1::VerifyStoreResponse {
             sound: found.faults.is_empty(),
             records: found.records,
             faults: found.faults,
         }))
     }
 
-    async fn backup_store(&self, _: Request<v1::BackupStoreRequest>) -> Answer<Self::BackupStoreStream> {
-        let pieces = ReceiverStream::new(self.service.backup_store())
+    async fn backup_store(
+        &self,
+        request: Request<v1::BackupStoreRequest>,
+    ) -> Answer<Self::BackupStoreStream> {
+        let operator = self.edge.checked(wire::operator(request.into_inner().operator))?;
+        let pieces = self.service.backup_store(operator).await.map_err(status_of)?;
+        let pieces = ReceiverStream::new(pieces)
             .map(|piece| piece.map(|data| v1::BackupChunk { data }).map_err(status_of));
         Ok(Response::new(Box::pin(pieces)))
     }

@@ -183,11 +183,14 @@ pub fn serve(listener: TcpListener, parts: HttpParts) -> io::Result<HttpServer> 
 /// Looks once at what the console draws.
 fn sampler(shared: &Shared) -> impl FnMut() -> futures::future::BoxFuture<'static, Option<Sample>> + use<> {
     let shared = shared.clone();
+    let mut before = None;
     move || {
         let shared = shared.clone();
+        let now = shared.metrics.activity();
+        let before = before.replace(now.clone());
         Box::pin(async move {
             let numbers = shared.service().ok()?.store_numbers().await.ok()?;
-            Some(Sample::new(&shared.metrics.counts(), numbers.last_sync_us))
+            Some(Sample::new(&now, before.as_ref(), numbers.last_sync_us))
         })
     }
 }

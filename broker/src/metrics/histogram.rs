@@ -17,6 +17,30 @@ pub struct Timed {
     pub sum: u64,
 }
 
+impl Timed {
+    /// What this share of the samples since `before` were not above; `None`: there was none. Within a bucket they are taken to
+    /// lie evenly, as Prometheus does; beyond the last bound that bound is all that is known.
+    pub fn quantile_since(&self, before: Option<&Self>, share: f64) -> Option<u64> {
+        let then = |nth| before.and_then(|before: &Self| before.counts.get(nth)).copied().unwrap_or(0);
+        let counts: Vec<u64> =
+            self.counts.iter().enumerate().map(|(nth, count)| count.saturating_sub(then(nth))).collect();
+        let total: u64 = counts.iter().sum();
+        if total == 0 {
+            return None;
+        }
+        let wanted = share * total as f64;
+        let (mut below, mut lower) = (0.0, 0);
+        for (count, upper) in counts.iter().zip(&self.bounds) {
+            let within = *count as f64;
+            if below + within >= wanted && within > 0.0 {
+                return Some(lower + ((upper - lower) as f64 * (wanted - below) / within) as u64);
+            }
+            (below, lower) = (below + within, *upper);
+        }
+        Some(lower)
+    }
+}
+
 /// See the module. Samples are whole numbers of its unit, e.g. microseconds.
 #[derive(Debug)]
 pub(super) struct Histogram {

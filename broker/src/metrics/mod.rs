@@ -5,6 +5,7 @@ pub mod names;
 mod scrape;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +63,7 @@ pub struct Metrics {
     append_seconds: Histogram,
     sync_seconds: Histogram,
     spill_seconds: Histogram,
+    last_spill_us: AtomicU64,
     turn_inputs: Histogram,
     commit_seconds: Histogram,
     publish_seconds: Histogram,
@@ -82,6 +84,10 @@ pub struct Activity {
     pub delivery: Timed,
     /// Append and fdatasync of a batch.
     pub commit: Timed,
+    /// fdatasync of the journal alone.
+    pub sync: Timed,
+    /// How long the last spill took; 0: there was none yet.
+    pub last_spill_us: u64,
 }
 
 impl fmt::Debug for Metrics {
@@ -110,6 +116,7 @@ impl Metrics {
             append_seconds: seconds(names::APPEND_SECONDS),
             sync_seconds: seconds(names::SYNC_SECONDS),
             spill_seconds: seconds(names::SPILL_SECONDS),
+            last_spill_us: AtomicU64::new(0),
             turn_inputs: Histogram::new(names::TURN_INPUTS, names::COUNT_BUCKETS, 1.0),
             commit_seconds: seconds(names::COMMIT_SECONDS),
             publish_seconds: seconds(names::PUBLISH_SECONDS),
@@ -151,6 +158,8 @@ impl Metrics {
             decision: self.decision_seconds.timed(),
             delivery: self.delivery_delay_seconds.timed(),
             commit: self.commit_seconds.timed(),
+            sync: self.sync_seconds.timed(),
+            last_spill_us: self.last_spill_us.load(Ordering::Relaxed),
         }
     }
 
@@ -192,6 +201,7 @@ impl Observer for Metrics {
 
     fn spilled(&self, _edits: u64, took: Duration) {
         self.spill_seconds.record(micros(took));
+        self.last_spill_us.store(micros(took), Ordering::Relaxed);
     }
 
     fn met_corrupt(&self) {

@@ -78,9 +78,9 @@ pub struct Alarm {
     pub id: String,
     /// When it was raised, Unix milliseconds.
     pub raised_at_ms: u64,
-    /// The value by then, in the unit of its rule.
+    /// The value as it is, of one that is over the last that was wrong, in the unit of its rule; written down whenever people are told.
     pub value: u64,
-    /// The limit by then.
+    /// The limit when it was raised.
     pub limit: u64,
     /// The worst value since.
     pub worst: u64,
@@ -196,6 +196,22 @@ pub struct AlarmNotice {
     pub error: String,
     /// The alarm as it was by then.
     pub alarm: Alarm,
+}
+
+/// The sinks that know of the alarms that are open: those that were configured when the broker ran last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AlarmSinks(pub Vec<String>);
+
+impl Record for AlarmSinks {
+    const NAME: &'static str = "alarm sinks";
+
+    fn write(&self, to: &mut Writer) {
+        to.list(&self.0, |to, name| to.text(name));
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, DecodeError> {
+        from.list(Reader::text).map(Self)
+    }
 }
 
 impl Record for AlarmNotice {

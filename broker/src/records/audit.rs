@@ -69,6 +69,16 @@ verbs! {
     RetryGiveUp "retry.give-up",
     /// A scheduled message was given another time.
     ScheduledMove "scheduled.move",
+    /// A sink of alarms was tried.
+    AlarmTest "alarm.test",
+    /// Every record was read.
+    StoreVerify "store.verify",
+    /// A backup was begun.
+    StoreBackup "store.backup",
+    /// Dead letters were taken out as a file.
+    DeadLetterExport "dlq.export",
+    /// The audit was taken out as a file.
+    AuditExport "audit.export",
 }
 
 impl AuditVerb {

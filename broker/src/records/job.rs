@@ -1,5 +1,5 @@
 //! What is stored of a job over many dead letters: its plan, written once; its progress, written in the batch of each of
-//! its steps; and what it could not do, a record for each.
+//! its steps; what it did, many in a record; and what it could not do, a record for each.
 
 use escrow_protocol::{GroupName, MessageId, Offset, TopicName};
 
@@ -130,6 +130,26 @@ pub struct JobFailure {
     pub text: String,
 }
 
+/// A dead letter with which a job did what it should (or, in a dry run, would).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobDeed {
+    /// Its place.
+    pub offset: Offset,
+    /// Its message.
+    pub message: MessageId,
+    /// The new message it was sent again as; `None`: as itself, or not at all.
+    pub copy: Option<MessageId>,
+}
+
+/// What a job did, by offset: [`JobDeeds::IN_ONE`] at most.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobDeeds(pub Vec<JobDeed>);
+
+impl JobDeeds {
+    /// So many in a record: it is written again with each step that adds to it, and forgotten as a whole.
+    pub const IN_ONE: u64 = 64;
+}
+
 fn write_filter(to: &mut Writer, filter: &LetterFilter) {
     to.list(&filter.offsets, |to, offset| to.int(offset.0));
     let reason = filter.reason.and_then(|wanted| DeadReason::ALL.iter().position(|reason| *reason == wanted));
@@ -234,6 +254,32 @@ impl Record for JobProgress {
             ended_at_ms: from.int()?,
             fault: from.text()?,
         })
+    }
+}
+
+impl Record for JobDeeds {
+    const NAME: &'static str = "job deeds";
+
+    fn write(&self, to: &mut Writer) {
+        to.list(&self.0, |to, deed| {
+            to.int(deed.offset.0);
+            to.message_id(deed.message);
+            to.flag(deed.copy.is_some());
+            if let Some(copy) = deed.copy {
+                to.message_id(copy);
+            }
+        });
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, DecodeError> {
+        let deeds = from.list(|from| {
+            Ok(JobDeed {
+                offset: from.offset()?,
+                message: from.message_id()?,
+                copy: if from.flag()? { Some(from.message_id()?) } else { None },
+            })
+        });
+        deeds.map(Self)
     }
 }
 

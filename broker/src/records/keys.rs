@@ -69,6 +69,10 @@ pub mod space {
     pub const CHAPTER: u8 = 0x1a;
     /// How many dead letters of a group died of what, and came from where.
     pub const FACETS: u8 = 0x1b;
+    /// What jobs did.
+    pub const JOB_DEEDS: u8 = 0x1c;
+    /// Who is told of alarms: one record.
+    pub const ALARM_SINKS: u8 = 0x1d;
 }
 
 fn key(space: u8, parts: &[&[u8]]) -> Bytes {
@@ -358,6 +362,26 @@ pub fn chapter(first: u64) -> Bytes {
 /// `1b topic`: of the dead-letter topic.
 pub fn facets(topic: TopicNumber) -> Bytes {
     key(space::FACETS, &[&topic.0.to_be_bytes()])
+}
+
+/// `1c number part`: the deeds of a job from `part` times [`super::JobDeeds::IN_ONE`] on.
+pub fn job_deeds(number: u64, part: u64) -> Bytes {
+    key(space::JOB_DEEDS, &[&number.to_be_bytes(), &part.to_be_bytes()])
+}
+
+/// What [`job_deeds`] wrote: the part.
+pub fn job_deeds_of(key: &[u8]) -> Option<u64> {
+    u64_at(key, 9)
+}
+
+/// All deeds of a job.
+pub fn all_job_deeds(number: u64) -> KeyRange {
+    KeyRange::prefix(&key(space::JOB_DEEDS, &[&number.to_be_bytes()]))
+}
+
+/// The one key of the sinks that know of the open alarms.
+pub fn alarm_sinks() -> Bytes {
+    key(space::ALARM_SINKS, &[])
 }
 
 /// The hash a business key is filed under: FNV-1a, 64 bits (whoever looks one up compares the key itself).

@@ -14,14 +14,14 @@ mod naming;
 mod story;
 mod transaction;
 
-pub use alarm::{Alarm, AlarmAck, AlarmEvent, AlarmNotice, AlarmRule};
+pub use alarm::{Alarm, AlarmAck, AlarmEvent, AlarmNotice, AlarmRule, AlarmSinks};
 pub use audit::{AuditEntry, AuditVerb};
 pub use codec::{DecodeError, Reader, Record, Writer};
 pub use delivery::{
     Attempt, AttemptKind, DeadLetter, DeadPlace, DeadReason, Progress, QueueEntry, Resolution, Retry,
 };
 pub use facets::Facets;
-pub use job::{JobFailure, JobKind, JobPlan, JobProgress, JobState, LetterFilter};
+pub use job::{JobDeed, JobDeeds, JobFailure, JobKind, JobPlan, JobProgress, JobState, LetterFilter};
 pub use keys::{GroupNumber, TopicNumber};
 pub use message::{Fate, Message, Place, Remembered, Standing, Stub};
 pub use naming::{

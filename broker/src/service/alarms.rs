@@ -8,7 +8,7 @@ use super::{Operator, Page, Paged, Service, mismatch, unless_damaged};
 use crate::alarms::{Alarms, Clue, Limit, Sample, Sink};
 use crate::dispatch::{decode, record};
 use crate::engine::{Inspect, Refusal, Seen};
-use crate::records::{Alarm, AlarmRule, DeadLetter, GroupNumber, QueueEntry, Retry, keys};
+use crate::records::{Alarm, AlarmRule, AuditVerb, DeadLetter, GroupNumber, QueueEntry, Retry, keys};
 
 /// An alarm with its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,8 @@ impl Service {
     pub async fn test_alarm_sink(&self, name: &str, operator: Operator) -> Result<Option<String>, Refusal> {
         let sink = self.parts.alarms.sink(name)?;
         let fault = self.parts.alarms.test(sink, &operator.name).await.err();
-        tracing::info!(sink = name, operator = operator.logged_name(), fault, "sink of alarms tried by hand");
+        let outcome = fault.clone().unwrap_or_else(|| "taken".to_owned());
+        self.attest(operator, AuditVerb::AlarmTest, name.to_owned(), outcome).await?;
         Ok(fault)
     }
 

@@ -2,9 +2,11 @@
 
 use escrow_storage::{KeyRange, Read, ReadError};
 
-use super::{Page, Paged, Service};
+use escrow_protocol::Reason;
+
+use super::{Operator, Page, Paged, Service};
 use crate::dispatch::decode;
-use crate::engine::Refusal;
+use crate::engine::{Command, Refusal};
 use crate::records::keys::{self, space};
 use crate::records::{AuditEntry, AuditVerb};
 
@@ -48,6 +50,29 @@ pub struct AuditView {
 }
 
 impl Service {
+    /// Writes into the audit what a person did outside the engine, which changes nothing there. Where the disk has no room it
+    /// is only logged: a backup must be possible then, too.
+    ///
+    /// # Errors
+    /// If the broker is stopping.
+    pub(super) async fn attest(
+        &self,
+        operator: Operator,
+        verb: AuditVerb,
+        target: String,
+        outcome: String,
+    ) -> Result<(), Refusal> {
+        let (name, reason) = (operator.logged_name(), operator.logged_reason());
+        tracing::info!(verb = verb.as_str(), target, outcome, operator = name, reason, "done by hand");
+        match self.command(operator, Command::Attest { verb, target, outcome }).await {
+            Err(refusal) if refusal.reason == Reason::DiskFull => {
+                tracing::warn!(verb = verb.as_str(), %refusal, "not in the audit");
+                Ok(())
+            }
+            done => done.map(drop),
+        }
+    }
+
     /// A page of what was done by hand, newest first.
     ///
     /// # Errors

@@ -26,6 +26,9 @@ pub struct Paged<T> {
     pub next: Option<String>,
 }
 
+/// Turns of the engine that one filtered page may take: it may be short and still have a next.
+pub(super) const TURNS_MAX: usize = 5;
+
 impl<T> Paged<T> {
     /// A page of what a source gave that was asked for `limit` items: a full page may be followed by another.
     pub(super) fn of(items: Vec<T>, limit: usize, cursor_of: impl FnOnce(&T) -> String) -> Self {

@@ -1,13 +1,14 @@
 //! Messages that wait for their next attempt.
 
 use escrow_protocol::{GroupName, MessageId, Offset, TopicName};
+use escrow_storage::{Read, ReadError};
 
-use super::pages::parse_pair;
+use super::pages::{TURNS_MAX, parse_pair};
 use super::transactions::Labels;
-use super::{Operator, Page, Paged, Service, mismatch};
+use super::{Operator, Page, Paged, Service, mismatch, unless_damaged};
 use crate::dispatch::record;
-use crate::engine::{Command, Inspect, Refusal, Seen};
-use crate::records::{Retry, TopicNumber, keys};
+use crate::engine::{Command, DuePlace, Inspect, Refusal, RetryFilter, Seen};
+use crate::records::{GroupNumber, Message, Place, Retry, Standing, TopicNumber, keys};
 
 /// A message that waits for its next attempt.
 #[derive(Debug, Clone)]
@@ -18,42 +19,170 @@ pub struct RetryView {
     pub topic: Option<TopicName>,
     /// Its place there.
     pub offset: Offset,
+    /// As the records name it.
+    place: (TopicNumber, Offset),
     /// Its record.
     pub record: Retry,
     /// Attempts that the group's policy allows.
     pub max_attempts: u32,
 }
 
+/// Which retries of a group. What is not said does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RetryMatching {
+    /// Of this topic.
+    pub topic: Option<TopicName>,
+    /// Whose next attempt is at least this one; 0: any.
+    pub attempt_min: u32,
+    /// With this business key.
+    pub key: Option<String>,
+}
+
+/// Messages with the same key that are looked at, at most. A key that more share is no way to find one of them.
+const SAME_KEY_MAX: usize = 1_000;
+
 /// For each message, whether what was ordered could be done.
 pub type RetryResults = Vec<(MessageId, Result<(), Refusal>)>;
 
 impl Service {
-    /// What a group will try again, the soonest first; what a consumer has at this moment comes before what waits.
+    /// What a group will try again, the soonest first; what a consumer has at this moment comes before what waits. By key
+    /// through the index of keys; by topic and attempt a page looks at some thousands and may be short.
     ///
     /// # Errors
     /// `UnknownGroup`; `InvalidField` for a cursor of another list; `Damaged`.
-    pub async fn retries(&self, group: GroupName, page: Page) -> Result<Paged<RetryView>, Refusal> {
+    pub async fn retries(
+        &self,
+        group: GroupName,
+        matching: RetryMatching,
+        page: Page,
+    ) -> Result<Paged<RetryView>, Refusal> {
         let after = page.after(parse_due)?;
         let max_attempts = self.group(group.clone()).await?.settings.retry.max_attempts;
-        let limit = page.limit;
-        let question = Inspect::Retries { group: group.clone(), after, limit };
-        let Seen::Retries(number, places) = self.see(question).await? else { return Err(mismatch()) };
-        let full = Paged::of(places, limit, |(due, (topic, offset))| format!("{due}.{}.{offset}", topic.0));
+        if let Some(key) = matching.key.clone()
+            && let Some(found) = self.retries_by_key(&group, key, &matching, max_attempts).await?
+        {
+            return Ok(page_of(found, after, page.limit));
+        }
+        let (number, due, next) = self.due_places(&group, &matching, after, page.limit).await?;
         self.read(move |view| {
             let mut labels = Labels::new(view);
-            let mut items = Vec::with_capacity(full.items.len());
-            for (_, (topic, offset)) in full.items {
+            let mut items = Vec::with_capacity(due.len());
+            for (_, place) in due {
                 // Gone since the engine was asked: it is settled.
-                let Some(found) = record::<Retry>(view, &keys::retry(topic, offset, number))? else {
+                let Some(found) = retry(view, &mut labels, (&group, number), place, max_attempts)? else {
                     continue;
                 };
-                let topic = labels.topic(topic)?;
-                items.push(RetryView { group: group.clone(), topic, offset, record: found, max_attempts });
+                let is_meant = match &matching.key {
+                    Some(key) => key_of(view, &found)?.as_ref() == Some(key),
+                    None => true,
+                };
+                items.extend(is_meant.then_some(found));
             }
-            Ok(Paged { items, next: full.next })
+            Ok(Paged { items, next: next.map(due_cursor) })
         })
         .await
     }
+
+    async fn due_places(
+        &self,
+        group: &GroupName,
+        matching: &RetryMatching,
+        mut after: Option<DuePlace>,
+        limit: usize,
+    ) -> Result<(GroupNumber, Vec<DuePlace>, Option<DuePlace>), Refusal> {
+        let filter = RetryFilter {
+            topic: matching.topic.clone(),
+            attempt_min: matching.attempt_min,
+            key_hash: matching.key.as_deref().map(keys::hash_of),
+        };
+        let mut due = Vec::new();
+        let mut turns = 0;
+        loop {
+            let (group, filter) = (group.clone(), filter.clone());
+            let question = Inspect::Retries { group, after, filter, limit: limit - due.len() };
+            let Seen::Retries(number, found, next) = self.see(question).await? else {
+                return Err(mismatch());
+            };
+            due.extend(found);
+            after = next;
+            turns += 1;
+            if next.is_none() || due.len() >= limit || turns == TURNS_MAX {
+                return Ok((number, due, after));
+            }
+        }
+    }
+
+    /// All with this key, the soonest first; `None` if so many messages share it that the index is no help.
+    async fn retries_by_key(
+        &self,
+        group: &GroupName,
+        key: String,
+        matching: &RetryMatching,
+        max_attempts: u32,
+    ) -> Result<Option<Vec<RetryView>>, Refusal> {
+        let (number, ..) = self.due_places(group, &RetryMatching::default(), None, 0).await?;
+        let (group, matching) = (group.clone(), matching.clone());
+        self.read(move |view| {
+            let messages = view.scan(&keys::business_key_range(keys::hash_of(&key)), SAME_KEY_MAX)?;
+            if messages.len() == SAME_KEY_MAX {
+                return Ok(None);
+            }
+            let mut labels = Labels::new(view);
+            let mut found = Vec::new();
+            for (index_key, _) in messages {
+                let Some((_, id)) = keys::business_key_of(&index_key) else { continue };
+                let place = unless_damaged(record::<Place>(view, &keys::place(id)))?;
+                let Some(Standing::Queued { topic, offset, .. }) = place.map(|place| place.standing) else {
+                    continue;
+                };
+                let one = retry(view, &mut labels, (&group, number), (topic, offset), max_attempts)?;
+                let Some(one) = one.filter(|one| matching.admits(one)) else { continue };
+                if key_of(view, &one)?.as_ref() == Some(&key) {
+                    found.push(one);
+                }
+            }
+            found.sort_by_key(due_of);
+            Ok(Some(found))
+        })
+        .await
+    }
+}
+
+impl RetryMatching {
+    fn admits(&self, retry: &RetryView) -> bool {
+        self.topic.as_ref().is_none_or(|topic| retry.topic.as_ref() == Some(topic))
+            && retry.record.attempts_made.saturating_add(1) >= self.attempt_min
+    }
+}
+
+fn retry(
+    view: &dyn Read,
+    labels: &mut Labels<'_>,
+    (group, number): (&GroupName, GroupNumber),
+    (topic, offset): (TopicNumber, Offset),
+    max_attempts: u32,
+) -> Result<Option<RetryView>, ReadError> {
+    let Some(found) = record::<Retry>(view, &keys::retry(topic, offset, number))? else { return Ok(None) };
+    let (place, name) = ((topic, offset), labels.topic(topic)?);
+    Ok(Some(RetryView { group: group.clone(), topic: name, place, offset, record: found, max_attempts }))
+}
+
+/// The record has a hash of it: the message says what it is.
+fn key_of(view: &dyn Read, retry: &RetryView) -> Result<Option<String>, ReadError> {
+    let message = unless_damaged(record::<Message>(view, &keys::message(retry.record.entry.id)))?;
+    Ok(message.and_then(|message| message.key))
+}
+
+fn due_of(retry: &RetryView) -> DuePlace {
+    (retry.record.due_at_ms, retry.place)
+}
+
+/// A page of what was found whole.
+fn page_of(found: Vec<RetryView>, after: Option<DuePlace>, limit: usize) -> Paged<RetryView> {
+    let mut rest = found.into_iter().filter(|one| after.is_none_or(|after| due_of(one) > after)).peekable();
+    let items: Vec<_> = rest.by_ref().take(limit).collect();
+    let next = rest.peek().is_some().then(|| items.last().map(|last| due_cursor(due_of(last)))).flatten();
+    Paged { items, next }
 }
 
 impl Service {
@@ -101,6 +230,10 @@ impl Service {
         }
         Ok(results)
     }
+}
+
+fn due_cursor((due, (topic, offset)): DuePlace) -> String {
+    format!("{due}.{}.{offset}", topic.0)
 }
 
 /// When it is due, a topic and an offset as a cursor.

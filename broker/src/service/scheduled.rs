@@ -5,11 +5,11 @@ use escrow_protocol::{MessageId, TopicName};
 use escrow_storage::{KeyRange, Read, ReadError};
 
 use super::transactions::Labels;
-use super::{Operator, Page, Paged, Service, mismatch};
+use super::{Operator, Page, Paged, Service, mismatch, unless_damaged};
 use crate::dispatch::{decode, record};
-use crate::engine::{Cancelled, Command, Moved, Refusal, Reply};
+use crate::engine::{Cancelled, Command, Moved, Refusal, Reply, behind};
 use crate::records::keys::space;
-use crate::records::{Message, Stub, keys};
+use crate::records::{Message, Place, Standing, Stub, keys};
 
 /// A message that waits for its time.
 #[derive(Debug, Clone)]
@@ -24,14 +24,50 @@ pub struct ScheduledView {
     pub due_ms: u64,
 }
 
+/// Which scheduled messages. What is not said does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScheduledMatching {
+    /// Of this topic.
+    pub topic: Option<TopicName>,
+    /// With this business key.
+    pub key: Option<String>,
+}
+
+impl ScheduledMatching {
+    fn admits(&self, view: &ScheduledView) -> bool {
+        self.topic.as_ref().is_none_or(|topic| view.topic.as_ref() == Some(topic))
+            && self.key.as_ref().is_none_or(|key| view.key.as_ref() == Some(key))
+    }
+}
+
+/// Messages that one page of a filtered list looks at, at most.
+const EXAMINED_MAX: usize = 5_000;
+/// Messages read at a time.
+const CHUNK: usize = 250;
+/// Messages with the same key that are looked at, at most. A key that more share is no way to find one of them.
+const SAME_KEY_MAX: usize = 1_000;
+
 impl Service {
-    /// What waits for its time, the next one first.
+    /// What waits for its time, the next one first. By key through the index of keys; by topic a page looks at some thousands
+    /// and may be short.
     ///
     /// # Errors
     /// `InvalidField` for a cursor of another list; `Damaged`.
-    pub async fn scheduled(&self, page: Page) -> Result<Paged<ScheduledView>, Refusal> {
+    pub async fn scheduled(
+        &self,
+        matching: ScheduledMatching,
+        page: Page,
+    ) -> Result<Paged<ScheduledView>, Refusal> {
         let after = page.after(parse_cursor)?;
-        self.read(move |view| list(view, after, page.limit)).await
+        self.read(move |view| {
+            if let Some(key) = &matching.key
+                && let Some(found) = with_key(view, key, &matching)?
+            {
+                return Ok(page_of(found, after, page.limit));
+            }
+            list(view, &matching, after, page.limit)
+        })
+        .await
     }
 
     /// Withdraws a scheduled message.
@@ -82,27 +118,87 @@ fn parse_cursor(cursor: &str) -> Option<(u64, MessageId)> {
 
 fn list(
     view: &dyn Read,
+    matching: &ScheduledMatching,
     after: Option<(u64, MessageId)>,
     limit: usize,
 ) -> Result<Paged<ScheduledView>, ReadError> {
+    let hash = matching.key.as_deref().map(keys::hash_of);
     let mut range = keys::all(space::SCHEDULED);
     if let Some((due, id)) = after {
-        // The smallest key behind that one.
-        let mut start = keys::scheduled(due, id).to_vec();
-        start.push(0);
-        range = KeyRange::new(start, range.end);
+        range = KeyRange::new(behind(&keys::scheduled(due, id)), range.end);
     }
     let mut labels = Labels::new(view);
-    let mut items = Vec::new();
-    for (key, value) in view.scan(&range, limit)? {
-        let Some((due_ms, id)) = keys::scheduled_of(&key) else { continue };
-        let stub: Stub = decode(&key, value)?;
-        let message = match stub.key_hash {
-            Some(_) => record::<Message>(view, &keys::message(id))?,
-            None => None,
-        };
-        let topic = labels.topic(stub.topic)?;
-        items.push(ScheduledView { id, topic, key: message.and_then(|message| message.key), due_ms });
+    let (mut items, mut examined) = (Vec::new(), 0);
+    loop {
+        // A page at first: only where most do not match, more at once are worth it.
+        let chunk = if examined == 0 { limit.min(CHUNK) } else { CHUNK };
+        let entries = view.scan(&range, chunk)?;
+        let is_last = entries.len() < chunk;
+        for (key, value) in entries {
+            let Some((due_ms, id)) = keys::scheduled_of(&key) else { continue };
+            examined += 1;
+            let stub: Stub = decode(&key, value)?;
+            // What cannot match is not read.
+            let is_possible = hash.is_none_or(|hash| stub.key_hash == Some(hash))
+                && (matching.topic.is_none() || labels.topic(stub.topic)? == matching.topic);
+            if is_possible {
+                let found = view_of(view, &mut labels, &stub, (due_ms, id))?;
+                items.extend(Some(found).filter(|found| matching.admits(found)));
+            }
+            if items.len() == limit || examined == EXAMINED_MAX {
+                return Ok(Paged { items, next: Some(format!("{due_ms}.{id}")) });
+            }
+            range = KeyRange::new(behind(&key), range.end.clone());
+        }
+        if is_last {
+            return Ok(Paged { items, next: None });
+        }
     }
-    Ok(Paged::of(items, limit, cursor_of))
+}
+
+fn view_of(
+    view: &dyn Read,
+    labels: &mut Labels<'_>,
+    stub: &Stub,
+    (due_ms, id): (u64, MessageId),
+) -> Result<ScheduledView, ReadError> {
+    let message = match stub.key_hash {
+        Some(_) => record::<Message>(view, &keys::message(id))?,
+        None => None,
+    };
+    let topic = labels.topic(stub.topic)?;
+    Ok(ScheduledView { id, topic, key: message.and_then(|message| message.key), due_ms })
+}
+
+/// All with this key, the next one first; `None` if so many messages share it that the index is no help.
+fn with_key(
+    view: &dyn Read,
+    key: &str,
+    matching: &ScheduledMatching,
+) -> Result<Option<Vec<ScheduledView>>, ReadError> {
+    let messages = view.scan(&keys::business_key_range(keys::hash_of(key)), SAME_KEY_MAX)?;
+    if messages.len() == SAME_KEY_MAX {
+        return Ok(None);
+    }
+    let mut labels = Labels::new(view);
+    let mut found = Vec::new();
+    for (index_key, _) in messages {
+        let Some((_, id)) = keys::business_key_of(&index_key) else { continue };
+        let place = unless_damaged(record::<Place>(view, &keys::place(id)))?;
+        let Some(Standing::Scheduled { due_ms }) = place.map(|place| place.standing) else { continue };
+        let Some(stub) = record::<Stub>(view, &keys::scheduled(due_ms, id))? else { continue };
+        let one = view_of(view, &mut labels, &stub, (due_ms, id))?;
+        found.extend(Some(one).filter(|one| matching.admits(one)));
+    }
+    found.sort_by_key(|one| (one.due_ms, one.id));
+    Ok(Some(found))
+}
+
+/// A page of what was found whole.
+fn page_of(found: Vec<ScheduledView>, after: Option<(u64, MessageId)>, limit: usize) -> Paged<ScheduledView> {
+    let mut rest =
+        found.into_iter().filter(|one| after.is_none_or(|after| (one.due_ms, one.id) > after)).peekable();
+    let items: Vec<_> = rest.by_ref().take(limit).collect();
+    let next = rest.peek().is_some().then(|| items.last().map(cursor_of)).flatten();
+    Paged { items, next }
 }

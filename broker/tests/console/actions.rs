@@ -8,6 +8,8 @@ use crate::html::Page;
 use crate::scene::Scene;
 use crate::web::*;
 
+/// Who has given a name before.
+const KNOWN: (&str, &str) = ("cookie", "escrow_operator=Ada%20%E7%8E%8B");
 const BY: [(&str, &str); 2] = [("operator", "Ada 王"), ("reason", "found in the ledger")];
 
 async fn state(scene: &Scene, transaction: &str) -> (String, String) {
@@ -86,6 +88,9 @@ async fn every_form_that_does_something_asks_for_the_token() {
         "/dead-letters/jobs/1".to_owned(),
         "/dead-letters/of/billing/0/edit".to_owned(),
         "/store/verify".to_owned(),
+        "/store/backup".to_owned(),
+        "/dead-letters/export".to_owned(),
+        "/audit/export".to_owned(),
     ] {
         scene.answer(form(path, &BY)).await.expect(403);
     }
@@ -98,6 +103,16 @@ async fn a_transaction_is_checked_now_and_only_a_parked_one_resumed() {
     scene.send(&format!("/transactions/{transaction}/check"), &BY).await.expect(303);
     let refused = scene.send(&format!("/transactions/{transaction}/resume"), &BY).await.expect(409);
     assert!(Page::read(refused.text()).text.contains("not parked"), "{}", refused.text());
+    let chinese = format!("/transactions/{transaction}/resume?lang=zh-CN");
+    let refused = scene.send(&chinese, &BY).await.expect(409);
+    assert!(
+        Page::read(refused.text()).text.contains("未被搁置：只有已搁置的事务才能恢复"),
+        "{}",
+        refused.text()
+    );
+    let gone = scene.answer(get("/transactions/tx-0-99?lang=zh-CN")).await.expect(404);
+    let gone = Page::read(gone.text()).text;
+    assert!(gone.contains("不存在") && !gone.contains("is not known"), "{gone}");
 }
 
 #[tokio::test]
@@ -339,23 +354,40 @@ async fn a_slow_job_is_paused_gone_on_with_and_stopped() {
     let started = scene.answer(form("/dead-letters/of/billing/redrive", &fields)).await.expect(303);
     let job = started.header("location").unwrap().to_owned();
     for (order, standing) in [("pause", "paused"), ("run", "running"), ("stop", "stopped by hand")] {
-        scene.answer(form(&job, &[("token", &token), ("order", order)])).await.expect(303);
+        let told = [("token", token.as_str()), ("order", order)];
+        let asked = scene.answer(form(&job, &told)).await.expect(200);
+        let asked = Page::read(asked.text());
+        assert_eq!(asked.field("order").as_deref(), Some(order), "nobody is known: it asks who it is");
+        scene.answer(form(&job, &[told[0], told[1], BY[0]])).await.expect(303);
         while !scene.page(&job).await.text.contains(standing) {
             tokio::task::yield_now().await;
         }
     }
     assert!(dead(&scene).await > 0);
     scene.answer(form(&job, &[("token", &token), ("order", "hurry")])).await.expect(400);
+    let audit = scene.page("/audit?verb=job.cancel").await;
+    assert!(audit.text.contains("Ada 王"), "{}", audit.text);
 }
 
 #[tokio::test]
 async fn dead_letters_are_exported_with_their_bodies_as_lines_and_as_a_table() {
     let scene = Scene::set().await;
-    let lines = scene.answer(get("/dead-letters/export?group=billing&format=jsonl")).await.expect(200);
+    let path = "/dead-letters/export?group=billing&format=jsonl";
+    let token = scene.page(path).await.field("token").expect("nobody is known: it asks who it is");
+    let answer = scene.answer(form(path, &[("token", &token), BY[0]])).await.expect(200);
+    let cookie = answer.header("set-cookie").expect("the name is remembered");
+    assert!(cookie.starts_with(KNOWN.1), "{cookie}");
+    let lines = scene.answer(get(path).with(KNOWN.0, KNOWN.1)).await.expect(200);
+    assert_eq!(lines.text(), answer.text());
+    let audit = scene.page("/audit?verb=dlq.export").await;
+    assert!(audit.text.contains("Ada 王") && audit.text.contains("billing"), "{}", audit.text);
     let lines: Vec<Value> = lines.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((lines.len(), &lines[0]["message"]["body"]), (3, &Value::from("{\"order\":\"order-42\"}")));
     assert_eq!(lines[0]["attempts"][0]["error"], "never");
-    let table = scene.answer(get("/dead-letters/export?key=order-44&format=csv")).await.expect(200);
+    let table = scene
+        .answer(get("/dead-letters/export?key=order-44&format=csv").with(KNOWN.0, KNOWN.1))
+        .await
+        .expect(200);
     let rows: Vec<_> = table.text().split("\r\n").filter(|row| !row.is_empty()).collect();
     assert_eq!(rows.len(), 2, "{}", table.text());
     assert!(rows[0].starts_with("group,offset,") && rows[1].contains("\"order-44\""), "{rows:?}");
@@ -380,11 +412,14 @@ async fn what_was_done_is_in_the_audit_and_what_was_refused_is_not() {
     assert!(filtered.text.contains("=cmd()") && !filtered.text.contains("found in the ledger"));
     scene.answer(get("/audit?verb=group.dance")).await.expect(400);
 
-    let lines = scene.answer(get("/audit/export?format=jsonl")).await.expect(200);
+    let lines = scene.answer(get("/audit/export?format=jsonl").with(KNOWN.0, KNOWN.1)).await.expect(200);
     let lines: Vec<Value> = lines.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let verbs: Vec<_> = lines.iter().map(|line| line["verb"].as_str().unwrap()).collect();
-    assert_eq!(verbs, ["group.pause", "tx.commit"]);
-    let table = scene.answer(get("/audit/export?format=csv&verb=group.pause")).await.expect(200);
+    assert_eq!(verbs, ["audit.export", "group.pause", "tx.commit"]);
+    let table = scene
+        .answer(get("/audit/export?format=csv&verb=group.pause").with(KNOWN.0, KNOWN.1))
+        .await
+        .expect(200);
     let row = table.text().lines().nth(1).unwrap();
     assert!(row.contains("\"'=cmd()\"") && row.contains("\"'+1, \"\"quoted\"\"\""), "{row}");
 }
@@ -393,7 +428,10 @@ async fn what_was_done_is_in_the_audit_and_what_was_refused_is_not() {
 async fn the_store_is_verified() {
     let scene = Scene::set().await;
     let token = scene.page("/store").await.field("token").unwrap();
-    let answer = scene.answer(form("/store/verify", &[("token", &token)])).await.expect(200);
+    let asked = scene.answer(form("/store/verify", &[("token", &token)])).await.expect(200);
+    assert!(Page::read(asked.text()).field("operator").is_some(), "nobody is known: it asks who it is");
+    let answer = scene.answer(form("/store/verify", &[("token", &token), BY[0]])).await.expect(200);
+    assert!(scene.page("/audit?verb=store.verify").await.text.contains("Ada 王"));
     assert!(Page::read(answer.text()).text.contains("Sound"), "{}", answer.text());
 }
 

@@ -68,11 +68,12 @@ async fn an_alarm_is_shown_leads_to_what_mends_it_and_is_looked_after() {
     assert!(shown.text.contains("Ada 王") && shown.text.contains("restarting it"), "{}", shown.text);
     assert!(!shown.links().contains("/alarms/1/ack"), "somebody looks after it already");
 
-    let tested = form("/alarms/sinks/oncall/test", &fields[..1]).of(address).await.expect(200);
+    let tested = form("/alarms/sinks/oncall/test", &fields[..2]).of(address).await.expect(200);
     assert!(Page::read(tested.text()).text.contains("has taken the test"), "{}", tested.text());
     assert_eq!(webhook.next().await.event(), "test");
+    assert!(page("/audit?verb=alarm.test").await.text.contains("oncall"));
     webhook.answer(500);
-    let tested = form("/alarms/sinks/oncall/test", &fields[..1]).of(address).await.expect(200);
+    let tested = form("/alarms/sinks/oncall/test", &fields[..2]).of(address).await.expect(200);
     assert!(Page::read(tested.text()).text.contains("it answered 500"), "{}", tested.text());
     form("/alarms/sinks/nobody/test", &fields[..1]).of(address).await.expect(404);
     form("/alarms/sinks/oncall/test", &[]).of(address).await.expect(403);

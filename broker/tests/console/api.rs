@@ -191,9 +191,16 @@ async fn dead_letters_are_filtered_paged_and_redriven_as_a_job() {
         tokio::task::yield_now().await;
     };
     assert_eq!((&ended["job"]["done"], &ended["job"]["failed"]), (&json!(1), &json!(1)));
-    assert_eq!(ended["failures"][0]["fault"]["reason"], "UNKNOWN_DEAD_LETTER");
-    assert_eq!(ended["failures"][0]["offset"], 7);
-    call("POST", at("/jobs/1/pause"), json!({})).of(address).await.expect(409);
+    assert_eq!((&ended["results"][0]["offset"], &ended["results"][0]["fault"]), (&json!(0), &json!(null)));
+    let first = get(at("/jobs/1?limit=1")).of(address).await.expect(200).json();
+    let next = first["next_cursor"].as_str().expect("another page follows").to_owned();
+    let second = get(format!("{}&cursor={next}", at("/jobs/1?limit=1"))).of(address).await.expect(200).json();
+    for page in [second, get(at("/jobs/1?refused_only=true")).of(address).await.expect(200).json()] {
+        assert_eq!(page["results"].as_array().map(Vec::len), Some(1));
+        assert_eq!(page["results"][0]["fault"]["reason"], "UNKNOWN_DEAD_LETTER");
+        assert_eq!((&page["results"][0]["offset"], &page["next_cursor"]), (&json!(7), &json!("")));
+    }
+    call("POST", at("/jobs/1/pause"), json!({ "operator": by() })).of(address).await.expect(409);
     get(at("/jobs/2")).of(address).await.expect(404);
 }
 

@@ -255,7 +255,7 @@ async fn messages(judge: &mut Judge) {
         .refused("Receive", "/consumer/receive", receive(json!({ "topic": "nobody" })), "UNKNOWN_TOPIC")
         .await;
     settle(judge, "nack", json!({ "delay_ms": 3_600_000, "reason": "later" })).await;
-    judge.done("ListRetries", "/groups/billing/retries", json!({})).await;
+    judge.done("ListRetries", "/groups/billing/retries?topic=order-paid&attempt_min=2", json!({})).await;
     let retries = json!({ "message_ids": [id, NO_MESSAGE], "operator": by() });
     judge.done("GiveUpRetries", "/groups/billing/retries/give-up", retries.clone()).await;
     judge.done("RunRetries", "/groups/billing/retries/run", retries.clone()).await;
@@ -351,6 +351,9 @@ async fn dead_letters_and_jobs(judge: &mut Judge) {
     judge.refused("DeleteGroup", "/groups/billing", json!({ "operator": by() }), "IN_USE").await;
     judge.done("ListDeadLetters", "/dead-letters?group=billing&reason=REJECTED", json!({})).await;
     judge.refused("ListDeadLetters", "/dead-letters?group=nobody", json!({}), "UNKNOWN_GROUP").await;
+    let export = |group: &str| format!("/dead-letters/export?group={group}&operator.name=ada");
+    judge.done("ExportDeadLetters", &export("billing"), json!({})).await;
+    judge.refused("ExportDeadLetters", &export("nobody"), json!({}), "UNKNOWN_GROUP").await;
     judge.done("GetDeadLetter", "/dead-letters/billing/0", json!({})).await;
     judge.refused("GetDeadLetter", "/dead-letters/billing/99", json!({}), "UNKNOWN_DEAD_LETTER").await;
     judge.refused("GetDeadLetter", "/dead-letters/nobody/0", json!({}), "UNKNOWN_GROUP").await;
@@ -422,9 +425,10 @@ async fn alarms(judge: &mut Judge, webhook: &mut Webhook) {
 async fn the_rest(judge: &mut Judge) {
     judge.done("GetStatus", "/status", json!({})).await;
     judge.done("ListAudit", "/audit", json!({})).await;
-    judge.done("ListClients", "/clients", json!({})).await;
+    judge.done("ListClients", "/clients?role=consumer&group=billing", json!({})).await;
     judge.done("GetStoreStats", "/store", json!({})).await;
-    judge.done("VerifyStore", "/store/verify", json!({})).await;
+    judge.done("VerifyStore", "/store/verify", json!({ "operator": by() })).await;
+    judge.done("ExportAudit", "/audit/export?operator.name=ada&operator.reason=look", json!({})).await;
     // A name nobody knows is refused by every operation.
     for operation in OPERATIONS {
         let path = operation

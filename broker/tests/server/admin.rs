@@ -1,6 +1,7 @@
 //! The admin service, call by call, on a broker with something in it.
 
 use escrow_protocol::v1;
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 
 use crate::harness::*;
@@ -16,6 +17,7 @@ async fn impatient_group(harness: &Harness, name: &str, topic: &str) {
         name: name.to_owned(),
         subscriptions: vec![v1::Subscription { topic: topic.to_owned(), tags: Vec::new() }],
         settings: Some(v1::GroupSettings { retry: Some(retry), ..Default::default() }),
+        operator: operator(),
         ..Default::default()
     };
     harness.admin().create_group(request).await.unwrap();
@@ -38,7 +40,7 @@ async fn make_dead_letters(harness: &Harness, group: &str, topic: &str, count: u
 /// The job once it has ended, and what it could not do.
 async fn ended(harness: &Harness, job: v1::Job) -> v1::GetJobResponse {
     loop {
-        let request = v1::GetJobRequest { job_id: job.job_id, page: None };
+        let request = v1::GetJobRequest { job_id: job.job_id, ..Default::default() };
         let answer = harness.admin().get_job(request).await.unwrap().into_inner();
         if answer.job.as_ref().unwrap().ended_at_ms > 0 {
             return answer;
@@ -56,10 +58,11 @@ async fn topics_are_made_shown_paged_changed_and_deleted() {
     let harness = Harness::start().await;
     let mut admin = harness.admin();
     for name in ["a", "b", "c"] {
-        let request = v1::CreateTopicRequest { name: name.to_owned(), ..Default::default() };
+        let request =
+            v1::CreateTopicRequest { name: name.to_owned(), operator: operator(), ..Default::default() };
         assert_eq!(admin.create_topic(request).await.unwrap().into_inner().name, name);
     }
-    let again = v1::CreateTopicRequest { name: "a".to_owned(), ..Default::default() };
+    let again = v1::CreateTopicRequest { name: "a".to_owned(), operator: operator(), ..Default::default() };
     assert_refused(&admin.create_topic(again).await.unwrap_err(), Code::AlreadyExists, "TOPIC_EXISTS", None);
 
     let mut names = Vec::new();
@@ -77,7 +80,8 @@ async fn topics_are_made_shown_paged_changed_and_deleted() {
     assert_eq!(names, ["a", "b", "c"]);
 
     let settings = v1::TopicSettings { keep_finished_ms: 5_000, keep_finished_bytes: 7 };
-    let request = v1::UpdateTopicRequest { name: "b".to_owned(), settings: Some(settings), operator: None };
+    let request =
+        v1::UpdateTopicRequest { name: "b".to_owned(), settings: Some(settings), operator: operator() };
     admin.update_topic(request).await.unwrap();
     let shown = admin.get_topic(v1::GetTopicRequest { name: "b".to_owned() }).await.unwrap().into_inner();
     assert_eq!(shown.settings, Some(settings));
@@ -120,6 +124,7 @@ async fn groups_are_made_shown_paused_moved_and_deleted() {
     let request = v1::UpdateGroupRequest {
         name: "g".to_owned(),
         subscriptions: vec![v1::Subscription { topic: "u".to_owned(), tags: vec!["eu".to_owned()] }],
+        operator: operator(),
         ..Default::default()
     };
     let group = admin.update_group(request).await.unwrap().into_inner();
@@ -193,10 +198,10 @@ async fn transactions_are_listed_shown_and_decided_by_hand() {
     let shown = admin.get_transaction(request).await.unwrap().into_inner();
     assert_eq!((shown.state(), shown.conflicts), (v1::TransactionState::Committed, 1));
 
-    let check = v1::CheckTransactionRequest { transaction_id: ids[0], operator: None };
+    let check = v1::CheckTransactionRequest { transaction_id: ids[0], operator: operator() };
     let status = admin.check_transaction(check).await.unwrap_err();
     assert_refused(&status, Code::FailedPrecondition, "NOT_UNDECIDED", None);
-    let resume = v1::ResumeTransactionRequest { transaction_id: ids[2], operator: None };
+    let resume = v1::ResumeTransactionRequest { transaction_id: ids[2], operator: operator() };
     let status = admin.resume_transaction(resume).await.unwrap_err();
     assert_refused(&status, Code::FailedPrecondition, "NOT_PARKED", None);
     let unknown = admin.get_transaction(v1::GetTransactionRequest { transaction_id: 999 }).await.unwrap_err();
@@ -230,14 +235,114 @@ async fn retries_are_listed_with_their_attempts() {
         assert_eq!(consumer.result().await.fault, None);
     }
     let page = |cursor| Some(v1::Page { limit: 1, cursor });
-    let request = v1::ListRetriesRequest { group: "g".to_owned(), page: page(String::new()) };
+    let request =
+        v1::ListRetriesRequest { group: "g".to_owned(), page: page(String::new()), ..Default::default() };
     let first = harness.admin().list_retries(request).await.unwrap().into_inner();
     let retry = &first.retries[0];
     assert_eq!((retry.topic.as_str(), retry.offset, retry.next_attempt, retry.max_attempts), ("t", 0, 2, 16));
     assert_eq!((retry.attempts[0].kind.as_str(), retry.attempts[0].error.as_str()), ("NACK", "not now"));
-    let request = v1::ListRetriesRequest { group: "g".to_owned(), page: page(first.next_cursor) };
+    let request =
+        v1::ListRetriesRequest { group: "g".to_owned(), page: page(first.next_cursor), ..Default::default() };
     let second = harness.admin().list_retries(request).await.unwrap().into_inner();
     assert_eq!(second.retries[0].offset, 1);
+}
+
+#[tokio::test]
+async fn retries_scheduled_messages_and_clients_are_filtered() {
+    let harness = Harness::start().await;
+    let mut admin = harness.admin();
+    let mut consumer = harness.consumer_session("g", "t").await;
+    let _producer = harness.producer_session("orders", &["order.create"]).await;
+    for key in ["a", "b", "a"] {
+        let message = v1::Message { key: key.to_owned(), ..message("t", "x") };
+        harness.producer().publish(v1::PublishRequest { message: Some(message) }).await.unwrap();
+    }
+    consumer.credit(4).await;
+    // The first fails twice, the others once.
+    let deliveries = consumer.deliveries(3).await;
+    // Without a correlation there is no result that could come with the next delivery.
+    consumer.settle(nack(0, &deliveries[0], 0)).await;
+    let again = consumer.deliveries(1).await.remove(0);
+    assert_eq!(again.attempt, 2);
+    for delivery in [&again, &deliveries[1], &deliveries[2]] {
+        consumer.settle(nack(1, delivery, 60_000)).await;
+        assert_eq!(consumer.result().await.fault, None);
+    }
+    let all = || v1::ListRetriesRequest { group: "g".to_owned(), ..Default::default() };
+    for (request, offsets) in [
+        (all(), vec![0, 1, 2]),
+        (v1::ListRetriesRequest { attempt_min: 3, ..all() }, vec![0]),
+        (v1::ListRetriesRequest { attempt_min: 4, ..all() }, vec![]),
+        (v1::ListRetriesRequest { topic: "t".to_owned(), attempt_min: 2, ..all() }, vec![0, 1, 2]),
+        (v1::ListRetriesRequest { topic: "nobody".to_owned(), ..all() }, vec![]),
+        (v1::ListRetriesRequest { key: "a".to_owned(), ..all() }, vec![0, 2]),
+        (v1::ListRetriesRequest { key: "a".to_owned(), attempt_min: 3, ..all() }, vec![0]),
+        (v1::ListRetriesRequest { key: "c".to_owned(), ..all() }, vec![]),
+    ] {
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = Some(v1::Page { limit: 1, cursor });
+            let request = v1::ListRetriesRequest { page, ..request.clone() };
+            let answer = admin.list_retries(request).await.unwrap().into_inner();
+            found.extend(answer.retries.iter().map(|retry| retry.offset));
+            cursor = answer.next_cursor;
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        found.sort_unstable();
+        assert_eq!(found, offsets, "{request:?}");
+    }
+
+    let now_ms = admin.get_status(v1::GetStatusRequest {}).await.unwrap().into_inner().now_ms;
+    for (topic, key, hours) in [("t", "later", 3), ("t", "soon", 1), ("u", "later", 2)] {
+        let deliver_at_ms = now_ms + hours * 3_600_000;
+        let later = v1::Message { deliver_at_ms, key: key.to_owned(), ..message(topic, "x") };
+        harness.producer().publish(v1::PublishRequest { message: Some(later) }).await.unwrap();
+    }
+    for (topic, key, found) in [
+        ("", "", vec!["t soon", "u later", "t later"]),
+        ("t", "", vec!["t soon", "t later"]),
+        ("", "later", vec!["u later", "t later"]),
+        ("t", "later", vec!["t later"]),
+        ("t", "never", vec![]),
+        ("nobody", "", vec![]),
+    ] {
+        let mut listed = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = Some(v1::Page { limit: 1, cursor });
+            let request = v1::ListScheduledRequest { page, topic: topic.to_owned(), key: key.to_owned() };
+            let answer = admin.list_scheduled(request).await.unwrap().into_inner();
+            listed.extend(answer.scheduled.iter().map(|one| format!("{} {}", one.topic, one.key)));
+            cursor = answer.next_cursor;
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(listed, found, "{topic} {key}");
+    }
+
+    let asked = |role: &str, group: &str, name: &str| v1::ListClientsRequest {
+        role: role.to_owned(),
+        group: group.to_owned(),
+        client_id: name.to_owned(),
+        ..Default::default()
+    };
+    for (request, groups) in [
+        (asked("", "", ""), vec!["g", "orders"]),
+        (asked("producer", "", ""), vec!["orders"]),
+        (asked("consumer", "orders", ""), vec![]),
+        (asked("", "orders", ""), vec!["orders"]),
+        (asked("", "", "nobody-has-this"), vec![]),
+    ] {
+        let answer = admin.list_clients(request.clone()).await.unwrap().into_inner();
+        let mut found: Vec<_> = answer.clients.into_iter().map(|client| client.group).collect();
+        found.sort_unstable();
+        assert_eq!(found, groups, "{request:?}");
+    }
+    let status = admin.list_clients(asked("both", "", "")).await.unwrap_err();
+    assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some("role"));
 }
 
 #[tokio::test]
@@ -257,7 +362,8 @@ async fn scheduled_messages_are_listed_and_cancelled_exactly() {
         assert_eq!(published.offset, None);
         ids.push(published.message_id);
     }
-    let page = |cursor| v1::ListScheduledRequest { page: Some(v1::Page { limit: 1, cursor }) };
+    let page =
+        |cursor| v1::ListScheduledRequest { page: Some(v1::Page { limit: 1, cursor }), ..Default::default() };
     let first = admin.list_scheduled(page(String::new())).await.unwrap().into_inner();
     assert_eq!((first.scheduled[0].key.as_str(), first.scheduled[0].topic.as_str()), ("in 1", "t"));
     let second = admin.list_scheduled(page(first.next_cursor)).await.unwrap().into_inner();
@@ -352,6 +458,36 @@ async fn dead_letters_are_redriven_to_the_failing_group() {
 }
 
 #[tokio::test]
+async fn what_is_taken_out_is_whole_and_the_audit_has_who_took_it() {
+    let harness = Harness::start().await;
+    // More than is read at a time.
+    make_dead_letters(&harness, "g", "t", 120).await;
+    let mut admin = harness.admin();
+    let filter = v1::DeadLetterFilter { group: "g".to_owned(), topic: "t".to_owned(), ..Default::default() };
+    let request = v1::ExportDeadLettersRequest { filter: Some(filter), operator: operator() };
+    let letters: Vec<_> = admin.export_dead_letters(request).await.unwrap().into_inner().collect().await;
+    let letters: Vec<_> = letters.into_iter().map(Result::unwrap).collect();
+    assert_eq!(letters.iter().map(|dead| dead.offset).collect::<Vec<_>>(), (0..120).collect::<Vec<_>>());
+    assert!(letters.iter().all(|dead| !dead.message.as_ref().unwrap().body.is_empty()));
+    let unknown = v1::ExportDeadLettersRequest { filter: of_group("nobody"), operator: operator() };
+    let unknown = admin.export_dead_letters(unknown).await.unwrap_err();
+    assert_refused(&unknown, Code::NotFound, "UNKNOWN_GROUP", None);
+    let request = v1::ExportAuditRequest { filter: None, operator: operator() };
+    let entries: Vec<_> = admin.export_audit(request).await.unwrap().into_inner().collect().await;
+    let told: Vec<_> = entries
+        .into_iter()
+        .map(Result::unwrap)
+        .map(|entry| (entry.verb, entry.target, entry.name, entry.after))
+        .collect();
+    let name = operator().unwrap().name;
+    let said = |verb: &str, target: &str, after: &str| {
+        (verb.to_owned(), target.to_owned(), name.clone(), after.to_owned())
+    };
+    let expected = [said("audit.export", "audit", ""), said("dlq.export", "g", "topic=t")];
+    assert_eq!(told, expected, "what was refused is not there");
+}
+
+#[tokio::test]
 async fn chosen_dead_letters_are_discarded_and_what_was_refused_is_said() {
     let harness = Harness::start().await;
     make_dead_letters(&harness, "g", "t", 3).await;
@@ -364,11 +500,15 @@ async fn chosen_dead_letters_are_discarded_and_what_was_refused_is_said() {
     let job = ended.job.unwrap();
     assert_eq!((job.kind(), job.total, job.done, job.failed), (v1::JobKind::Discard, 2, 1, 1));
     let failures: Vec<_> = ended
-        .failures
+        .results
         .iter()
+        .filter(|result| result.fault.is_some())
         .map(|failure| (failure.offset, failure.fault.as_ref().unwrap().reason.as_str()))
         .collect();
     assert_eq!(failures, [(8, "UNKNOWN_DEAD_LETTER")]);
+    let done: Vec<_> = ended.results.iter().filter(|result| result.fault.is_none()).collect();
+    assert_eq!(done.iter().map(|result| result.offset).collect::<Vec<_>>(), [1]);
+    assert!(!done[0].message_id.is_empty() && done[0].new_message_id.is_empty());
     let request = v1::ListDeadLettersRequest { page: whole(), filter: of_group("g") };
     let left = admin.list_dead_letters(request).await.unwrap().into_inner().dead_letters;
     assert_eq!(left.iter().map(|dead| dead.offset).collect::<Vec<_>>(), [0, 2]);
@@ -396,7 +536,7 @@ async fn a_job_is_paused_resumed_and_cancelled_and_not_once_it_has_ended() {
     assert_eq!((cancelled.state(), cancelled.left), (v1::JobState::Cancelled, 0));
     let again = admin.cancel_job(cancel).await.unwrap_err();
     assert_refused(&again, Code::FailedPrecondition, "JOB_ENDED", None);
-    let unknown = admin.get_job(v1::GetJobRequest { job_id: 99, page: None }).await.unwrap_err();
+    let unknown = admin.get_job(v1::GetJobRequest { job_id: 99, ..Default::default() }).await.unwrap_err();
     assert_refused(&unknown, Code::NotFound, "UNKNOWN_JOB", None);
     harness.broker.shutdown().await.unwrap();
 }
@@ -464,8 +604,12 @@ async fn clients_status_and_store_are_shown() {
     let _producer = harness.producer_session("orders", &["order.create"]).await;
     let consumer = harness.consumer_session("g", "t").await;
     consumer.credit(5).await;
-    let clients =
-        admin.list_clients(v1::ListClientsRequest { page: whole() }).await.unwrap().into_inner().clients;
+    let clients = admin
+        .list_clients(v1::ListClientsRequest { page: whole(), ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner()
+        .clients;
     assert_eq!(
         (clients[0].role.as_str(), &clients[0].check_kinds[..]),
         ("producer", &["order.create".to_owned()][..])
@@ -479,11 +623,17 @@ async fn clients_status_and_store_are_shown() {
     assert!(status.store.unwrap().last_sequence > 0);
     let stats = admin.get_store_stats(v1::GetStoreStatsRequest {}).await.unwrap().into_inner();
     assert_eq!(stats.data_dir, "in memory");
-    let sound = admin.verify_store(v1::VerifyStoreRequest {}).await.unwrap().into_inner();
+    let sound =
+        admin.verify_store(v1::VerifyStoreRequest { operator: operator() }).await.unwrap().into_inner();
     assert!(sound.sound && sound.records > 0);
     harness.disk.flip_bit(0);
-    let damaged = admin.verify_store(v1::VerifyStoreRequest {}).await.unwrap().into_inner();
+    let damaged =
+        admin.verify_store(v1::VerifyStoreRequest { operator: operator() }).await.unwrap().into_inner();
     assert!(!damaged.sound && damaged.faults.len() == 1);
+    let audit = admin.list_audit(v1::ListAuditRequest { page: whole(), filter: None }).await;
+    let verified = &audit.unwrap().into_inner().entries[0];
+    assert_eq!((verified.verb.as_str(), verified.target.as_str()), ("store.verify", "store"));
+    assert!(verified.after.ends_with("faults=1"), "{verified:?}");
 }
 
 #[tokio::test]

@@ -164,6 +164,42 @@ async fn an_alarm_that_nobody_looks_after_is_told_again_and_only_then() {
 }
 
 #[tokio::test]
+async fn a_sink_that_is_new_is_told_once_what_is_open_with_the_figure_of_now() {
+    let (mut old, mut new) = (Webhook::open().await, Webhook::open().await);
+    let harness = Harness::start_with(told_by(&old)).await;
+    let_one_die(&harness).await;
+    assert_eq!(old.next().await.event(), "raised");
+    let_one_die(&harness).await;
+    while alarms(&harness, false).await[0].value != 2 {
+        tokio::task::yield_now().await;
+    }
+    assert!(alarms(&harness, false).await[0].text.contains("2 dead letters"));
+    let disk = harness.disk.clone();
+    harness.broker.shutdown().await.unwrap();
+
+    let both = |old: &Webhook, new: &Webhook| {
+        let mut config = told_by(old);
+        let sink = told_by(new).alarms.sinks.remove("oncall").unwrap();
+        config.alarms.sinks.insert("second".to_owned(), sink);
+        config
+    };
+    let config = both(&old, &new);
+    let harness = Harness::start_on(config, MemStore::claim(&disk)).await;
+    let told = new.next().await;
+    assert_eq!((told.event().as_str(), told.json()["alarm"]["number"].as_u64()), ("raised", Some(1)));
+    assert!(told.json()["text"].as_str().unwrap().contains("2 dead letters"), "{}", told.json());
+    harness.broker.shutdown().await.unwrap();
+
+    // Known by now: what it hears next is the end, as the old one does.
+    let config = both(&old, &new);
+    let harness = Harness::start_on(config, MemStore::claim(&disk)).await;
+    discard_all(&harness).await;
+    for webhook in [&mut old, &mut new] {
+        assert_eq!(webhook.next().await.event(), "resolved");
+    }
+}
+
+#[tokio::test]
 async fn a_notice_that_was_not_taken_is_tried_again_also_after_a_restart() {
     let mut webhook = Webhook::open().await;
     webhook.answer(503);

@@ -298,7 +298,9 @@ async fn bad_orders_by_hand_are_refused_by_field() {
     let mut admin = harness.admin();
     let by =
         |name: &str, reason: &str| Some(v1::Operator { name: name.to_owned(), reason: reason.to_owned() });
-    for (field, operator) in [("operator.name", None), ("operator.reason", by("ada", " "))] {
+    for (field, operator) in
+        [("operator.name", None), ("operator.name", by(" ", "why")), ("operator.reason", by("ada", " "))]
+    {
         let request = v1::DecideTransactionRequest { transaction_id: 1, decision: 1, operator };
         let status = admin.decide_transaction(request).await.unwrap_err();
         assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some(field));
@@ -314,7 +316,8 @@ async fn bad_orders_by_hand_are_refused_by_field() {
         .await
         .unwrap_err();
     assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some("filter"));
-    let status = admin.redrive_dead_letters(v1::RedriveDeadLettersRequest::default()).await.unwrap_err();
+    let request = v1::RedriveDeadLettersRequest { operator: by("ada", ""), ..Default::default() };
+    let status = admin.redrive_dead_letters(request).await.unwrap_err();
     assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some("filter.group"));
     let request = v1::SeekGroupRequest { group: "g".to_owned(), topic: "t".to_owned(), ..Default::default() };
     let status = admin.seek_group(request).await.unwrap_err();
@@ -323,6 +326,54 @@ async fn bad_orders_by_hand_are_refused_by_field() {
     assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some("message_id"));
     let status = admin.find_messages(v1::FindMessagesRequest::default()).await.unwrap_err();
     assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some("key"));
+}
+
+/// Sends each of these without an operator: it must be refused for that.
+macro_rules! unnamed {
+    ($admin:ident: $($call:ident($request:ident { $($field:ident: $value:expr),* });)*) => {$(
+        let request = v1::$request { $($field: $value,)* ..Default::default() };
+        let status = $admin.$call(request).await.err().expect(stringify!($call));
+        assert_refused(&status, Code::InvalidArgument, "INVALID_FIELD", Some("operator.name"));
+    )*};
+}
+
+#[tokio::test]
+async fn whatever_the_audit_has_is_refused_without_a_name() {
+    let harness = Harness::start().await;
+    let mut admin = harness.admin();
+    let (g, t) = (|| "g".to_owned(), || "t".to_owned());
+    let id = || bytes::Bytes::from(vec![5; 16]);
+    let filter = || Some(v1::DeadLetterFilter { group: "g".to_owned(), ..Default::default() });
+    unnamed! { admin:
+        create_topic(CreateTopicRequest { name: t() });
+        update_topic(UpdateTopicRequest { name: t(), settings: Some(v1::TopicSettings::default()) });
+        delete_topic(DeleteTopicRequest { name: t() });
+        create_group(CreateGroupRequest { name: g() });
+        update_group(UpdateGroupRequest { name: g() });
+        delete_group(DeleteGroupRequest { name: g() });
+        pause_group(PauseGroupRequest { name: g() });
+        resume_group(ResumeGroupRequest { name: g() });
+        seek_group(SeekGroupRequest { group: g(), topic: t(), to: Some(v1::seek_group_request::To::Oldest(true)) });
+        check_transaction(CheckTransactionRequest { transaction_id: 1 });
+        decide_transaction(DecideTransactionRequest { transaction_id: 1, decision: 1 });
+        resume_transaction(ResumeTransactionRequest { transaction_id: 1 });
+        run_retries(RunRetriesRequest { group: g(), message_ids: vec![id()] });
+        give_up_retries(GiveUpRetriesRequest { group: g(), message_ids: vec![id()] });
+        cancel_scheduled(CancelScheduledRequest { message_id: id() });
+        move_scheduled(MoveScheduledRequest { message_id: id(), deliver_at_ms: 1 });
+        redrive_dead_letters(RedriveDeadLettersRequest { filter: filter() });
+        discard_dead_letters(DiscardDeadLettersRequest { filter: filter() });
+        edit_dead_letter(EditDeadLetterRequest { group: g() });
+        export_dead_letters(ExportDeadLettersRequest { filter: filter() });
+        pause_job(PauseJobRequest { job_id: 1 });
+        resume_job(ResumeJobRequest { job_id: 1 });
+        cancel_job(CancelJobRequest { job_id: 1 });
+        export_audit(ExportAuditRequest {});
+        acknowledge_alarm(AcknowledgeAlarmRequest { alarm_id: 1 });
+        test_alarm_sink(TestAlarmSinkRequest { name: "s".to_owned() });
+        verify_store(VerifyStoreRequest {});
+        backup_store(BackupStoreRequest {});
+    }
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ async fn a_scheduled_message_is_moved_and_answers_exactly() {
     assert_refused(&none, Code::InvalidArgument, "INVALID_FIELD", Some("deliver_at_ms"));
     let moved = admin.move_scheduled(to(now_ms + 7_200_000)).await.unwrap().into_inner();
     assert_eq!(moved.outcome(), Outcome::Moved);
-    let listed = admin.list_scheduled(v1::ListScheduledRequest { page: None }).await.unwrap().into_inner();
+    let listed = admin.list_scheduled(v1::ListScheduledRequest::default()).await.unwrap().into_inner();
     assert_eq!(listed.scheduled[0].deliver_at_ms, now_ms + 7_200_000);
     assert_eq!(admin.move_scheduled(to(1)).await.unwrap().into_inner().outcome(), Outcome::Moved);
     assert_eq!(consumer.deliveries(1).await[0].message.as_ref().unwrap().id, id);

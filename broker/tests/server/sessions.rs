@@ -333,8 +333,12 @@ async fn leases_of_a_lost_consumer_come_back() {
         }),
         ..Default::default()
     };
-    let group =
-        v1::CreateGroupRequest { name: "g".to_owned(), settings: Some(settings), ..Default::default() };
+    let group = v1::CreateGroupRequest {
+        name: "g".to_owned(),
+        settings: Some(settings),
+        operator: operator(),
+        ..Default::default()
+    };
     harness.admin().create_group(group).await.unwrap();
     let mut first = ConsumerStream::open(harness.consumer()).await;
     first.hello(hello("one")).await;

@@ -183,7 +183,8 @@ async fn a_backup_that_nobody_takes_ends_and_lets_the_store_go_on() {
     let broker = Broker::start(config, store).await.unwrap();
     let channel = connect(broker.grpc_addr()).await;
     let mut admin = v1::admin_service_client::AdminServiceClient::new(channel);
-    let mut pieces = admin.backup_store(v1::BackupStoreRequest {}).await.unwrap().into_inner();
+    let mut pieces =
+        admin.backup_store(v1::BackupStoreRequest { operator: operator() }).await.unwrap().into_inner();
     pieces.message().await.unwrap().expect("it begins");
     tokio::time::timeout(Duration::from_secs(20), faults.backup_ended()).await.expect("given up");
     // Whoever comes back finds no end that looks like a whole backup.
@@ -205,7 +206,8 @@ async fn a_backup_that_is_taken_drop_by_drop_ends_too() {
     let broker = Broker::start(config, store).await.unwrap();
     let channel = connect(broker.grpc_addr()).await;
     let mut admin = v1::admin_service_client::AdminServiceClient::new(channel);
-    let mut pieces = admin.backup_store(v1::BackupStoreRequest {}).await.unwrap().into_inner();
+    let mut pieces =
+        admin.backup_store(v1::BackupStoreRequest { operator: operator() }).await.unwrap().into_inner();
     // Each piece long before its time, and all of them at a quarter of the pace.
     let mut drops = tokio::time::interval(Duration::from_millis(250));
     let taking = async {
@@ -464,8 +466,11 @@ async fn it_works_on_disk() {
     let stats = admin.get_store_stats(v1::GetStoreStatsRequest {}).await.unwrap().into_inner();
     assert!(stats.syncs >= 10 && stats.journal_bytes > 0 && stats.format == 2, "{stats:?}");
     assert_eq!(stats.data_dir, directory.path().display().to_string());
-    assert!(admin.verify_store(v1::VerifyStoreRequest {}).await.unwrap().into_inner().sound);
-    let mut pieces = admin.backup_store(v1::BackupStoreRequest {}).await.unwrap().into_inner();
+    assert!(
+        admin.verify_store(v1::VerifyStoreRequest { operator: operator() }).await.unwrap().into_inner().sound
+    );
+    let mut pieces =
+        admin.backup_store(v1::BackupStoreRequest { operator: operator() }).await.unwrap().into_inner();
     let mut backup = Vec::new();
     while let Some(piece) = pieces.message().await.unwrap() {
         backup.extend_from_slice(&piece.data);

@@ -1783,7 +1783,7 @@ pub struct Page {
 /// Who does something by hand, and why.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Operator {
-    /// The person.
+    /// The person. Required for all that the audit has, which is all that is no dry run.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// Required for what cannot be undone.
@@ -1844,6 +1844,9 @@ pub struct GetStatusResponse {
     /// Alarms that are open.
     #[prost(uint64, tag = "21")]
     pub alarms_open: u64,
+    /// Messages that could be delivered at once.
+    #[prost(uint64, tag = "22")]
+    pub ready: u64,
     #[prost(message, optional, tag = "40")]
     pub activity: ::core::option::Option<Activity>,
 }
@@ -2393,6 +2396,16 @@ pub struct ListRetriesRequest {
     pub page: ::core::option::Option<Page>,
     #[prost(string, tag = "2")]
     pub group: ::prost::alloc::string::String,
+    /// Only of this topic.
+    #[prost(string, tag = "3")]
+    pub topic: ::prost::alloc::string::String,
+    /// Only those whose next attempt is at least this one. By topic and attempt a page looks at some thousands: it may be short and still
+    /// have a next.
+    #[prost(uint32, tag = "4")]
+    pub attempt_min: u32,
+    /// Only with this business key: through the index of keys.
+    #[prost(string, tag = "5")]
+    pub key: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListRetriesResponse {
@@ -2463,6 +2476,12 @@ pub struct Scheduled {
 pub struct ListScheduledRequest {
     #[prost(message, optional, tag = "1")]
     pub page: ::core::option::Option<Page>,
+    /// Only of this topic: a page looks at some thousands and may be short and still have a next.
+    #[prost(string, tag = "2")]
+    pub topic: ::prost::alloc::string::String,
+    /// Only with this business key: through the index of keys.
+    #[prost(string, tag = "3")]
+    pub key: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListScheduledResponse {
@@ -2787,16 +2806,27 @@ pub struct Job {
     #[prost(string, tag = "16")]
     pub fault: ::prost::alloc::string::String,
 }
-/// A dead letter with which a job could not do what it should.
+/// What became of one of a job's dead letters.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct JobFailure {
+pub struct JobResult {
     #[prost(uint64, tag = "1")]
     pub offset: u64,
+    /// Empty: there was no dead letter any more.
     #[prost(bytes = "bytes", tag = "2")]
     pub message_id: ::prost::bytes::Bytes,
-    /// Code, reason and text; without details.
+    /// Why it was refused: code, reason and text, without details. Absent: it was done, or in a dry run would be.
     #[prost(message, optional, tag = "3")]
     pub fault: ::core::option::Option<Fault>,
+    /// The new message that it was sent again as. Empty: it went to the failing group as it was, or was discarded.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub new_message_id: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportDeadLettersRequest {
+    #[prost(message, optional, tag = "1")]
+    pub filter: ::core::option::Option<DeadLetterFilter>,
+    #[prost(message, optional, tag = "2")]
+    pub operator: ::core::option::Option<Operator>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListJobsRequest {
@@ -2814,16 +2844,21 @@ pub struct ListJobsResponse {
 pub struct GetJobRequest {
     #[prost(uint64, tag = "1")]
     pub job_id: u64,
+    /// Of the results.
     #[prost(message, optional, tag = "2")]
     pub page: ::core::option::Option<Page>,
+    /// Only the results that were refused.
+    #[prost(bool, tag = "3")]
+    pub refused_only: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetJobResponse {
     #[prost(message, optional, tag = "1")]
     pub job: ::core::option::Option<Job>,
-    /// By offset. The first 1000 are kept.
+    /// By offset. Kept are the first 10,000 that were done and the first 1,000 that were refused; the others are counted in the job,
+    /// and told by the lives of their messages.
     #[prost(message, repeated, tag = "2")]
-    pub failures: ::prost::alloc::vec::Vec<JobFailure>,
+    pub results: ::prost::alloc::vec::Vec<JobResult>,
     #[prost(string, tag = "3")]
     pub next_cursor: ::prost::alloc::string::String,
 }
@@ -2893,6 +2928,13 @@ pub struct AuditEntry {
     pub after: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportAuditRequest {
+    #[prost(message, optional, tag = "1")]
+    pub filter: ::core::option::Option<AuditFilter>,
+    #[prost(message, optional, tag = "2")]
+    pub operator: ::core::option::Option<Operator>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAuditRequest {
     #[prost(message, optional, tag = "1")]
     pub page: ::core::option::Option<Page>,
@@ -2930,7 +2972,8 @@ pub struct Alarm {
     /// When it was raised, Unix milliseconds.
     #[prost(int64, tag = "7")]
     pub raised_at_ms: i64,
-    /// The value by then and the limit, in the unit of the rule: milliseconds, bytes, hundredths or things; and the worst since.
+    /// The value as it is (of one that is over, the last that was wrong) and the limit, in the unit of the rule: milliseconds, bytes, hundredths
+    /// or things; and the worst value since it was raised.
     #[prost(uint64, tag = "8")]
     pub value: u64,
     #[prost(uint64, tag = "9")]
@@ -3132,6 +3175,15 @@ pub struct TraceMessageResponse {
 pub struct ListClientsRequest {
     #[prost(message, optional, tag = "1")]
     pub page: ::core::option::Option<Page>,
+    /// "producer" or "consumer"; empty: both. A filtered page looks at some thousands and may be short and still have a next.
+    #[prost(string, tag = "2")]
+    pub role: ::prost::alloc::string::String,
+    /// Only of this group.
+    #[prost(string, tag = "3")]
+    pub group: ::prost::alloc::string::String,
+    /// Only with an id that has this in it.
+    #[prost(string, tag = "4")]
+    pub client_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClientConnection {
@@ -3192,9 +3244,20 @@ pub struct StoreStats {
     /// Bytes of the commits since the start, as the journal has them.
     #[prost(uint64, tag = "13")]
     pub appended_bytes: u64,
+    /// What half of the syncs since the start took at most, and 99 of 100.
+    #[prost(uint64, tag = "14")]
+    pub sync_p50_us: u64,
+    #[prost(uint64, tag = "15")]
+    pub sync_p99_us: u64,
+    /// 0: there was none since the start.
+    #[prost(uint64, tag = "16")]
+    pub last_spill_us: u64,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct VerifyStoreRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifyStoreRequest {
+    #[prost(message, optional, tag = "1")]
+    pub operator: ::core::option::Option<Operator>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyStoreResponse {
     #[prost(bool, tag = "1")]
@@ -3206,8 +3269,11 @@ pub struct VerifyStoreResponse {
     #[prost(string, repeated, tag = "3")]
     pub faults: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct BackupStoreRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupStoreRequest {
+    #[prost(message, optional, tag = "1")]
+    pub operator: ::core::option::Option<Operator>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BackupChunk {
     #[prost(bytes = "bytes", tag = "1")]
@@ -4155,6 +4221,31 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "EditDeadLetter"));
             self.inner.unary(req, path, codec).await
         }
+        /// All that match, oldest first, each with its body; one that is resolved meanwhile comes without. The audit has who took them.
+        pub async fn export_dead_letters(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportDeadLettersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::DeadLetter>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/ExportDeadLetters",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "ExportDeadLetters"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Newest first. The last 100 are kept.
         pub async fn list_jobs(
             &mut self,
@@ -4180,7 +4271,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "ListJobs"));
             self.inner.unary(req, path, codec).await
         }
-        /// A job, and a page of what it could not do.
+        /// A job, and a page of what became of each of its dead letters.
         pub async fn get_job(
             &mut self,
             request: impl tonic::IntoRequest<super::GetJobRequest>,
@@ -4290,6 +4381,31 @@ pub mod admin_service_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("escrow.v1.AdminService", "ListAudit"));
             self.inner.unary(req, path, codec).await
+        }
+        /// All that match, newest first. The audit has who took them.
+        pub async fn export_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuditEntry>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/escrow.v1.AdminService/ExportAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("escrow.v1.AdminService", "ExportAudit"));
+            self.inner.server_streaming(req, path, codec).await
         }
         /// Newest first: the open ones, or all that are kept.
         pub async fn list_alarms(
@@ -4782,6 +4898,20 @@ pub mod admin_service_server {
             tonic::Response<super::EditDeadLetterResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the ExportDeadLetters method.
+        type ExportDeadLettersStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::DeadLetter, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// All that match, oldest first, each with its body; one that is resolved meanwhile comes without. The audit has who took them.
+        async fn export_dead_letters(
+            &self,
+            request: tonic::Request<super::ExportDeadLettersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ExportDeadLettersStream>,
+            tonic::Status,
+        >;
         /// Newest first. The last 100 are kept.
         async fn list_jobs(
             &self,
@@ -4790,7 +4920,7 @@ pub mod admin_service_server {
             tonic::Response<super::ListJobsResponse>,
             tonic::Status,
         >;
-        /// A job, and a page of what it could not do.
+        /// A job, and a page of what became of each of its dead letters.
         async fn get_job(
             &self,
             request: tonic::Request<super::GetJobRequest>,
@@ -4814,6 +4944,20 @@ pub mod admin_service_server {
             request: tonic::Request<super::ListAuditRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListAuditResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ExportAudit method.
+        type ExportAuditStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuditEntry, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// All that match, newest first. The audit has who took them.
+        async fn export_audit(
+            &self,
+            request: tonic::Request<super::ExportAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ExportAuditStream>,
             tonic::Status,
         >;
         /// Newest first: the open ones, or all that are kept.
@@ -6384,6 +6528,54 @@ pub mod admin_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/escrow.v1.AdminService/ExportDeadLetters" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportDeadLettersSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::ServerStreamingService<
+                        super::ExportDeadLettersRequest,
+                    > for ExportDeadLettersSvc<T> {
+                        type Response = super::DeadLetter;
+                        type ResponseStream = T::ExportDeadLettersStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportDeadLettersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::export_dead_letters(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportDeadLettersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/escrow.v1.AdminService/ListJobs" => {
                     #[allow(non_camel_case_types)]
                     struct ListJobsSvc<T: AdminService>(pub Arc<T>);
@@ -6650,6 +6842,52 @@ pub mod admin_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/escrow.v1.AdminService/ExportAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportAuditSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::ServerStreamingService<super::ExportAuditRequest>
+                    for ExportAuditSvc<T> {
+                        type Response = super::AuditEntry;
+                        type ResponseStream = T::ExportAuditStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::export_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

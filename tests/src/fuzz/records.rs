@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use escrow_broker::records::{
-    Alarm, AlarmNotice, AuditEntry, Chapter, Counters, DeadLetter, DeadPlace, DecidedLog, Facets, Group,
-    JobFailure, JobPlan, JobProgress, Message, Place, Progress, QueueEntry, Record, Remembered, Retry, Story,
-    Stub, Tail, Topic, Transaction, TransactionKey,
+    Alarm, AlarmNotice, AlarmSinks, AuditEntry, Chapter, Counters, DeadLetter, DeadPlace, DecidedLog, Facets,
+    Group, JobDeeds, JobFailure, JobPlan, JobProgress, Message, Place, Progress, QueueEntry, Record,
+    Remembered, Retry, Story, Stub, Tail, Topic, Transaction, TransactionKey,
 };
 
 /// Every kind of record there is; a new one at the end, for the number is in the corpus.
-const KINDS: [fn(Bytes); 25] = [
+const KINDS: [fn(Bytes); 27] = [
     one::<Counters>,
     one::<Topic>,
     one::<Tail>,
@@ -34,6 +34,8 @@ const KINDS: [fn(Bytes); 25] = [
     one::<JobFailure>,
     one::<Alarm>,
     one::<AlarmNotice>,
+    one::<JobDeeds>,
+    one::<AlarmSinks>,
 ];
 
 /// Decodes `bytes` as a record of the table, and as one of the broker's.

@@ -369,7 +369,7 @@ impl Maker {
     /// Each look waits for a turn of the broker, in which the job makes its steps.
     async fn job_ends(&mut self, job_id: u64) {
         loop {
-            let request = v1::GetJobRequest { job_id, page: None };
+            let request = v1::GetJobRequest { job_id, ..Default::default() };
             let answer = self.admin.get_job(request).await.expect("it is there").into_inner();
             let job = answer.job.expect("it is there");
             match job.state() {

@@ -22,10 +22,18 @@ pub struct Page {
 /// # Errors
 /// If nobody answers, or not with HTTP.
 pub async fn get(port: u16, path: &str) -> std::io::Result<Page> {
+    get_with(port, path, "").await
+}
+
+/// As [`get`], with more lines of the head, each with its end.
+///
+/// # Errors
+/// As [`get`].
+pub async fn get_with(port: u16, path: &str, head: &str) -> std::io::Result<Page> {
     let started = now();
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     // HTTP/1.0: the answer ends with the connection.
-    let request = format!("GET {path} HTTP/1.0\r\nhost: 127.0.0.1:{port}\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nhost: 127.0.0.1:{port}\r\n{head}\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;

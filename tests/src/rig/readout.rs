@@ -239,7 +239,10 @@ impl Reader {
     async fn scheduled(&mut self) -> Result<(), String> {
         let mut cursor = String::new();
         loop {
-            let answer = self.admin.list_scheduled(v1::ListScheduledRequest { page: page(&cursor) }).await;
+            let answer = self
+                .admin
+                .list_scheduled(v1::ListScheduledRequest { page: page(&cursor), ..Default::default() })
+                .await;
             let Some(found) = reported(answer, "scheduled", &mut self.out)? else { return Ok(()) };
             for scheduled in found.scheduled {
                 self.line(format!("scheduled {}", scheduled.key), format!("{scheduled:?}"));
@@ -268,7 +271,7 @@ impl Reader {
     }
 
     async fn retries(&mut self, group: &str) -> Result<(), String> {
-        let request = v1::ListRetriesRequest { page: page(""), group: group.into() };
+        let request = v1::ListRetriesRequest { page: page(""), group: group.into(), ..Default::default() };
         let answer = self.admin.list_retries(request).await;
         let Some(found) = reported(answer, "retries", &mut self.out)? else { return Ok(()) };
         for retry in found.retries {

@@ -49,7 +49,8 @@ impl Unary {
     /// # Errors
     /// As the broker says it.
     pub async fn set_up(&mut self) -> Result<(), Status> {
-        let topic = v1::CreateTopicRequest { name: self.topic.into(), ..Default::default() };
+        let operator = Some(v1::Operator { name: "rig".into(), reason: String::new() });
+        let topic = v1::CreateTopicRequest { name: self.topic.into(), operator, ..Default::default() };
         self.admin.create_topic(topic).await?;
         // A group is made by its first consumer.
         self.receive(1).await.map(drop)

@@ -64,6 +64,7 @@ impl Ledger {
         let request = v1::CreateGroupRequest {
             name: group.clone(),
             subscriptions: vec![v1::Subscription { topic: topic.clone(), tags: Vec::new() }],
+            operator: Some(v1::Operator { name: "judge".to_owned(), reason: String::new() }),
             ..Default::default()
         };
         client.admin().create_group(request).await.expect("the group is made");

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use escrow_broker::records::keys::space;
 use escrow_broker::records::{
-    Alarm, AlarmNotice, AuditEntry, Chapter, Counters, DeadLetter, DeadPlace, DecidedLog, Facets, Group,
-    JobFailure, JobPlan, JobProgress, Message, Place, Progress, QueueEntry, Record, Remembered, Retry, Story,
-    Stub, Tail, Topic, Transaction, TransactionKey,
+    Alarm, AlarmNotice, AlarmSinks, AuditEntry, Chapter, Counters, DeadLetter, DeadPlace, DecidedLog, Facets,
+    Group, JobDeeds, JobFailure, JobPlan, JobProgress, Message, Place, Progress, QueueEntry, Record,
+    Remembered, Retry, Story, Stub, Tail, Topic, Transaction, TransactionKey,
 };
 use escrow_storage::{DiskStore, KeyRange, Options, Read as _, Store as _};
 
@@ -118,6 +118,8 @@ fn with_record<U: Use>(key: &[u8], value: &Bytes, what: &U) -> U::Out {
         space::ALARM_NOTICE => of::<AlarmNotice, U>(key, value, what),
         space::STORY => of::<Story, U>(key, value, what),
         space::CHAPTER => of::<Chapter, U>(key, value, what),
+        space::ALARM_SINKS => of::<AlarmSinks, U>(key, value, what),
+        space::JOB_DEEDS => of::<JobDeeds, U>(key, value, what),
         space::FACETS => of::<Facets, U>(key, value, what),
         other => panic!("no record is known under {other:02x}"),
     }

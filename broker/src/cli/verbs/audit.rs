@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use escrow_protocol::{limits, v1};
+use escrow_protocol::v1;
 
 use crate::cli::clock::past_ms;
 use crate::cli::context::Global;
@@ -112,19 +112,12 @@ async fn export(
 ) -> Result<(), CliError> {
     let mut admin = global.admin().await?;
     let mut lines = Lines::begin::<AuditView>(format, file)?;
-    let mut cursor = String::new();
-    loop {
-        let page = Some(v1::Page { limit: limits::PAGE_MAX as u32, cursor });
-        let request = v1::ListAuditRequest { page, filter: Some(filter.clone()) };
-        let answer = admin.list_audit(request).await?.into_inner();
-        for entry in answer.entries {
-            lines.write(&AuditView::from(entry))?;
-        }
-        cursor = answer.next_cursor;
-        if cursor.is_empty() {
-            return lines.end();
-        }
+    let request = v1::ExportAuditRequest { filter: Some(filter), operator: global.operator(None) };
+    let mut entries = admin.export_audit(request).await?.into_inner();
+    while let Some(entry) = entries.message().await? {
+        lines.write(&AuditView::from(entry))?;
     }
+    lines.end()
 }
 
 /// A file of views, one after another.

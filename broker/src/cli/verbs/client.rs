@@ -12,9 +12,18 @@ use crate::cli::view::ClientView;
 pub(crate) enum ClientVerb {
     /// List the producers and consumers that are connected.
     #[command(after_help = "Examples:
-  escrow client ls
+  escrow client ls --group billing
   escrow client ls --all -o jsonl | jq -r 'select(.role == \"producer\").client_id'")]
     Ls {
+        /// Only producers, or only consumers.
+        #[arg(long, value_parser = ["producer", "consumer"])]
+        role: Option<String>,
+        /// Only of this group.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        group: String,
+        /// Only with an id that has this in it.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        name: String,
         #[command(flatten)]
         paging: Paging,
     },
@@ -22,11 +31,14 @@ pub(crate) enum ClientVerb {
 
 /// Does it.
 pub(crate) async fn run(verb: ClientVerb, global: &Global) -> Result<(), CliError> {
-    let ClientVerb::Ls { paging } = verb;
+    let ClientVerb::Ls { role, group, name, paging } = verb;
+    let role = role.unwrap_or_default();
+    let asked = v1::ListClientsRequest { page: None, role, group, client_id: name };
     let mut admin = global.admin().await?;
     let fetch = async |page| {
-        let answer = admin.list_clients(v1::ListClientsRequest { page: Some(page) }).await?.into_inner();
+        let request = v1::ListClientsRequest { page: Some(page), ..asked.clone() };
+        let answer = admin.list_clients(request).await?.into_inner();
         Ok((answer.clients.into_iter().map(ClientView::from).collect(), answer.next_cursor))
     };
-    paging.print(&mut global.printer(), "no client is connected", fetch).await
+    paging.print(&mut global.printer(), "no client that matches is connected", fetch).await
 }

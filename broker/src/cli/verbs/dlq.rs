@@ -18,8 +18,6 @@ use super::jobs;
 
 /// Headers that only the broker writes.
 const RESERVED_HEADER_PREFIX: &str = "escrow-";
-/// Dead letters listed at a time; their bodies are fetched one by one.
-const EXPORT_PAGE: u32 = 250;
 
 /// What can be done with dead letters.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -335,22 +333,12 @@ async fn export(
 ) -> Result<(), CliError> {
     let mut admin = global.admin().await?;
     let mut lines = Lines::begin::<DeadLetterView>(format, file)?;
-    let mut cursor = String::new();
-    loop {
-        let page = Some(v1::Page { limit: EXPORT_PAGE, cursor });
-        let request = v1::ListDeadLettersRequest { page, filter: Some(filter.clone()) };
-        let answer = admin.list_dead_letters(request).await?.into_inner();
-        for listed in answer.dead_letters {
-            let request = v1::GetDeadLetterRequest { group: listed.group.clone(), offset: listed.offset };
-            // Resolved meanwhile, it stands here without its body.
-            let whole = admin.get_dead_letter(request).await.map_or(listed, tonic::Response::into_inner);
-            lines.write(&DeadLetterView::from(whole))?;
-        }
-        cursor = answer.next_cursor;
-        if cursor.is_empty() {
-            return lines.end();
-        }
+    let request = v1::ExportDeadLettersRequest { filter: Some(filter), operator: global.operator(None) };
+    let mut letters = admin.export_dead_letters(request).await?.into_inner();
+    while let Some(letter) = letters.message().await? {
+        lines.write(&DeadLetterView::from(letter))?;
     }
+    lines.end()
 }
 
 /// How to send them again.

@@ -11,10 +11,12 @@ use crate::cli::output::counted;
 use crate::cli::paging::Paging;
 use crate::cli::progress::Progress;
 use crate::cli::signals::interrupted;
-use crate::cli::view::{JobDetailView, JobView};
+use crate::cli::view::{JobDetailView, JobResultView, JobView};
 
 /// How often a job is looked at while it is followed.
 const LOOK: Duration = Duration::from_millis(100);
+/// Results that are shown with a job, besides those that were refused.
+const RESULTS_SHOWN: u32 = 20;
 
 /// What can be done with jobs.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -27,7 +29,7 @@ pub(crate) enum JobsVerb {
         #[command(flatten)]
         paging: Paging,
     },
-    /// Show a job: how far it is, and what it could not do.
+    /// Show a job: how far it is, its first results, and what it could not do.
     #[command(after_help = "Examples:
   escrow jobs show 7
   escrow jobs show 7 -o json | jq .failures")]
@@ -37,6 +39,19 @@ pub(crate) enum JobsVerb {
         /// Watch it to its end.
         #[arg(long)]
         follow: bool,
+    },
+    /// List what became of each dead letter of a job, or in a dry run would.
+    #[command(after_help = "Examples:
+  escrow jobs results 7
+  escrow jobs results 7 --refused --all -o jsonl")]
+    Results {
+        /// The job.
+        job: u64,
+        /// Only what was refused.
+        #[arg(long)]
+        refused: bool,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Have a job wait.
     #[command(after_help = "Examples:
@@ -77,11 +92,12 @@ pub(crate) async fn run(verb: JobsVerb, global: &Global) -> Result<(), CliError>
         JobsVerb::Ls { paging } => return ls(paging, global).await,
         JobsVerb::Show { job, follow } => {
             if follow {
-                let answer = admin.get_job(get(job)).await?.into_inner();
+                let answer = admin.get_job(get(job, 1, false)).await?.into_inner();
                 return self::follow(answer.job.unwrap_or_default(), global).await;
             }
             return show(job, global).await;
         }
+        JobsVerb::Results { job, refused, paging } => return results(job, refused, paging, global).await,
         JobsVerb::Pause(Told { job, reason }) => {
             let operator = global.operator(reason.as_deref());
             admin.pause_job(v1::PauseJobRequest { job_id: job, operator }).await?
@@ -91,7 +107,7 @@ pub(crate) async fn run(verb: JobsVerb, global: &Global) -> Result<(), CliError>
             admin.resume_job(v1::ResumeJobRequest { job_id: job, operator }).await?
         }
         JobsVerb::Cancel { told: Told { job, reason }, caution } => {
-            let there = admin.get_job(get(job)).await?.into_inner().job.unwrap_or_default();
+            let there = admin.get_job(get(job, 1, false)).await?.into_inner().job.unwrap_or_default();
             let left = counted(there.left, "dead letter");
             let what = format!("end job {job}, with {left} left; what it did stays done");
             if caution.resolve(&what)? == Resolve::Rehearse {
@@ -104,11 +120,8 @@ pub(crate) async fn run(verb: JobsVerb, global: &Global) -> Result<(), CliError>
     Ok(global.printer().one(&JobView::from(told.into_inner()))?)
 }
 
-fn get(job_id: u64) -> v1::GetJobRequest {
-    v1::GetJobRequest {
-        job_id,
-        page: Some(v1::Page { limit: limits::PAGE_MAX as u32, ..Default::default() }),
-    }
+fn get(job_id: u64, limit: u32, refused_only: bool) -> v1::GetJobRequest {
+    v1::GetJobRequest { job_id, page: Some(v1::Page { limit, ..Default::default() }), refused_only }
 }
 
 async fn ls(paging: Paging, global: &Global) -> Result<(), CliError> {
@@ -122,9 +135,26 @@ async fn ls(paging: Paging, global: &Global) -> Result<(), CliError> {
 }
 
 async fn show(job: u64, global: &Global) -> Result<(), CliError> {
-    let answer = global.admin().await?.get_job(get(job)).await?.into_inner();
-    let view = JobDetailView::new(answer.job.unwrap_or_default(), answer.failures);
-    Ok(global.printer().one(&view)?)
+    let mut admin = global.admin().await?;
+    let answer = admin.get_job(get(job, RESULTS_SHOWN, false)).await?.into_inner();
+    let refused = admin.get_job(get(job, limits::PAGE_MAX as u32, true)).await?.into_inner();
+    let view = JobDetailView::new(answer.job.unwrap_or_default(), answer.results, refused.results);
+    global.printer().one(&view)?;
+    if !answer.next_cursor.is_empty() {
+        eprintln!("these are the first {RESULTS_SHOWN} results; `escrow jobs results {job}` lists them all");
+    }
+    Ok(())
+}
+
+async fn results(job_id: u64, refused_only: bool, paging: Paging, global: &Global) -> Result<(), CliError> {
+    let mut admin = global.admin().await?;
+    let empty = if refused_only { "nothing was refused" } else { "nothing was done or refused yet" };
+    let fetch = async |page| {
+        let request = v1::GetJobRequest { job_id, page: Some(page), refused_only };
+        let answer = admin.get_job(request).await?.into_inner();
+        Ok((answer.results.into_iter().map(JobResultView::from).collect(), answer.next_cursor))
+    };
+    paging.print(&mut global.printer(), empty, fetch).await
 }
 
 /// Watches a job to its end, then shows it. Whoever stops watching does not stop it.
@@ -147,7 +177,7 @@ pub(super) async fn follow(started: v1::Job, global: &Global) -> Result<(), CliE
             }
             () = tokio::time::sleep(LOOK) => {}
         }
-        job = admin.get_job(get(job.job_id)).await?.into_inner().job.unwrap_or_default();
+        job = admin.get_job(get(job.job_id, 1, false)).await?.into_inner().job.unwrap_or_default();
         progress.advance(job.examined.saturating_sub(seen));
         seen = job.examined;
     }

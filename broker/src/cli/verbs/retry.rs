@@ -14,11 +14,20 @@ use crate::cli::view::{RetryResultView, RetryView};
 pub(crate) enum RetryVerb {
     /// List the messages of a group that wait for their next attempt, with their last errors.
     #[command(after_help = "Examples:
-  escrow retry ls billing
+  escrow retry ls billing --attempt-min 10
   escrow retry ls billing --all -o jsonl | jq -r .last_error | sort | uniq -c")]
     Ls {
         /// The group.
         group: String,
+        /// Only of this topic.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        topic: String,
+        /// Only those whose next attempt is at least this one.
+        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        attempt_min: u32,
+        /// Only with this business key.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        key: String,
         #[command(flatten)]
         paging: Paging,
     },
@@ -60,7 +69,10 @@ pub(crate) enum RetryVerb {
 /// Does it.
 pub(crate) async fn run(verb: RetryVerb, global: &Global) -> Result<(), CliError> {
     match verb {
-        RetryVerb::Ls { group, paging } => ls(group, paging, global).await,
+        RetryVerb::Ls { group, topic, attempt_min, key, paging } => {
+            let request = v1::ListRetriesRequest { page: None, group, topic, attempt_min, key };
+            ls(request, paging, global).await
+        }
         RetryVerb::Run { group, ids, reason, dry_run } => {
             if dry_run {
                 let what =
@@ -105,11 +117,13 @@ fn report(results: &[v1::RetryResult], done: &str, global: &Global) -> Result<()
     }
 }
 
-async fn ls(group: String, paging: Paging, global: &Global) -> Result<(), CliError> {
+async fn ls(asked: v1::ListRetriesRequest, paging: Paging, global: &Global) -> Result<(), CliError> {
     let mut admin = global.admin().await?;
-    let empty = format!("no message of group {group} is retrying");
+    let is_filtered = !asked.topic.is_empty() || asked.attempt_min > 0 || !asked.key.is_empty();
+    let matching = if is_filtered { " that matches" } else { "" };
+    let empty = format!("no message of group {}{matching} is retrying", asked.group);
     let fetch = async |page| {
-        let request = v1::ListRetriesRequest { page: Some(page), group: group.clone() };
+        let request = v1::ListRetriesRequest { page: Some(page), ..asked.clone() };
         let answer = admin.list_retries(request).await?.into_inner();
         Ok((answer.retries.into_iter().map(RetryView::from).collect(), answer.next_cursor))
     };

@@ -19,9 +19,15 @@ use crate::cli::view::ScheduledView;
 pub(crate) enum ScheduledVerb {
     /// List the messages that wait for their time, the next one first.
     #[command(after_help = "Examples:
-  escrow scheduled ls
-  escrow scheduled ls --limit 5 -o json")]
+  escrow scheduled ls --key order-42
+  escrow scheduled ls --topic order-paid --limit 5 -o json")]
     Ls {
+        /// Only of this topic.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        topic: String,
+        /// Only with this business key.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        key: String,
         #[command(flatten)]
         paging: Paging,
     },
@@ -69,7 +75,9 @@ pub(crate) struct MoveArgs {
 /// Does it.
 pub(crate) async fn run(verb: ScheduledVerb, global: &Global) -> Result<(), CliError> {
     match verb {
-        ScheduledVerb::Ls { paging } => ls(paging, global).await,
+        ScheduledVerb::Ls { topic, key, paging } => {
+            ls(v1::ListScheduledRequest { page: None, topic, key }, paging, global).await
+        }
         ScheduledVerb::Cancel { id, reason, caution } => cancel(id, reason.as_deref(), caution, global).await,
         ScheduledVerb::Move(args) => shift(args, global).await,
     }
@@ -104,10 +112,13 @@ fn not_known(id: MessageId) -> CliError {
     CliError::failed(format!("no scheduled message has the id {id}; `escrow scheduled ls` lists them"))
 }
 
-async fn ls(paging: Paging, global: &Global) -> Result<(), CliError> {
+async fn ls(asked: v1::ListScheduledRequest, paging: Paging, global: &Global) -> Result<(), CliError> {
     let mut admin = global.admin().await?;
     let fetch = async |page| {
-        let answer = admin.list_scheduled(v1::ListScheduledRequest { page: Some(page) }).await?.into_inner();
+        let answer = admin
+            .list_scheduled(v1::ListScheduledRequest { page: Some(page), ..asked.clone() })
+            .await?
+            .into_inner();
         Ok((answer.scheduled.into_iter().map(ScheduledView::from).collect(), answer.next_cursor))
     };
     paging.print(&mut global.printer(), "no message is scheduled", fetch).await

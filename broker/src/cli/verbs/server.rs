@@ -86,7 +86,9 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), CliError> {
     match args.verb {
         Some(ServerVerb::PrintDefaults) => Ok(io::stdout().write_all(print_defaults().as_bytes())?),
         Some(ServerVerb::CheckConfig) => {
-            args.configuration.load()?;
+            for hint in args.configuration.load()?.hints() {
+                writeln!(io::stderr(), "hint: {hint}")?;
+            }
             Ok(writeln!(io::stdout(), "ok")?)
         }
         // Whoever only asks listens nowhere.

@@ -118,7 +118,12 @@ async fn verify_store(data_dir: Option<&Path>, global: &Global) -> Result<(), Cl
     let view = match data_dir {
         Some(data_dir) => view_of(&verify_directory(data_dir)?),
         None => {
-            let answer = global.admin().await?.verify_store(v1::VerifyStoreRequest {}).await?.into_inner();
+            let answer = global
+                .admin()
+                .await?
+                .verify_store(v1::VerifyStoreRequest { operator: global.operator(None) })
+                .await?
+                .into_inner();
             VerifyView::from(answer)
         }
     };
@@ -230,7 +235,12 @@ impl Write for Target {
 }
 
 async fn backup_broker(file: &Path, global: &Global) -> Result<(), CliError> {
-    let mut chunks = global.admin().await?.backup_store(v1::BackupStoreRequest {}).await?.into_inner();
+    let mut chunks = global
+        .admin()
+        .await?
+        .backup_store(v1::BackupStoreRequest { operator: global.operator(None) })
+        .await?
+        .into_inner();
     let mut target = Target::create(file)?;
     let progress = Progress::of_bytes();
     let mut size = 0;

@@ -19,7 +19,7 @@ view! {
         text: String = "WHAT",
         /// The id that is needed first.
         id: String = "ID",
-        /// The value by then, in the unit of the rule.
+        /// The value as it is, in the unit of the rule.
         value: u64 = _,
         /// The limit by then.
         limit: u64 = _,

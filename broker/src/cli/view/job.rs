@@ -44,13 +44,17 @@ view! {
 }
 
 view! {
-    /// A dead letter that a job could not do.
-    JobFailureView {
+    /// What became of a dead letter in a job.
+    JobResultView {
         /// Its place.
         offset: u64 = "OFFSET",
         /// Its message.
         message_id: String = "MESSAGE",
-        /// Why, for programs.
+        /// Whether it was done, or in a dry run would be.
+        done: bool = "DONE",
+        /// The new message it was sent again as; empty: as itself, or not at all.
+        new_message_id: String = "NEW MESSAGE",
+        /// Why it was refused, for programs.
         reason: String = "REASON",
         /// Why, for people.
         text: String = "TEXT",
@@ -58,7 +62,7 @@ view! {
 }
 
 view! {
-    /// A job, and what it could not do.
+    /// A job, its first results, and what it could not do.
     JobDetailView {
         /// The job.
         job_id: u64 = _,
@@ -94,8 +98,10 @@ view! {
         ended_at: Time = _,
         /// Why it could not go on.
         fault: String = _,
+        /// Its first results.
+        results: Vec<JobResultView> = _,
         /// What was refused.
-        failures: Vec<JobFailureView> = _,
+        failures: Vec<JobResultView> = _,
     }
 }
 
@@ -124,12 +130,15 @@ impl From<v1::Job> for JobView {
     }
 }
 
-impl From<v1::JobFailure> for JobFailureView {
-    fn from(failure: v1::JobFailure) -> Self {
-        let fault = failure.fault.unwrap_or_default();
+impl From<v1::JobResult> for JobResultView {
+    fn from(result: v1::JobResult) -> Self {
+        let done = result.fault.is_none();
+        let fault = result.fault.unwrap_or_default();
         Self {
-            offset: failure.offset,
-            message_id: message_id(&failure.message_id),
+            offset: result.offset,
+            message_id: message_id(&result.message_id),
+            done,
+            new_message_id: message_id(&result.new_message_id),
             reason: fault.reason,
             text: fault.message,
         }
@@ -137,8 +146,9 @@ impl From<v1::JobFailure> for JobFailureView {
 }
 
 impl JobDetailView {
-    /// A job with these failures.
-    pub(crate) fn new(job: v1::Job, failures: Vec<v1::JobFailure>) -> Self {
+    /// A job with these results, and these that were refused.
+    pub(crate) fn new(job: v1::Job, results: Vec<v1::JobResult>, failures: Vec<v1::JobResult>) -> Self {
+        let views = |results: Vec<_>| results.into_iter().map(JobResultView::from).collect();
         let examined = job.examined;
         let job = JobView::from(job);
         Self {
@@ -159,7 +169,8 @@ impl JobDetailView {
             created_at: job.created_at,
             ended_at: job.ended_at,
             fault: job.fault,
-            failures: failures.into_iter().map(JobFailureView::from).collect(),
+            results: views(results),
+            failures: views(failures),
         }
     }
 }

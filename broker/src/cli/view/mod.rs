@@ -20,7 +20,7 @@ pub(crate) use client::ClientView;
 pub(crate) use context::{ContextView, TargetView};
 pub(crate) use dead_letter::{DeadLetterView, FacetView};
 pub(crate) use group::{GroupView, SeekView};
-pub(crate) use job::{JobDetailView, JobView};
+pub(crate) use job::{JobDetailView, JobResultView, JobView};
 pub(crate) use message::{DeliveryView, PublishedView, ScheduledView, StoredMessageView, TraceView};
 pub(crate) use retry::{RetryResultView, RetryView};
 pub(crate) use status::StatusView;

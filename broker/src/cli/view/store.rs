@@ -29,6 +29,12 @@ view! {
         syncs: Count = _,
         /// How long the last one took, microseconds.
         last_sync_us: u64 = "LAST SYNC µs",
+        /// What half of the syncs since the start took at most, microseconds.
+        sync_p50_us: u64 = _,
+        /// And 99 of 100.
+        sync_p99_us: u64 = _,
+        /// How long the last spill took, microseconds; 0: there was none since the start.
+        last_spill_us: u64 = _,
         /// Damaged records that were met.
         corrupt_records: Count = "DAMAGED",
         /// Free space of the disk.
@@ -86,6 +92,9 @@ impl From<v1::StoreStats> for StoreStatsView {
             appended_bytes: Bytes(stats.appended_bytes),
             syncs: Count(stats.syncs),
             last_sync_us: stats.last_sync_us,
+            sync_p50_us: stats.sync_p50_us,
+            sync_p99_us: stats.sync_p99_us,
+            last_spill_us: stats.last_spill_us,
             corrupt_records: Count(stats.corrupt_records),
             disk_free_bytes: Bytes(stats.disk_free_bytes),
         }

@@ -47,13 +47,13 @@ view! {
         /// Checks that reached a checker.
         checks_delivered: u32 = "CHECKS",
         /// Of these: answered "unknown".
-        checks_unknown: u32 = _,
+        checks_unknown: u32 = "UNKNOWN",
         /// Of these: not answered in time.
-        checks_timed_out: u32 = _,
+        checks_timed_out: u32 = "TIMED OUT",
         /// Times that no checker was connected.
-        checks_without_checker: u32 = _,
+        checks_without_checker: u32 = "FOUND NONE",
         /// Checks before the in-doubt policy.
-        max_checks: u32 = _,
+        max_checks: u32 = "MAX",
         /// The next check.
         next_check_at: Time = "NEXT CHECK AT",
         /// A check is due, and nobody can answer it.

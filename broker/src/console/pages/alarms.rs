@@ -100,7 +100,7 @@ fn told(visit: &Visit, sinks: &[SinkView]) -> Markup {
                 html! { (view.sink.kind.as_str()) },
                 html! { span.mono { (view.sink.url) } },
                 html! { (count(view.waiting)) },
-                html! { span.error { (or_none(&view.fault)) } },
+                html! { span.error { (or_none(&visit.told(&view.fault))) } },
                 html! {
                     form method="post" action={ "/alarms/sinks/" (encoded(&view.name)) "/test" } {
                         input type="hidden" name="token" value=(visit.token());
@@ -146,7 +146,7 @@ fn result(visit: &Visit, (sink, fault): &Tested) -> Markup {
     match fault {
         None => html! { p.note.good role="status" { (fill(words.test_taken, &[("sink", sink)])) } },
         Some(fault) => html! {
-            div.note.bad role="alert" { p { (fill(words.test_failed, &[("sink", sink)])) } p { (fault) } }
+            div.note.bad role="alert" { p { (fill(words.test_failed, &[("sink", sink)])) } p { (visit.told(fault)) } }
         },
     }
 }
@@ -154,8 +154,12 @@ fn result(visit: &Visit, (sink, fault): &Tested) -> Markup {
 /// Changes nothing, so it asks for no reason; somebody is written to, so it is a form all the same.
 pub(in super::super) async fn test(desk: Desk, visit: Visit) -> Outcome {
     let sink: String = visit.part("name")?;
-    let name = Some(visit.operator_name()).filter(|name| !name.is_empty()).unwrap_or("console").to_owned();
-    let operator = crate::service::Operator { name, reason: String::new() };
+    desk.service.alarms().sink(&sink)?;
+    let Some(operator) = visit.known() else {
+        let (words, back) = (visit.words(), "/alarms".to_owned());
+        let title = fill(words.test_of, &[("sink", &sink)]);
+        return Ok(Confirm::who(Place::Alarms, title, words.do_test, back, &visit).into());
+    };
     let fault = desk.service.test_alarm_sink(&sink, operator).await?;
     Ok(sheet(&desk, &visit, Some(&(sink, fault))).await?.into())
 }

@@ -2,12 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::super::export::{self, Form, Source};
+use super::super::export::{self, Source};
 use super::super::parts::{Column, choice, filters, pager, table_or, text_filter};
 use super::super::shell::{Place, Sheet};
 use super::super::show::{exact, or_none};
-use super::super::visit::{Visit, address};
-use super::super::{Answer, Desk, Outcome};
+use super::super::visit::Visit;
+use super::super::{Desk, Outcome};
 use super::dead_letters::time;
 use crate::engine::Refusal;
 use crate::records::AuditVerb;
@@ -46,7 +46,7 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
         (search(&visit))
         (table_or(words.audit_empty, words.audit, &columns, &rows))
         (pager(&visit, page.next.as_deref()))
-        (exports(&visit))
+        (export::links(&visit, "audit"))
     };
     Ok(Sheet::new(Place::Audit, words.audit, content).into())
 }
@@ -78,21 +78,7 @@ fn row(view: &AuditView) -> Vec<Markup> {
     ]
 }
 
-fn exports(visit: &Visit) -> Markup {
-    let words = visit.words();
-    let file = |form| {
-        let kept = visit.filters_without(&["cursor", "limit", "done", "format"]);
-        address("/audit/export", kept.chain([("format", form)]))
-    };
-    html! {
-        div.buttons {
-            a.button.quiet href=(file("jsonl")) download="audit.jsonl" { (words.export_jsonl) }
-            a.button.quiet href=(file("csv")) download="audit.csv" { (words.export_csv) }
-        }
-    }
-}
-
 pub(in super::super) async fn export(desk: Desk, visit: Visit) -> Outcome {
     let source = Source::Audit(filter_of(&visit)?);
-    Ok(Answer::Raw(export::file(desk, source, Form::of(&visit)).await?))
+    export::answer(desk, &visit, Place::Audit, source).await
 }

@@ -2,16 +2,28 @@
 
 use maud::{Markup, html};
 
-use super::super::parts::{Column, pager, table_or};
+use super::super::parts::{Column, choice, filters, pager, table_or, text_filter};
 use super::super::shell::{Place, Sheet};
 use super::super::show::{age, count, group, or_none};
 use super::super::visit::Visit;
 use super::super::{Desk, Outcome};
-use crate::engine::ClientView;
+use crate::engine::{ClientFilter, ClientView};
 
 pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
-    let page = desk.service.clients(visit.page()).await?;
+    let consumer = match visit.filter("role") {
+        Some("consumer") => Some(true),
+        Some("producer") => Some(false),
+        _ => None,
+    };
+    let filter = ClientFilter {
+        consumer,
+        group: visit.optional("group")?,
+        name: visit.filter("name").map(str::to_owned),
+    };
+    let empty = if filter == ClientFilter::default() { words.clients_empty } else { words.empty_filtered };
+    let page = desk.service.clients(filter, visit.page()).await?;
+    let roles = [("", words.any), ("producer", words.producer), ("consumer", words.consumer)];
     let columns = [
         Column::Text(words.client),
         Column::Text(words.role),
@@ -25,7 +37,12 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
     let rows: Vec<_> = page.items.iter().map(|client| row(&visit, client)).collect();
     let content = html! {
         p.lead { (words.clients_help) }
-        (table_or(words.clients_empty, words.clients, &columns, &rows))
+        (filters(&visit, &html! {
+            (choice("role", words.role, visit.filter("role").unwrap_or_default(), &roles))
+            (text_filter(&visit, "group", words.group))
+            (text_filter(&visit, "name", words.client))
+        }))
+        (table_or(empty, words.clients, &columns, &rows))
         (pager(&visit, page.next.as_deref()))
     };
     Ok(Sheet::new(Place::Clients, words.clients, content).live().into())

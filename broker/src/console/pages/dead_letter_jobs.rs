@@ -1,10 +1,10 @@
 //! Redriving and discarding dead letters: what would happen, the job that does it, its progress and its results.
 
-use escrow_protocol::{GroupName, Offset, TopicName};
+use escrow_protocol::{GroupName, TopicName};
 use maud::{Markup, html};
 
 use super::super::confirm::{Confirm, carried};
-use super::super::parts::{Column, facts, field, pager, section, table_or};
+use super::super::parts::{Column, facts, field, pager, section, table_or, tabs};
 use super::super::shell::{Place, Sheet};
 use super::super::show::{age, count, dead_reason, exact, key, message, or_none};
 use super::super::visit::{Visit, encoded};
@@ -12,8 +12,8 @@ use super::super::words::{Words, fill};
 use super::super::{Answer, Desk, Outcome};
 use super::dead_letters::{FILTERS, filter_of};
 use crate::engine::{JobOrder, JobView, Refusal};
-use crate::records::{JobFailure, JobKind, JobState};
-use crate::service::{DeadLetterFilter, DeadLetterView, Operator, Page};
+use crate::records::{JobKind, JobState};
+use crate::service::{DeadLetterFilter, DeadLetterView, JobResult, Page};
 
 /// Matches that the page before a job shows.
 const MATCHES_SHOWN: usize = 20;
@@ -221,7 +221,7 @@ fn job_row(visit: &Visit, job: &JobView) -> Vec<Markup> {
         html! { a href={ "/dead-letters/jobs/" (job.number) } { (job.number) } },
         html! { (what(words, job)) },
         super::super::show::group(plan.group_name.as_str()),
-        standing(words, job),
+        standing(visit, job),
         html! { (count(progress.done)) },
         html! { (count(progress.failed)) },
         html! { (count(job.left())) },
@@ -240,7 +240,8 @@ fn what(words: &'static Words, job: &JobView) -> String {
     if job.plan.dry_run { format!("{what} ({})", words.job_dry) } else { what }
 }
 
-fn standing(words: &'static Words, job: &JobView) -> Markup {
+fn standing(visit: &Visit, job: &JobView) -> Markup {
+    let words = visit.words();
     html! {
         @match job.progress.state {
             JobState::Running => { span.state { (words.job_running) } },
@@ -248,7 +249,7 @@ fn standing(words: &'static Words, job: &JobView) -> Markup {
             JobState::Done => { span.state.good { (words.job_done) } },
             JobState::Cancelled => { span.state.warn { (words.job_stopped) } },
             JobState::Failed => {
-                span.state.bad { (fill(words.job_failed, &[("error", &job.progress.fault)])) }
+                span.state.bad { (fill(words.job_failed, &[("error", &visit.told(&job.progress.fault))])) }
             },
         }
     }
@@ -258,19 +259,29 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
     let number: u64 = visit.part("id")?;
     let job = desk.service.job(number).await?;
-    let failures = desk.service.job_failures(number, visit.page()).await?;
-    let rows: Vec<_> = failures.items.iter().map(failure_row).collect();
+    let refused_only = visit.filter("only") == Some("refused");
+    let results = desk.service.job_results(number, refused_only, visit.page()).await?;
+    let rows: Vec<_> = results.items.iter().map(|result| result_row(&visit, &job, result)).collect();
     let columns =
-        [Column::Number(words.offset), Column::Text(words.message_id), Column::Text(words.job_refused)];
+        [Column::Number(words.offset), Column::Text(words.message_id), Column::Text(words.job_result)];
+    let empty = if refused_only { words.job_no_failures } else { words.job_no_results };
+    let address = format!("/dead-letters/jobs/{number}");
+    let refused = format!("{address}?only=refused");
+    let shown = [
+        (words.job_results_all, address, None, !refused_only),
+        (words.job_refused, refused, Some(count(job.progress.failed)), refused_only),
+    ];
     let of_group = format!("/dead-letters?group={}", encoded(job.plan.group_name.as_str()));
     let content = html! {
-        p { (standing(words, &job)) }
+        p { (standing(&visit, &job)) }
         (progress_bar(words, &job))
         (brakes(&visit, &job))
         (facts(&about(words, &job)))
         (section(words.job_results, &html! {
-            (table_or(words.job_no_failures, words.job_results, &columns, &rows))
-            (pager(&visit, failures.next.as_deref()))
+            (tabs(words.job_results, &shown))
+            p.help { (words.job_results_help) }
+            (table_or(empty, words.job_results, &columns, &rows))
+            (pager(&visit, results.next.as_deref()))
         }))
         p { a href="/dead-letters/jobs" { (words.jobs) } " · " a href=(of_group) { (words.dead_letters) } }
     };
@@ -313,12 +324,24 @@ fn about(words: &'static Words, job: &JobView) -> Vec<(&'static str, Markup)> {
     ]
 }
 
-fn failure_row((offset, failure): &(Offset, JobFailure)) -> Vec<Markup> {
-    vec![
-        html! { (offset.0) },
-        html! { @match failure.message { Some(id) => { (message(id)) }, None => { span.faint { "–" } } } },
-        html! { code { (failure.reason) } " " (failure.text) },
-    ]
+fn result_row(visit: &Visit, job: &JobView, result: &JobResult) -> Vec<Markup> {
+    let words = visit.words();
+    let done = match (&job.plan.kind, job.plan.dry_run) {
+        (JobKind::Discard, false) => words.job_was_discarded,
+        (JobKind::Discard, true) => words.job_would_discard,
+        (_, false) => words.job_was_sent,
+        (_, true) => words.job_would_send,
+    };
+    let became = html! {
+        @match (&result.failure, result.copy) {
+            (Some(failure), _) => { span.state.bad { (words.job_refused) } " " code { (failure.reason) } " " (visit.told(&failure.text)) },
+            (None, Some(copy)) => { span.state.good { (done) } " → " (message(copy)) },
+            (None, None) => { span.state.good { (done) } },
+        }
+    };
+    let of =
+        html! { @match result.message { Some(id) => { (message(id)) }, None => { span.faint { "–" } } } };
+    vec![html! { (result.offset.0) }, of, became]
 }
 
 fn brakes(visit: &Visit, job: &JobView) -> Markup {
@@ -340,14 +363,22 @@ fn brakes(visit: &Visit, job: &JobView) -> Markup {
 /// Pausing and stopping need no reason: they undo nothing and can be done over. Who did it is known from before.
 pub(in super::super) async fn order(desk: Desk, visit: Visit) -> Outcome {
     let number: u64 = visit.part("id")?;
-    let order = match visit.field("order") {
-        Some("pause") => JobOrder::Pause,
-        Some("run") => JobOrder::Resume,
-        Some("stop") => JobOrder::Cancel,
+    let words = visit.words();
+    let (order, button) = match visit.field("order") {
+        Some("pause") => (JobOrder::Pause, words.job_pause),
+        Some("run") => (JobOrder::Resume, words.job_go_on),
+        Some("stop") => (JobOrder::Cancel, words.job_stop),
         _ => return Err(Refusal::invalid("order", "it is not pause, run or stop; use a button of the page")),
     };
-    let by = visit.operator_name().to_owned();
-    let name = if by.is_empty() { "operator".to_owned() } else { by.clone() };
-    desk.service.order_job(number, order, Operator { name, reason: String::new() }).await?;
-    Ok(Answer::Done { to: format!("/dead-letters/jobs/{number}"), by })
+    let to = format!("/dead-letters/jobs/{number}");
+    let Some(operator) = visit.known() else {
+        let happens = vec![words.name_for_audit.to_owned()];
+        let choices = carried(visit.field("order").map(|order| ("order", order)).into_iter());
+        let title = fill(words.job, &[("id", &number)]);
+        let confirm = Confirm::new(Place::DeadLetters, title, button, to);
+        return Ok(Confirm { happens, light: true, choices, ..confirm }.ask(&visit).into());
+    };
+    let by = operator.name.clone();
+    desk.service.order_job(number, order, operator).await?;
+    Ok(Answer::Done { to, by })
 }

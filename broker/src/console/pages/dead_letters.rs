@@ -3,7 +3,7 @@
 use escrow_protocol::{GroupName, Offset};
 use maud::{Markup, html};
 
-use super::super::export::{self, Form, Source};
+use super::super::export::{self, Source};
 use super::super::parts::{
     Column, actions, choice, facts, filters, nothing, pager, section, table, tabs, text_filter,
 };
@@ -11,7 +11,7 @@ use super::super::shell::{Place, Sheet};
 use super::super::show::{age, count, dead_reason, exact, group, key, message, or_none, topic};
 use super::super::visit::{Visit, address, encoded};
 use super::super::words::{Words, fill};
-use super::super::{Answer, Desk, Outcome};
+use super::super::{Desk, Outcome};
 use super::messages::{content_of, headers_of};
 use crate::engine::{Holding, Refusal};
 use crate::records::{Attempt, DeadReason, Facets, LetterFilter};
@@ -91,7 +91,7 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
             (listed(&visit, chosen.as_ref(), &page.items))
         }
         (pager(&visit, page.next.as_deref()))
-        (exports(&visit))
+        (export::links(&visit, "dead-letters"))
     };
     Ok(Sheet::new(Place::DeadLetters, words.dead_letters, content).live().into())
 }
@@ -208,23 +208,9 @@ fn row(visit: &Visit, dead: &DeadLetterView, selectable: bool) -> Vec<Markup> {
     cells
 }
 
-fn exports(visit: &Visit) -> Markup {
-    let words = visit.words();
-    let file = |form| {
-        let kept = visit.filters_without(&["cursor", "limit", "done", "format"]);
-        address("/dead-letters/export", kept.chain([("format", form)]))
-    };
-    html! {
-        div.buttons {
-            a.button.quiet href=(file("jsonl")) download="dead-letters.jsonl" { (words.export_jsonl) }
-            a.button.quiet href=(file("csv")) download="dead-letters.csv" { (words.export_csv) }
-        }
-    }
-}
-
 pub(in super::super) async fn export(desk: Desk, visit: Visit) -> Outcome {
     let source = Source::DeadLetters(filter_of(&visit, None)?);
-    Ok(Answer::Raw(export::file(desk, source, Form::of(&visit)).await?))
+    export::answer(desk, &visit, Place::DeadLetters, source).await
 }
 
 pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {

@@ -3,14 +3,16 @@
 use maud::{Markup, html};
 
 use super::super::show::{exact, group};
+use super::super::visit::Visit;
 use super::super::words::{Words, fill};
 use crate::service::{Trace, TraceEvent};
 
 /// The life of a message.
-pub(super) fn life(words: &'static Words, trace: &Trace) -> Markup {
+pub(super) fn life(visit: &Visit, trace: &Trace) -> Markup {
+    let words = visit.words();
     html! {
         p.lead { (words.life_help) }
-        ol.timeline { @for event in &trace.events { (happening(words, event, letter(trace, event).as_deref())) } }
+        ol.timeline { @for event in &trace.events { (happening(visit, event, letter(trace, event).as_deref())) } }
     }
 }
 
@@ -21,11 +23,12 @@ fn letter(trace: &Trace, event: &TraceEvent) -> Option<String> {
 }
 
 /// One thing that happened, or how it stands now. `leads_to`: the page where more can be done about it.
-pub(super) fn happening(words: &'static Words, event: &TraceEvent, leads_to: Option<&str>) -> Markup {
+pub(super) fn happening(visit: &Visit, event: &TraceEvent, leads_to: Option<&str>) -> Markup {
+    let words = visit.words();
     let bad = matches!(event.event, "FAILED" | "DEAD" | "PARKED");
     let good = matches!(event.event, "ACKED" | "FINISHED");
     let open = matches!(event.event, "WAITING" | "LEASED" | "RETRYING" | "SCHEDULED");
-    let more = more(words, event);
+    let more = more(visit, event);
     html! {
         li .bad[bad] .good[good] .open[open] {
             @let label = label(words, event.event);
@@ -66,13 +69,14 @@ fn label(words: &'static Words, event: &'static str) -> &'static str {
 }
 
 /// Which attempt, who, and what was said: in the reader's language where the broker itself speaks.
-fn more(words: &'static Words, event: &TraceEvent) -> String {
+fn more(visit: &Visit, event: &TraceEvent) -> String {
+    let (words, text) = (visit.words(), visit.told(&event.text));
     // What only the words of the event tell: both times of a move, a decision.
     if event.event == "QUEUED" {
         return fill(words.is_queued, &[("offset", &event.detail)]);
     }
     if matches!(event.event, "MOVED" | "DECIDED") || event.event == "DEAD" && event.at_ms == 0 {
-        return event.text.clone();
+        return text.into_owned();
     }
     let attempt = (event.attempt > 0).then(|| fill(words.attempt_nth, &[("n", &event.attempt)]));
     let who = Some(event.who.clone()).filter(|who| !who.is_empty());
@@ -83,7 +87,7 @@ fn more(words: &'static Words, event: &TraceEvent) -> String {
         ("CHECKED", "COMMIT") => words.answer_commit,
         ("CHECKED", "ROLLBACK") => words.answer_rollback,
         // How often, without each: a story that was not noted.
-        ("CHECKED", "") => &event.text,
+        ("CHECKED", "") => &text,
         ("REMOVED", "FINISHED") => words.ending_finished,
         ("REMOVED", "ROLLED_BACK") => words.ending_rolled_back,
         ("REMOVED", "CANCELLED") => words.ending_cancelled,

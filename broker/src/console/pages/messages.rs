@@ -125,7 +125,7 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
         @match &trace.message {
             Traced::Stored(stored) => {
                 (facts(&about(words, stored)))
-                (section(words.life_story, &life(words, &trace)))
+                (section(words.life_story, &life(&visit, &trace)))
                 (section(words.body, &html! {
                     (content_of(&visit, &stored.message))
                     div.buttons { a.button.quiet href={ "/messages/" (id) "/body" } download=(id) { (words.download) } }
@@ -134,7 +134,7 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
             },
             Traced::Gone(gone) => {
                 (facts(&about_gone(words, gone)))
-                (section(words.life_story, &life(words, &trace)))
+                (section(words.life_story, &life(&visit, &trace)))
                 p.help { (words.body_gone) }
             },
         }

@@ -41,7 +41,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/retries", show(retries::list))
         .route("/retries/of/{group}/{verb}", show(retries::ask).merge(act(retries::carry_out)))
         .route("/dead-letters", show(dead_letters::list))
-        .route("/dead-letters/export", show(dead_letters::export))
+        .route("/dead-letters/export", show(dead_letters::export).merge(act(dead_letters::export)))
         .route("/dead-letters/jobs", show(dead_letter_jobs::list))
         .route("/dead-letters/jobs/{id}", show(dead_letter_jobs::one).merge(act(dead_letter_jobs::order)))
         .route(
@@ -68,7 +68,8 @@ pub(super) fn routes() -> Router<Console> {
         .route("/alarms/{id}/ack", show(alarms::ask_ack).merge(act(alarms::ack)))
         .route("/alarms/sinks/{name}/test", act(alarms::test))
         .route("/audit", show(audit::list))
-        .route("/audit/export", show(audit::export))
+        .route("/audit/export", show(audit::export).merge(act(audit::export)))
         .route("/store", show(store::page))
         .route("/store/verify", act(store::verify))
+        .route("/store/backup", show(store::backup).merge(act(store::backup)))
 }

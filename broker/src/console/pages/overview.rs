@@ -77,7 +77,7 @@ fn tiles(visit: &Visit, status: &Status) -> Markup {
             (tile(words.dead_letters, &count(engine.dead_letters), nothing(), "/dead-letters", engine.dead_letters > 0))
             (tile(words.retrying, &count(engine.retrying), nothing(), "/retries", false))
             (tile(words.lag, &count(engine.lag), nothing(), "/groups", false))
-            (tile(words.ready, &count(engine.lag.saturating_sub(engine.leased)), nothing(), "/groups", false))
+            (tile(words.ready, &count(engine.ready()), nothing(), "/groups", false))
             (tile(words.with_consumers, &count(engine.leased), nothing(), "/clients", false))
             (tile(words.scheduled, &count(engine.scheduled), nothing(), "/scheduled", false))
             (tile(words.topics, &count(engine.topics), nothing(), "/topics", false))
@@ -106,6 +106,9 @@ fn charts(words: &'static Words, rates: &Rates) -> Markup {
         (words.rate_in, rates.growth(|sample| sample.stored), &a_second as &dyn Fn(f64) -> String),
         (words.rate_out, rates.growth(|sample| sample.acked), &a_second),
         (words.rate_decided, rates.growth(|sample| sample.decided), &a_second),
+        (words.latency_publish, rates.level(|sample| sample.publish_us), &milliseconds),
+        (words.latency_decision, rates.level(|sample| sample.decision_us), &milliseconds),
+        (words.latency_delivery, rates.level(|sample| sample.delivery_us), &milliseconds),
         (words.latency, rates.level(|sample| sample.sync_us), &milliseconds),
     ];
     html! {

@@ -5,14 +5,14 @@ use escrow_protocol::{GroupName, MessageId};
 use maud::{Markup, html};
 
 use super::super::confirm::{Confirm, carried};
-use super::super::parts::{Column, nothing, pager, table, tabs};
+use super::super::parts::{Column, filters, nothing, pager, table, tabs, text_filter};
 use super::super::shell::{Place, Sheet};
 use super::super::show::{count, message, moment, or_none, topic};
 use super::super::visit::{Visit, encoded};
 use super::super::words::fill;
 use super::super::{Desk, Outcome};
 use crate::engine::{Holding, Refusal};
-use crate::service::RetryView;
+use crate::service::{RetryMatching, RetryView};
 
 /// Groups that are linked to, those with the most to do.
 const GROUPS_LINKED: usize = 50;
@@ -49,7 +49,13 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
 
 async fn of_group(desk: &Desk, visit: &Visit, group: GroupName) -> Result<Markup, Refusal> {
     let words = visit.words();
-    let page = desk.service.retries(group.clone(), visit.page()).await?;
+    let matching = RetryMatching {
+        topic: visit.optional("topic")?,
+        attempt_min: visit.optional("attempt_min")?.unwrap_or(0),
+        key: visit.filter("key").map(str::to_owned),
+    };
+    let is_filtered = matching != RetryMatching::default();
+    let page = desk.service.retries(group.clone(), matching, visit.page()).await?;
     let columns = [
         Column::Silent(words.actions),
         Column::Text(words.message_id),
@@ -60,7 +66,16 @@ async fn of_group(desk: &Desk, visit: &Visit, group: GroupName) -> Result<Markup
         Column::Text(words.last_error),
     ];
     let rows: Vec<_> = page.items.iter().map(|retry| row(visit, retry)).collect();
-    let empty = fill(words.retries_empty, &[("group", &group)]);
+    let empty = match is_filtered {
+        true => words.empty_filtered.to_owned(),
+        false => fill(words.retries_empty, &[("group", &group)]),
+    };
+    let fields = html! {
+        input type="hidden" name="group" value=(group);
+        (text_filter(visit, "key", words.key))
+        (text_filter(visit, "topic", words.topic))
+        (text_filter(visit, "attempt_min", words.attempt_min))
+    };
     let of = format!("/retries/of/{}", encoded(group.as_str()));
     let partly = visit.filter("fault").map(|fault| {
         let number = |name| visit.filter(name).unwrap_or("0");
@@ -69,6 +84,7 @@ async fn of_group(desk: &Desk, visit: &Visit, group: GroupName) -> Result<Markup
     });
     Ok(html! {
         @if let Some(partly) = partly { p.note.warn role="status" { (partly) } }
+        (filters(visit, &fields))
         @if rows.is_empty() { (nothing(&empty)) } @else {
             form method="get" action={ (of) "/run" } {
                 (table(words.retries, &columns, &rows))
@@ -161,7 +177,7 @@ pub(in super::super) async fn carry_out(desk: Desk, visit: Visit) -> Outcome {
             // Nothing was done: the page asks again and says why.
             refused if refused == all => Err(refusals.swap_remove(0)),
             refused => {
-                let fault = encoded(&refusals[0].message);
+                let fault = encoded(&visit.worded(&refusals[0]));
                 Ok(Some(format!("{back}&ok={}&refused={refused}&fault={fault}", all - refused)))
             }
         }

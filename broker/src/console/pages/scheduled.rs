@@ -4,7 +4,7 @@ use escrow_protocol::{MessageId, Reason};
 use maud::{Markup, html};
 
 use super::super::confirm::Confirm;
-use super::super::parts::{Column, field, pager, table_or};
+use super::super::parts::{Column, field, filters, pager, table_or, text_filter};
 use super::super::shell::{Place, Sheet};
 use super::super::show::{exact, key, message, moment, topic};
 use super::super::visit::Visit;
@@ -12,11 +12,15 @@ use super::super::words::fill;
 use super::super::{Desk, Outcome};
 use super::dead_letters::time;
 use crate::engine::{Cancelled, Moved, Refusal};
-use crate::service::ScheduledView;
+use crate::service::{ScheduledMatching, ScheduledView};
 
 pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
-    let page = desk.service.scheduled(visit.page()).await?;
+    let matching =
+        ScheduledMatching { topic: visit.optional("topic")?, key: visit.filter("key").map(str::to_owned) };
+    let is_filtered = matching != ScheduledMatching::default();
+    let empty = if is_filtered { words.empty_filtered } else { words.scheduled_empty };
+    let page = desk.service.scheduled(matching, visit.page()).await?;
     let columns = [
         Column::Text(words.message_id),
         Column::Text(words.topic),
@@ -28,7 +32,11 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
     let rows: Vec<_> = page.items.iter().map(|waiting| row(&visit, waiting)).collect();
     let content = html! {
         p.lead { (words.scheduled_help) }
-        (table_or(words.scheduled_empty, words.scheduled, &columns, &rows))
+        (filters(&visit, &html! {
+            (text_filter(&visit, "key", words.key))
+            (text_filter(&visit, "topic", words.topic))
+        }))
+        (table_or(empty, words.scheduled, &columns, &rows))
         (pager(&visit, page.next.as_deref()))
     };
     Ok(Sheet::new(Place::Scheduled, words.scheduled, content).live().into())

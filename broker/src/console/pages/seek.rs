@@ -27,13 +27,13 @@ pub(in super::super) async fn ask(desk: Desk, visit: Visit) -> Outcome {
     }
     let wanted = match wanted(&visit) {
         Ok(wanted) => wanted,
-        Err(refusal) => return Ok(form(&visit, &view, Some(&refusal.message)).into()),
+        Err(refusal) => return Ok(form(&visit, &view, Some(&visit.worded(&refusal))).into()),
     };
     let tried =
         desk.service.seek(view.name.clone(), wanted.topic.clone(), wanted.to, true, Operator::default());
     match tried.await {
         Ok(sought) => Ok(confirm(&visit, &view, &wanted, sought).ask(&visit).into()),
-        Err(refusal) => Ok(form(&visit, &view, Some(&refusal.message)).into()),
+        Err(refusal) => Ok(form(&visit, &view, Some(&visit.worded(&refusal))).into()),
     }
 }
 

@@ -1,13 +1,17 @@
 //! The store in numbers; verifying it, taking a backup.
 
+use axum::response::IntoResponse as _;
+use escrow_protocol::v1;
 use maud::{Markup, html};
 
+use super::super::confirm::Confirm;
 use super::super::parts::{facts, section};
 use super::super::shell::{Place, Sheet};
 use super::super::show::{count, size};
 use super::super::visit::Visit;
 use super::super::words::fill;
-use super::super::{Desk, Outcome};
+use super::super::{Answer, Desk, Outcome};
+use crate::http::api::call_file;
 use crate::service::{StoreNumbers, Verification};
 
 pub(in super::super) async fn page(desk: Desk, visit: Visit) -> Outcome {
@@ -18,15 +22,36 @@ pub(in super::super) async fn page(desk: Desk, visit: Visit) -> Outcome {
 
 /// Changes nothing, so it asks for no reason; it costs a reading of the disk, so it is a form all the same.
 pub(in super::super) async fn verify(desk: Desk, visit: Visit) -> Outcome {
-    tracing::info!("store verified by hand");
-    let found = desk.service.verify_store().await?;
+    let button = visit.words().do_verify;
+    let Some(operator) = visit.known() else {
+        let back = "/store".to_owned();
+        return Ok(Confirm::who(Place::Store, button.to_owned(), button, back, &visit).into());
+    };
+    let found = desk.service.verify_store(operator).await?;
     let numbers = desk.service.store_numbers().await?;
     let content = content(&visit, &numbers, Some(&found));
     Ok(Sheet::new(Place::Store, visit.words().store, content).into())
 }
 
+/// The file, when it is known who takes it; else the page that asks.
+pub(in super::super) async fn backup(desk: Desk, visit: Visit) -> Outcome {
+    let button = visit.words().do_backup;
+    let Some(operator) = visit.known() else {
+        let back = "/store".to_owned();
+        return Ok(Confirm::who(Place::Store, button.to_owned(), button, back, &visit).into());
+    };
+    let operator = Some(v1::Operator { name: operator.name, reason: operator.reason });
+    let request = v1::BackupStoreRequest { operator };
+    let call = "/escrow.v1.AdminService/BackupStore";
+    Ok(Answer::Raw(match call_file(&desk.calls, call, &request, desk.from).await {
+        Ok(file) => file,
+        Err(fault) => fault.into_response(),
+    }))
+}
+
 fn content(visit: &Visit, numbers: &StoreNumbers, found: Option<&Verification>) -> Markup {
     let words = visit.words();
+    let milliseconds = |us: u64| fill(words.ms, &[("n", &format!("{:.1}", us as f64 / 1000.0))]);
     let about = [
         (words.data_dir, html! { span.mono { (numbers.data_dir) } }),
         (words.disk_free, html! { (size(numbers.disk_free_bytes)) }),
@@ -39,9 +64,14 @@ fn content(visit: &Visit, numbers: &StoreNumbers, found: Option<&Verification>) 
         (words.overlay, html! { (size(numbers.overlay_bytes)) }),
         (words.table, html! { (size(numbers.table_bytes)) }),
         (words.syncs, html! { (count(numbers.syncs)) }),
+        (words.last_sync, html! { (milliseconds(numbers.last_sync_us)) }),
         (
-            words.last_sync,
-            html! { (fill(words.ms, &[("n", &format!("{:.1}", numbers.last_sync_us as f64 / 1000.0))])) },
+            words.sync_shares,
+            html! { (milliseconds(numbers.sync_p50_us)) " · " (milliseconds(numbers.sync_p99_us)) },
+        ),
+        (
+            words.last_spill,
+            html! { @if numbers.last_spill_us > 0 { (milliseconds(numbers.last_spill_us)) } @else { span.faint { "–" } } },
         ),
         (words.corrupt_records, html! { (count(numbers.corrupt_records)) }),
         (words.format, html! { (numbers.format) }),
@@ -59,7 +89,7 @@ fn content(visit: &Visit, numbers: &StoreNumbers, found: Option<&Verification>) 
         }))
         (section(words.do_backup, &html! {
             p { (words.backup_help) }
-            a.button.quiet href="/api/v1/store/backup" download="escrow.backup" { (words.do_backup) }
+            a.button.quiet href="/store/backup" download=[visit.known().map(|_| "escrow.backup")] { (words.do_backup) }
         }))
     }
 }
@@ -72,7 +102,7 @@ fn verified(visit: &Visit, found: &Verification) -> Markup {
         } @else {
             div.note.bad role="alert" {
                 p { strong { (fill(words.verify_faults, &[("n", &found.faults.len())])) } " " (fill(words.verify_records, &[("n", &count(found.records))])) }
-                ul { @for fault in &found.faults { li { (fault) } } }
+                ul { @for fault in &found.faults { li { (visit.told(fault)) } } }
             }
         }
     }

@@ -152,7 +152,7 @@ fn timeline(visit: &Visit, view: &TransactionView, noted: &[TraceEvent]) -> Mark
             }
             // The decision and the beginning have lines of their own, also where nothing was noted.
             @for event in noted.iter().filter(|event| !matches!(event.event, "STORED" | "DECIDED")) {
-                (happening(words, event, None))
+                (happening(visit, event, None))
             }
             @if checks.delivered + checks.no_checker > 0 { li { (fill(words.event_checks, &checked)) } }
             @match &record.decider {

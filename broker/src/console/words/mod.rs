@@ -1,7 +1,10 @@
 //! All words of the console: one table for each language. A key that one of them lacks does not compile.
 
 mod en;
+mod said;
 mod zh;
+
+pub(crate) use said::{refused, said};
 
 /// A language of the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +114,7 @@ words! {
 
     // Overview.
     overview_title oldest_undecided undecided waiting_for_checker parked with_consumers producers_consumers disk_free
-    accepting not_accepting rates_title rate_in rate_out rate_decided latency rates_help rates_wait now_word peak
+    accepting not_accepting rates_title rate_in rate_out rate_decided latency latency_publish latency_decision latency_delivery rates_help rates_wait now_word peak
     started attention all_quiet chart_axis chart_of
 
     // Transactions.
@@ -141,6 +144,7 @@ words! {
     messages_kept awaited messages_in
 
     // Retries.
+    attempt_min
     retries_help retries_empty retries_choose
     do_run do_give_up run_title run_happens give_up_title give_up_happens retries_scope retries_selected_run
     retries_selected_give_up retries_none retries_partly select_message
@@ -152,6 +156,7 @@ words! {
     discard_happens dead_scope_selected dead_scope_one dead_scope_all dead_first_matches dead_dry_run dead_dry_run_help
     attempts_of no_attempts jobs jobs_help jobs_empty job job_running job_paused job_done
     job_stopped job_failed job_total job_ok job_refused job_results job_pause job_go_on job_stop job_left job_progress job_no_failures
+    job_result job_results_all job_results_help job_no_results job_was_sent job_would_send job_was_discarded job_would_discard
     job_dry job_redrive job_discard job_rate job_unlimited reason_attempts_exhausted reason_rejected
     reason_expired reason_ordering_key_failed reason_damaged
     reason_given_up by_whom
@@ -177,7 +182,7 @@ words! {
     clients_help clients_empty consumer
 
     // Store.
-    store_help last_sequence spilled_sequence journal overlay table syncs last_sync corrupt_records data_dir format
+    store_help last_sequence spilled_sequence journal overlay table syncs last_sync sync_shares last_spill corrupt_records data_dir format
     do_verify verify_help verify_sound verify_faults verify_records do_backup backup_help files
 
     // Alarms.
@@ -187,6 +192,12 @@ words! {
 
     // Audit.
     audit audit_help audit_empty audit_what audit_on audit_before audit_after audit_from audit_until
+
+    // Lists with filters.
+    empty_filtered
+
+    // Who is not known yet.
+    name_for_audit
 
     // Faults.
     not_found not_found_help refused_title not_ready

@@ -46,7 +46,8 @@ pub(super) async fn dead_lettered(site: Site) -> Result<String, StoryError> {
     let is_same = body(&again) == "order" && again.key() == "o-1";
     again.ack().await?;
     // What was delivered again was counted in the batch that sent it.
-    let job = site.admin().get_job(v1::GetJobRequest { job_id, page: None }).await?.into_inner().job;
+    let job =
+        site.admin().get_job(v1::GetJobRequest { job_id, ..Default::default() }).await?.into_inner().job;
     let redriven = job.unwrap_or_default().done;
     let left = group_of(&site, group).await?.dead_letters;
     Ok(format!(

@@ -1,7 +1,7 @@
 //! Jobs over many dead letters.
 
 use super::*;
-use crate::records::{JobKind, JobState, LetterFilter};
+use crate::records::{JobDeed, JobDeeds, JobKind, JobState, LetterFilter};
 
 impl Bench {
     /// A group `billing` on topic `paid` with so many dead letters, and its consumer.
@@ -32,6 +32,14 @@ impl Bench {
             Reply::Job(job) => job.progress.state,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// What a job did.
+    fn deeds(&self, number: u64) -> Vec<JobDeed> {
+        let view = self.store.reader();
+        let parts = escrow_storage::Read::scan(&view, &keys::all_job_deeds(number), 1_000).unwrap();
+        let parts = parts.into_iter().map(|(_, part)| <JobDeeds as crate::records::Record>::decode(part));
+        parts.flat_map(|part| part.unwrap().0).collect()
     }
 
     /// Where a job stands, and what it has done, refused and left.
@@ -151,6 +159,40 @@ fn only_what_matches_is_touched_and_what_was_chosen_and_is_not_there_is_named() 
     assert_eq!(bench.job(3), (JobState::Done, 1, 2, 0), "1 is gone, 9 never was, 2 was named twice");
     assert_eq!(bench.count(keys::space::JOB_FAILURE), 2);
     assert_eq!(bench.group_view("billing").dead_letters, 1);
+}
+
+#[test]
+fn each_letter_has_its_result_also_after_a_crash_and_what_is_sent_elsewhere_names_its_copy() {
+    let mut bench = Bench::new();
+    bench.dead_letters(100);
+    bench.topic("later");
+    bench.start(JobKind::RedriveTo(name("later")), all(), 0, true);
+    bench.later(0);
+    bench.later(0);
+    assert_eq!(bench.job(1), (JobState::Done, 100, 0, 0));
+    let would = bench.deeds(1);
+    assert_eq!(would.iter().map(|deed| deed.offset.0).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
+    assert!(would.iter().all(|deed| deed.copy.is_none()), "a rehearsal makes no copy");
+
+    // Letter by letter, with a restart in the middle of a record of them.
+    bench.start(JobKind::RedriveTo(name("later")), all(), 1_000, false);
+    for turn in 0..200 {
+        if turn == 70 {
+            bench.restart();
+        }
+        bench.later(1);
+    }
+    assert_eq!(bench.job(2), (JobState::Done, 100, 0, 0));
+    let deeds = bench.deeds(2);
+    assert_eq!(deeds.iter().map(|deed| deed.message).collect::<Vec<_>>(), {
+        would.iter().map(|deed| deed.message).collect::<Vec<_>>()
+    });
+    let view = bench.store.reader();
+    for deed in &deeds {
+        let copy = deed.copy.expect("it names its copy");
+        assert!(escrow_storage::Read::get(&view, &keys::message(copy)).unwrap().is_some());
+    }
+    assert_eq!(bench.count(keys::space::JOB_DEEDS), 4, "64 in a record");
 }
 
 #[test]

@@ -136,8 +136,13 @@ fn retries_are_listed_soonest_first_also_after_one_is_run_and_after_a_restart() 
         let (mut offsets, mut after) = (Vec::new(), None);
         loop {
             // One at a time: each place leads on to the next.
-            let page = Input::Inspect(Inspect::Retries { group: name("billing"), after, limit: 1 });
-            let Reply::Seen(Seen::Retries(_, places)) = bench.ask(page) else { panic!("no retries") };
+            let page = Input::Inspect(Inspect::Retries {
+                group: name("billing"),
+                after,
+                filter: RetryFilter::default(),
+                limit: 1,
+            });
+            let Reply::Seen(Seen::Retries(_, places, _)) = bench.ask(page) else { panic!("no retries") };
             let Some(&(due_at_ms, (topic, offset))) = places.first() else { return offsets };
             offsets.push(offset.0);
             after = Some((due_at_ms, (topic, offset)));

@@ -7,13 +7,13 @@ use super::consumer::{group_name, origin_to_wire};
 use super::fields::{Checked, key, ms, name_option, reason, time};
 use super::message::{id_to_wire, message_id, message_to_wire, traced_to_wire};
 use super::transaction::transaction_to_wire;
-use crate::engine::{Cancelled, ClientView, JobView, Moved, Refusal, SeekTo};
+use crate::engine::{Cancelled, ClientFilter, ClientView, JobView, Moved, Refusal, SeekTo};
 use crate::grpc::status::fault_of;
 use crate::metrics::{Activity, Timed};
-use crate::records::{Attempt, AuditVerb, DeadReason, Facets, JobFailure, JobKind, JobState, LetterFilter};
+use crate::records::{Attempt, AuditVerb, DeadReason, Facets, JobKind, JobState, LetterFilter};
 use crate::service::{
-    AuditFilter, AuditView, DeadLetterFilter, DeadLetterView, Operator, Page, RetryView, ScheduledView,
-    Status, StoreNumbers, Trace, TraceEvent,
+    AuditFilter, AuditView, DeadLetterFilter, DeadLetterView, JobResult, Operator, Page, RetryView,
+    ScheduledView, Status, StoreNumbers, Trace, TraceEvent,
 };
 
 /// Which page.
@@ -25,16 +25,25 @@ pub(crate) fn page(page: Option<v1::Page>) -> Page {
     }
 }
 
-/// Who orders something that can be undone.
+/// Who orders something: the audit has it under a name.
+///
+/// # Errors
+/// If the name is missing or too long.
+pub(crate) fn operator(operator: Option<v1::Operator>) -> Checked<Operator> {
+    let operator = operator.unwrap_or_default();
+    let name = key("operator.name", operator.name)?.filter(|name| !name.trim().is_empty());
+    let missing = || Refusal::invalid("operator.name", "it is missing; say who does this");
+    Ok(Operator { name: name.ok_or_else(missing)?, reason: reason(operator.reason) })
+}
+
+/// Who only asks what would happen: nobody needs to know.
 ///
 /// # Errors
 /// If the name is too long.
-pub(crate) fn operator(operator: Option<v1::Operator>) -> Checked<Operator> {
+pub(crate) fn anybody(operator: Option<v1::Operator>) -> Checked<Operator> {
     let operator = operator.unwrap_or_default();
-    Ok(Operator {
-        name: key("operator.name", operator.name)?.unwrap_or_else(|| "operator".to_owned()),
-        reason: reason(operator.reason),
-    })
+    let name = key("operator.name", operator.name)?.unwrap_or_default();
+    Ok(Operator { name, reason: reason(operator.reason) })
 }
 
 /// Who orders something that cannot be undone: says who and why.
@@ -42,10 +51,6 @@ pub(crate) fn operator(operator: Option<v1::Operator>) -> Checked<Operator> {
 /// # Errors
 /// If name or reason is missing.
 pub(crate) fn accountable(given: Option<v1::Operator>) -> Checked<Operator> {
-    let named = given.as_ref().is_some_and(|operator| !operator.name.trim().is_empty());
-    if !named {
-        return Err(Refusal::invalid("operator.name", "it is missing; say who does this"));
-    }
     let operator = operator(given)?;
     if operator.reason.trim().is_empty() {
         return Err(Refusal::invalid("operator.reason", "it is missing; this cannot be undone: say why"));
@@ -175,13 +180,17 @@ pub(crate) fn job_to_wire(job: JobView) -> v1::Job {
     }
 }
 
-/// What a job could not do, as the wire has it.
-pub(crate) fn failure_to_wire((offset, failure): (Offset, JobFailure)) -> v1::JobFailure {
-    let reason: Reason = failure.reason.parse().unwrap_or(Reason::Internal);
-    v1::JobFailure {
-        offset: offset.0,
-        message_id: failure.message.map(id_to_wire).unwrap_or_default(),
-        fault: Some(fault_of(Refusal::new(reason, failure.text))),
+/// What became of a dead letter in a job, as the wire has it.
+pub(crate) fn result_to_wire(result: JobResult) -> v1::JobResult {
+    let fault = result.failure.map(|failure| {
+        let reason: Reason = failure.reason.parse().unwrap_or(Reason::Internal);
+        fault_of(Refusal::new(reason, failure.text))
+    });
+    v1::JobResult {
+        offset: result.offset.0,
+        message_id: result.message.map(id_to_wire).unwrap_or_default(),
+        fault,
+        new_message_id: result.copy.map(id_to_wire).unwrap_or_default(),
     }
 }
 
@@ -226,6 +235,7 @@ pub(crate) fn audit_to_wire(view: AuditView) -> v1::AuditEntry {
 pub(crate) fn status_to_wire(status: Status) -> v1::GetStatusResponse {
     let engine = status.engine;
     v1::GetStatusResponse {
+        ready: engine.ready(),
         version: status.version.to_owned(),
         started_at_ms: ms(status.started_at_ms),
         now_ms: ms(status.now_ms),
@@ -287,6 +297,9 @@ pub(crate) fn store_to_wire(store: StoreNumbers) -> v1::StoreStats {
         appended_bytes: store.appended_bytes,
         syncs: store.syncs,
         last_sync_us: store.last_sync_us,
+        sync_p50_us: store.sync_p50_us,
+        sync_p99_us: store.sync_p99_us,
+        last_spill_us: store.last_spill_us,
         corrupt_records: store.corrupt_records,
         disk_free_bytes: store.disk_free_bytes,
         data_dir: store.data_dir,
@@ -423,6 +436,25 @@ pub(crate) fn event_to_wire(event: TraceEvent) -> v1::TraceEvent {
         who: event.who,
         detail: event.detail,
     }
+}
+
+/// Which clients.
+///
+/// # Errors
+/// `InvalidField`.
+pub(crate) fn client_filter(request: v1::ListClientsRequest) -> Checked<ClientFilter> {
+    Ok(ClientFilter {
+        consumer: match request.role.as_str() {
+            "" => None,
+            "consumer" => Some(true),
+            "producer" => Some(false),
+            other => {
+                return Err(Refusal::invalid("role", format!("{other:?} is not one of producer, consumer")));
+            }
+        },
+        group: name_option("group", &request.group)?,
+        name: key("client_id", request.client_id)?,
+    })
 }
 
 /// A client as the wire has it.

@@ -78,6 +78,24 @@ pub(crate) async fn call_json(
     read_back(&method_of(call), answer)
 }
 
+/// What a call that answers with a file says, for whoever has it under an address of their own.
+pub(crate) async fn call_file(
+    calls: &Calls,
+    call: &'static str,
+    request: &impl prost::Message,
+    from: SocketAddr,
+) -> Result<Response, Fault> {
+    Ok(file(begun(calls.stream(call, request.encode_to_vec().into(), from).await?).await?))
+}
+
+/// What fails before it begins is refused like anything else; what fails later has its status behind it.
+async fn begun(
+    mut answers: tonic::Streaming<Bytes>,
+) -> Result<impl Stream<Item = Result<Bytes, tonic::Status>> + Send + 'static, tonic::Status> {
+    let first = answers.next().await.transpose()?;
+    Ok(futures::stream::iter(first.map(Ok)).chain(answers))
+}
+
 fn filter_of(verb: Verb) -> MethodFilter {
     match verb {
         Verb::Get => MethodFilter::GET,
@@ -126,10 +144,7 @@ async fn answer(
         let answer = calls.unary(operation.call, request, from).await?;
         return Ok(json(read_back(&method, answer)?.to_string()));
     }
-    let mut answers = calls.stream(operation.call, request, from).await?;
-    // What fails before it begins is refused like anything else; what fails later has its status behind it.
-    let first = answers.next().await.transpose()?;
-    let answers = futures::stream::iter(first.map(Ok)).chain(answers);
+    let answers = begun(calls.stream(operation.call, request, from).await?).await?;
     let is_file = method.output().name() == "BackupChunk";
     Ok(if is_file { file(answers) } else { lines(method, answers) })
 }

@@ -154,6 +154,13 @@ impl Document {
                 ("page" | "filter", Kind::Message(inner)) => {
                     parameters.extend(inner.fields().map(|field| self.parameter(&field, "query")));
                 }
+                ("operator", Kind::Message(inner)) => {
+                    parameters.extend(inner.fields().map(|field| {
+                        let mut parameter = self.parameter(&field, "query");
+                        parameter["name"] = format!("operator.{}", name_of(&field)).into();
+                        parameter
+                    }));
+                }
                 _ => parameters.push(self.parameter(&field, "query")),
             }
         }

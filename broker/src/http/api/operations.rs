@@ -92,16 +92,19 @@ operations! {
         Get "/groups/{group}/dead-letter-facets" "GetDeadLetterFacets" "How many died of what, and came from where";
         Get "/dead-letters/{group}/{offset}" "GetDeadLetter" "A dead letter with its attempts and its body";
         Post "/dead-letters/{group}/{offset}/edit" "EditDeadLetter" "Sends one again as a new message with another body, headers or topic";
+        Get "/dead-letters/export" "ExportDeadLetters" "All that match, a line each, with bodies; the audit has who took them";
         Post "/dead-letters/redrive" "RedriveDeadLetters" "Starts a job that sends them again, at a rate";
         Post "/dead-letters/discard" "DiscardDeadLetters" "Starts a job that removes them for good";
 
         Get "/jobs" "ListJobs" "Redrives and discards of many dead letters, newest first";
-        Get "/jobs/{job_id}" "GetJob" "A job: how far it is, and what it could not do";
+        Get "/jobs/{job_id}" "GetJob" "A job: how far it is, and what became of each of its dead letters";
         Post "/jobs/{job_id}/pause" "PauseJob" "The job waits";
         Post "/jobs/{job_id}/resume" "ResumeJob" "The job goes on";
         Post "/jobs/{job_id}/cancel" "CancelJob" "Ends the job; what it did stays done";
 
         Get "/audit" "ListAudit" "What was done by hand: who, when, what, on what, why, before and after; newest first";
+
+        Get "/audit/export" "ExportAudit" "All that match, a line each; the audit has who took them";
 
         Get "/alarms" "ListAlarms" "Alarms, newest first: the open ones, or with all those that are over, too";
         Get "/alarms/rules" "ListAlarmRules" "The rules, their limits, and who is told";

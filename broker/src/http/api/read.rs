@@ -30,7 +30,8 @@ pub(super) fn message(descriptor: &MessageDescriptor, json: Json, at: &str) -> R
     Ok(read)
 }
 
-/// Puts a text of a path or a query where the request has it: at the top, or in its page or filter.
+/// Puts a text of a path or a query where the request has it: at the top, in its page or filter, or, under `operator.name` and
+/// `operator.reason`, with who asks.
 pub(super) fn place(
     descriptor: &MessageDescriptor,
     object: &mut Map<String, Json>,
@@ -40,7 +41,11 @@ pub(super) fn place(
     if let Some(field) = field_of(descriptor, name) {
         return put_text(object, &field, name, text);
     }
-    for inner in ["page", "filter"] {
+    let (inners, name) = match name.strip_prefix("operator.") {
+        Some(name) => (&["operator"][..], name),
+        None => (&["page", "filter"][..], name),
+    };
+    for inner in inners.iter().copied() {
         let Some(Kind::Message(of)) = descriptor.get_field_by_name(inner).map(|field| field.kind()) else {
             continue;
         };

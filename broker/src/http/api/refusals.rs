@@ -9,8 +9,9 @@ pub(crate) fn refusals_of(call: &str) -> Option<&'static [Reason]> {
     let name = call.rsplit('/').next().unwrap_or_default();
     Some(match name {
         "GetStatus" | "ListTopics" | "ListGroups" | "ListTransactions" | "ListScheduled" | "ListJobs"
-        | "ListAudit" | "FindMessages" | "ListClients" | "GetStoreStats" | "VerifyStore" | "BackupStore"
-        | "CancelScheduled" | "MoveScheduled" | "Settle" | "ListAlarms" | "ListAlarmRules" => &[],
+        | "ListAudit" | "ExportAudit" | "FindMessages" | "ListClients" | "GetStoreStats" | "VerifyStore"
+        | "BackupStore" | "CancelScheduled" | "MoveScheduled" | "Settle" | "ListAlarms"
+        | "ListAlarmRules" => &[],
         "GetTopic" | "UpdateTopic" => &[Reason::UnknownTopic],
         "CreateTopic" => &[Reason::TopicExists, Reason::ReservedTopic, Reason::LimitReached],
         "DeleteTopic" => &[Reason::UnknownTopic, Reason::ReservedTopic, Reason::InUse],
@@ -21,6 +22,7 @@ pub(crate) fn refusals_of(call: &str) -> Option<&'static [Reason]> {
         | "RunRetries"
         | "GiveUpRetries"
         | "ListDeadLetters"
+        | "ExportDeadLetters"
         | "GetDeadLetterFacets" => &[Reason::UnknownGroup],
         "CreateGroup" => &[Reason::GroupExists, Reason::UnknownTopic, Reason::LimitReached],
         "UpdateGroup" => {

@@ -193,7 +193,8 @@ impl Load {
         let client = reach.connect_directly("setup").await;
         let keep_finished_ms = if plan.keeps_finished { KEEP_FINISHED_MS } else { 0 };
         let settings = v1::TopicSettings { keep_finished_ms, keep_finished_bytes: 0 };
-        let topic = v1::CreateTopicRequest { name: TOPIC.into(), settings: Some(settings), operator: None };
+        let operator = Some(v1::Operator { name: "judge".into(), reason: String::new() });
+        let topic = v1::CreateTopicRequest { name: TOPIC.into(), settings: Some(settings), operator };
         client.admin().create_topic(topic).await.expect("the topic is made");
         // Groups exist before the first message: each must see all.
         for group in GROUPS {

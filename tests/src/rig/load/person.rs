@@ -52,7 +52,7 @@ async fn redrive(client: &Client, group: &str, offset: u64) -> Result<Answer, es
 /// back.
 async fn ended(client: &Client, job_id: u64) -> Option<Answer> {
     loop {
-        let request = v1::GetJobRequest { job_id, page: None };
+        let request = v1::GetJobRequest { job_id, ..Default::default() };
         let job = client.admin().get_job(request).await.ok()?.into_inner().job?;
         match job.state() {
             v1::JobState::Running | v1::JobState::Paused => {}

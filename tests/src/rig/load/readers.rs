@@ -49,7 +49,8 @@ pub(super) async fn read_restored(client: &Client, history: &History, as_of: usi
 
 /// A whole backup.
 pub(super) async fn backup(client: &Client) -> Result<Vec<u8>, escrow::Error> {
-    let mut chunks = client.admin().backup_store(v1::BackupStoreRequest {}).await?.into_inner();
+    let operator = Some(v1::Operator { name: "judge".into(), reason: String::new() });
+    let mut chunks = client.admin().backup_store(v1::BackupStoreRequest { operator }).await?.into_inner();
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.message().await? {
         bytes.extend_from_slice(&chunk.data);
@@ -165,38 +166,46 @@ pub(super) async fn ask_http(
     Ok(())
 }
 
-/// Exports the dead letters of all groups as the console does, in both forms; notes the messages in them.
+/// Exports the dead letters of all groups, as scripts do (a JSON text a line) and as the console does (a table); notes the
+/// messages in them.
 ///
 /// # Errors
 /// If the broker is not there, or answers with something else.
 pub(super) async fn export_http(port: u16, history: &History) -> Result<(), Box<dyn std::error::Error>> {
     for group in GROUPS {
-        for format in ["jsonl", "csv"] {
-            let path = format!("/dead-letters/export?group={group}&format={format}");
-            let page = http::get(port, &path).await?;
-            // What is shown is no younger than this moment.
-            let as_of = history.len();
-            if page.status != 200 {
-                return Err(format!("{path}: {} {}", page.status, page.text).into());
-            }
-            for line in page.text.lines().skip(usize::from(format == "csv")) {
-                let key = match format {
-                    "csv" => line.split(',').nth(KEY_COLUMN).map(|key| key.trim_matches('"').to_owned()),
-                    _ => {
-                        let letter: serde_json::Value = serde_json::from_str(line)?;
-                        // Listed, and sent again before it was read.
-                        if letter["error"]["reason"] == "UNKNOWN_DEAD_LETTER" {
-                            continue;
-                        }
-                        letter["message"]["key"].as_str().map(str::to_owned)
-                    }
-                };
-                let message = key.and_then(|key| key.parse().ok());
-                let message = message.ok_or_else(|| format!("{path}: no key in {line}"))?;
-                history.note(Event::Read { reader: Reader::Export, message, as_of });
-            }
+        let path = format!("/api/v1/dead-letters/export?group={group}&operator.name=judge");
+        let (lines, as_of) = export(port, &path, history).await?;
+        for line in lines.lines() {
+            let letter: serde_json::Value = serde_json::from_str(line)?;
+            note_exported(history, letter["message"]["key"].as_str(), as_of, line)?;
+        }
+        let path = format!("/dead-letters/export?group={group}&format=csv");
+        let (rows, as_of) = export(port, &path, history).await?;
+        for row in rows.lines().skip(1) {
+            let key = row.split(',').nth(KEY_COLUMN).map(|key| key.trim_matches('"'));
+            note_exported(history, key, as_of, row)?;
         }
     }
+    Ok(())
+}
+
+/// A file, and of what time it is at the latest.
+async fn export(
+    port: u16,
+    path: &str,
+    history: &History,
+) -> Result<(String, usize), Box<dyn std::error::Error>> {
+    let page = http::get_with(port, path, "cookie: escrow_operator=judge\r\n").await?;
+    if page.status != 200 {
+        return Err(format!("{path}: {} {}", page.status, page.text).into());
+    }
+    Ok((page.text, history.len()))
+}
+
+fn note_exported(history: &History, key: Option<&str>, as_of: usize, line: &str) -> Result<(), String> {
+    let message = key.and_then(|key| key.parse().ok());
+    let message = message.ok_or_else(|| format!("an export has a line without a key: {line}"))?;
+    history.note(Event::Read { reader: Reader::Export, message, as_of });
     Ok(())
 }
 

@@ -416,7 +416,7 @@ impl Model {
             return Ok(());
         };
         let id = self.placed(topic, offset).map(|placed| placed.id);
-        let Ok(Reply::Resolved(answered)) = outcome else {
+        let Ok(Reply::Resolved(answered) | Reply::Copied { of: answered, .. }) = outcome else {
             let refusal = outcome.as_ref().expect_err("it was not resolved");
             let for_its_topic = to.is_some()
                 && matches!(refusal.reason, Reason::UnknownTopic | Reason::ReservedTopic | Reason::DiskFull);

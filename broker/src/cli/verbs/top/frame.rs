@@ -143,9 +143,7 @@ fn transactions(status: &v1::GetStatusResponse) -> Line {
 }
 
 fn messages(status: &v1::GetStatusResponse) -> Line {
-    // What retries is no lag any more. A retry under lease is counted with the leases: then this is a little too low.
-    let ready = status.lag.saturating_sub(status.leased);
-    let line = number(label("messages"), "ready", ready, Style::Strong);
+    let line = number(label("messages"), "ready", status.ready, Style::Strong);
     let line = number(line, "leased", status.leased, Style::Strong);
     let line = number(line, "retrying", status.retrying, Style::Warning);
     let line = number(line, "scheduled", status.scheduled, Style::Strong);
@@ -397,6 +395,7 @@ mod tests {
             oldest_undecided_at_ms: 1_700_000_000_000,
             parked: 1,
             lag: 1_234,
+            ready: 1_230,
             leased: 4,
             accepting: true,
             store: Some(store.clone()),

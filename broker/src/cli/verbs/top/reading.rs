@@ -5,6 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use escrow_protocol::v1;
 use serde::Serialize;
 
+use crate::metrics::Timed;
+
 /// Looks that are kept: for the curves.
 const LOOKS_MAX: usize = 61;
 /// Latencies are those of so many looks, so that a quiet second does not blank them.
@@ -148,35 +150,14 @@ fn per_second(before: u64, after: u64, seconds: f64) -> f64 {
 }
 
 fn quantiles(before: Option<&v1::Timing>, after: Option<&v1::Timing>) -> Option<Quantiles> {
-    let after = after?;
-    let counts: Vec<u64> = after
-        .counts
-        .iter()
-        .enumerate()
-        .map(|(nth, count)| {
-            let then = before.and_then(|before| before.counts.get(nth)).copied().unwrap_or(0);
-            count.saturating_sub(then)
-        })
-        .collect();
-    let total: u64 = counts.iter().sum();
-    (total > 0).then(|| Quantiles {
-        p50_us: quantile(&after.bounds_us, &counts, total, 0.50),
-        p99_us: quantile(&after.bounds_us, &counts, total, 0.99),
-    })
-}
-
-/// As Prometheus has it: within a bucket the values lie evenly. Beyond the last bound that bound is all that is known.
-fn quantile(bounds_us: &[u64], counts: &[u64], total: u64, share: f64) -> u64 {
-    let wanted = share * total as f64;
-    let (mut below, mut lower) = (0.0, 0);
-    for (count, upper) in counts.iter().zip(bounds_us) {
-        let within = *count as f64;
-        if below + within >= wanted && within > 0.0 {
-            return lower + ((upper - lower) as f64 * (wanted - below) / within) as u64;
-        }
-        (below, lower) = (below + within, *upper);
-    }
-    lower
+    let timed = |timing: &v1::Timing| Timed {
+        bounds: timing.bounds_us.clone(),
+        counts: timing.counts.clone(),
+        sum: timing.sum_us,
+    };
+    let (before, after) = (before.map(timed), timed(after?));
+    let quantile = |share| after.quantile_since(before.as_ref(), share);
+    Some(Quantiles { p50_us: quantile(0.50)?, p99_us: quantile(0.99)? })
 }
 
 #[cfg(test)]
