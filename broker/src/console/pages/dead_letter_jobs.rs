@@ -263,7 +263,7 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
     let results = desk.service.job_results(number, refused_only, visit.page()).await?;
     let rows: Vec<_> = results.items.iter().map(|result| result_row(&visit, &job, result)).collect();
     let columns =
-        [Column::Number(words.offset), Column::Text(words.message_id), Column::Text(words.job_result)];
+        [Column::Number(words.offset), Column::Text(words.job_result), Column::Text(words.message_id)];
     let empty = if refused_only { words.job_no_failures } else { words.job_no_results };
     let address = format!("/dead-letters/jobs/{number}");
     let refused = format!("{address}?only=refused");
@@ -341,7 +341,7 @@ fn result_row(visit: &Visit, job: &JobView, result: &JobResult) -> Vec<Markup> {
     };
     let of =
         html! { @match result.message { Some(id) => { (message(id)) }, None => { span.faint { "–" } } } };
-    vec![html! { (result.offset.0) }, of, became]
+    vec![html! { (result.offset.0) }, became, of]
 }
 
 fn brakes(visit: &Visit, job: &JobView) -> Markup {
