@@ -50,6 +50,16 @@ impl Collector {
         format!("http://{address}")
     }
 
+    /// Waits for so many spans: a stop gives the last ones a second, which is not enough on every machine.
+    async fn until(&self, count: usize) {
+        let arrived = async {
+            while self.spans().len() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), arrived).await.expect("the spans arrive");
+    }
+
     /// All spans so far, in order of their beginning.
     fn spans(&self) -> Vec<Span> {
         let requests = self.requests.lock().unwrap();
@@ -129,6 +139,7 @@ async fn a_story_from_half_to_ack_is_one_trace() {
         consumer.settle(if attempt == 1 { nack(0, &delivery, 0) } else { ack(2, &delivery) }).await;
     }
     consumer.result().await;
+    collector.until(6).await;
     harness.broker.shutdown().await.unwrap();
 
     let spans = collector.spans();
@@ -181,6 +192,7 @@ async fn a_message_without_a_context_has_the_trace_of_its_id() {
     };
     consumer.credit(1).await;
     consumer.deliveries(1).await;
+    collector.until(4).await;
     harness.broker.shutdown().await.unwrap();
 
     let spans = collector.spans();
@@ -232,6 +244,7 @@ async fn what_is_not_sampled_is_not_sent() {
         message.headers = vec![v1::Header { name: "traceparent".to_owned(), value }];
         harness.producer().publish(v1::PublishRequest { message: Some(message) }).await.unwrap();
     }
+    collector.until(1).await;
     harness.broker.shutdown().await.unwrap();
     let spans = collector.spans();
     assert_eq!(names(&spans), ["publish order-paid"]);
