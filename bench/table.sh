@@ -33,7 +33,7 @@ slices() {
 }
 
 prepare() {
-    cargo build --locked --release --bin escrow --bin escrow-compare --bin escrow-bench-page
+    cargo build --locked --release --workspace --bin escrow --bin escrow-compare --bin escrow-bench-page
     mkdir -p "$DIRECTORY" "$results"
     # The machine as it was before the first slice.
     [ -e "$results/machine.json" ] || cat >"$results/machine.json" <<END
@@ -114,7 +114,7 @@ run)
     for slice in "$@"; do run "$slice"; done
     ;;
 page)
-    cargo build --locked --release --bin escrow-bench-page
+    cargo build --locked --release -p escrow-bench --bin escrow-bench-page
     target/release/escrow-bench-page "${2:-$NAME}"
     ;;
 all)
