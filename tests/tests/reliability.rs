@@ -77,14 +77,35 @@ fn bound(trials: u64, failures: u64) -> String {
     if failures > 0 || trials <= 3 { "–".into() } else { format!("< {:.3} %", 300.0 / trials as f64) }
 }
 
-/// One line for each rig: all its runs together, and what the largest of them came across.
-fn table(results: &BTreeMap<String, Vec<Value>>) -> String {
+/// The format of the data directory that a run was of. Runs before there was a second one do not say.
+fn format_of(run: &Value) -> u64 {
+    run["format"].as_u64().unwrap_or(1)
+}
+
+/// The runs of the format that is written now, and those before.
+fn tables(results: &BTreeMap<String, Vec<Value>>) -> String {
+    let now = u64::from(escrow_storage::FORMAT);
+    let runs = results.values().flatten();
+    let machines: BTreeSet<_> = runs.map(|run| text(run, "machine")).collect();
+    format!(
+        "Machines: {}.\n\n{}\n### With an older format of the data directory\n\n{}",
+        machines.into_iter().collect::<Vec<_>>().join("; "),
+        table(results, |run| format_of(run) == now),
+        table(results, |run| format_of(run) < now)
+    )
+}
+
+/// One line for each rig: all its runs that are wanted together, and what the largest of them came across.
+fn table(results: &BTreeMap<String, Vec<Value>>, is_wanted: impl Fn(&Value) -> bool) -> String {
     let mut out = String::from(
         "| Rig | Trials | Failures | So below | Runs | Took | Last on | Commits | What its largest run met |\n\
          |---|---|---|---|---|---|---|---|---|\n",
     );
     for rig in rigs() {
-        let Some(runs) = results.get(&rig) else { continue };
+        let runs: Vec<_> = results.get(&rig).into_iter().flatten().filter(|run| is_wanted(run)).collect();
+        if runs.is_empty() {
+            continue;
+        }
         let sum = |field| runs.iter().map(|run| number(run, field)).sum::<u64>();
         let (trials, failures) = (sum("trials"), sum("failures"));
         let largest = runs.iter().max_by_key(|run| number(run, "trials")).expect("a rig that is listed ran");
@@ -111,7 +132,7 @@ fn the_page_shows_what_was_recorded() {
     let page = read("docs/reliability.md");
     let (before, rest) = page.split_once(BEGIN).expect("the page has a place for the table");
     let (_, after) = rest.split_once(END).expect("the place ends");
-    let fresh = format!("{before}{BEGIN}{}{END}{after}", table(&results()));
+    let fresh = format!("{before}{BEGIN}{}{END}{after}", tables(&results()));
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &fresh).expect("the page can be written");
         return;

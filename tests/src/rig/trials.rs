@@ -73,6 +73,8 @@ impl Trials {
             "at": seconds_since_1970(),
             "commit": std::env::var("ESCROW_COMMIT").unwrap_or_else(|_| "unknown".into()),
             "machine": machine(),
+            // What was proved of another format is told apart.
+            "format": escrow_storage::FORMAT,
         });
         println!("{line}");
         if let Ok(path) = std::env::var("ESCROW_RECORD") {
