@@ -44,7 +44,7 @@ pub fn salvage(
     }
     let mark = Watermark::open(&from.watermark()).map(|watermark| watermark.mark()).unwrap_or_default();
     let scan = journal::scan(&from.journal(), 0)?;
-    let table = Table::open(&from.table(), options.table_cache_bytes, options.table_open_limit)?;
+    let table = Table::open_to_save(&from.table(), options.table_cache_bytes, options.table_open_limit)?;
     let mut builder = Builder::begin(&to, &options)?;
 
     let scrubbed = table.scrub::<Failure>(&mut |key, value| Ok(builder.add(key, Edit::Put(value))?));

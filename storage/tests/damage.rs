@@ -53,18 +53,29 @@ fn quick() -> Options {
     Options { table_open_limit: std::time::Duration::from_secs(5), ..journal_only() }
 }
 
+/// What a message says to type works: everything is saved that is not named as lost, and nothing wrong.
+fn assert_salvages(dir: &Path, model: &Model, what: &str) {
+    let into = tempfile::tempdir().unwrap();
+    let saved = salvage(dir, into.path(), &quick()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (store, _) = open(into.path(), journal_only());
+    let entries = store.reader().scan(&everything(), usize::MAX).unwrap();
+    assert!(entries.iter().all(|(key, value)| model.get(key) == Some(value)), "{what}: a wrong entry");
+    assert!(entries.len() == model.len() || !saved.lost.is_empty(), "{what}: a silent loss: {saved:?}");
+}
+
 /// Whether the damaged directory still tells the truth: it refuses, or reads right, or names what it cannot read, or (as
 /// sled may lose keys without a word) a verify says so.
 fn assert_harmless_or_detected(dir: &Path, model: &Model, what: &str) {
     let copy = tempfile::tempdir().unwrap();
     copy_dir(dir, copy.path());
     let store = match DiskStore::open(dir, quick()) {
-        Err(
-            OpenError::Damaged { .. }
-            | OpenError::Newer { .. }
-            | OpenError::NotOurs { .. }
-            | OpenError::Io { .. },
-        ) => return,
+        Err(OpenError::Damaged { remedy, .. }) => {
+            if remedy.contains("--salvage-into") {
+                assert_salvages(dir, model, what);
+            }
+            return;
+        }
+        Err(OpenError::Newer { .. } | OpenError::NotOurs { .. } | OpenError::Io { .. }) => return,
         Err(other) => panic!("{what}: {other}"),
         Ok((store, _)) => store,
     };
@@ -110,6 +121,25 @@ fn a_flipped_bit_anywhere_is_detected_or_harmless() {
             assert_harmless_or_detected(dir.path(), &model, &format!("{} at {offset}", name.display()));
         }
     }
+}
+
+/// What the table says of the files of values is for deleting them: nobody needs it who saves what can be read.
+#[test]
+fn what_the_table_says_of_files_of_values_may_be_lost_and_all_else_is_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = small_store(dir.path());
+    let db = sled::open(dir.path().join("table")).unwrap();
+    let (key, _) = db.range(&b"f"[..]..&b"g"[..]).next().expect("there is a large value").unwrap();
+    db.insert(key, "no such record").unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let error = DiskStore::open(dir.path(), quick()).unwrap_err();
+    assert!(error.to_string().contains("--salvage-into"), "{error}");
+    let into = tempfile::tempdir().unwrap();
+    let saved = salvage(dir.path(), into.path(), &quick()).unwrap();
+    assert_eq!((saved.records, saved.lost.len()), (model.len() as u64, 0), "{saved:?}");
+    let (store, _) = open(into.path(), journal_only());
+    assert_equals(&store.reader(), &model);
 }
 
 #[test]

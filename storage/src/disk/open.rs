@@ -204,8 +204,11 @@ pub(crate) fn check_against_journal(
         }
         Some(_) => return Ok(()),
     };
+    // What is missing is missing behind the newest, or before the oldest: its name is where to look.
+    let is_at_the_end = scan.files.first().is_some_and(|oldest| oldest.header.first <= meta.sequence + 1);
+    let file = if is_at_the_end { scan.files.last() } else { scan.files.first() };
     Err(OpenError::Damaged {
-        file: layout.journal(),
+        file: file.map_or_else(|| layout.journal(), |file| file.path.clone()),
         fault,
         remedy: format!(
             "{}, or {}",

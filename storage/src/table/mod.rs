@@ -50,6 +50,8 @@ pub(crate) struct Table {
     meta: Mutex<Option<Meta>>,
     /// How much of each file of values the table points to. A file that is not named is not pointed to.
     live: Mutex<HashMap<FileId, Live>>,
+    /// Whether it could be read: else nothing may be compared with it, and nothing be written.
+    knows_live: bool,
     /// Held for writing while blocks change: two blocks that are read under it are of one moment.
     structure: RwLock<()>,
     /// How often blocks changed.

@@ -1,5 +1,6 @@
 //! Opening sled so that damage is an error: neither a panic nor a hang reaches the caller.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -12,7 +13,7 @@ use super::meta::{META_KEY, Meta};
 use super::{Table, TableError};
 use crate::directory::{io_error, sync_dir};
 use crate::lock::lock;
-use crate::values::Values;
+use crate::values::{FileId, Live, Values};
 use crate::{OpenError, clock, remedy};
 
 /// Where sled keeps everything.
@@ -29,36 +30,38 @@ const CLOSING_WAIT: Duration = Duration::from_millis(20);
 impl Table {
     /// Opens the table in `dir`, or creates it. The caller holds the lock of the data directory.
     pub(crate) fn open(dir: &Path, cache_bytes: u64, limit: Duration) -> Result<Self, OpenError> {
-        let mut tries = 0;
-        let db = loop {
-            match open_in_time(dir, cache_bytes, limit) {
-                // The last handle of a table that was just closed goes away with sled's threads.
-                Err(TableError::Io(error)) if is_lock_error(&error) && tries < CLOSING_TRIES => {
-                    tries += 1;
-                    let never = (Mutex::new(()), Condvar::new());
-                    drop(clock::wait_until(&never.1, lock(&never.0), CLOSING_WAIT, |()| false));
-                }
-                Err(TableError::Io(source)) => return Err(io_error(&dir.join(DATABASE_FILE), source)),
-                Err(error) => return Err(lost(dir, error.to_string())),
-                Ok(db) => break db,
-            }
-        };
-        let path = dir.join(DATABASE_FILE);
-        let file = OpenOptions::new().read(true).write(true).open(&path);
-        let file = file.map_err(|source| io_error(&path, source))?;
-        let meta = Self::read_meta(&db).map_err(|error| lost(dir, error.to_string()))?;
+        let (db, file, meta) = open_files(dir, cache_bytes, limit)?;
         let live = Self::read_live(&db).map_err(|error| damaged(dir, error.to_string()))?;
-        Ok(Self {
+        Ok(Self::of(dir, db, file, meta, Some(live)))
+    }
+
+    /// As [`Table::open`], of a table of which is saved what can be: what it says of the files of values may be lost, as
+    /// nobody needs it who writes nothing.
+    pub(crate) fn open_to_save(dir: &Path, cache_bytes: u64, limit: Duration) -> Result<Self, OpenError> {
+        let (db, file, meta) = open_files(dir, cache_bytes, limit)?;
+        let live = Self::read_live(&db).ok();
+        Ok(Self::of(dir, db, file, meta, live))
+    }
+
+    fn of(
+        dir: &Path,
+        db: sled::Db,
+        file: File,
+        meta: Option<Meta>,
+        live: Option<HashMap<FileId, Live>>,
+    ) -> Self {
+        Self {
             db: RwLock::new(Some(db)),
             dir: dir.into(),
             file,
             meta: Mutex::new(meta),
-            live: Mutex::new(live),
+            knows_live: live.is_some(),
+            live: Mutex::new(live.unwrap_or_default()),
             structure: RwLock::default(),
             writes: AtomicU64::default(),
             recent: super::recent::Recent::default(),
             values: Values::of(dir.parent().unwrap_or(dir)),
-        })
+        }
     }
 
     /// The last step of creating a table: from now on one that opens empty has lost something.
@@ -89,6 +92,33 @@ impl Table {
         }
         sync_dir(&self.dir)
     }
+}
+
+/// sled, its file, and what the table says of itself.
+fn open_files(
+    dir: &Path,
+    cache_bytes: u64,
+    limit: Duration,
+) -> Result<(sled::Db, File, Option<Meta>), OpenError> {
+    let mut tries = 0;
+    let db = loop {
+        match open_in_time(dir, cache_bytes, limit) {
+            // The last handle of a table that was just closed goes away with sled's threads.
+            Err(TableError::Io(error)) if is_lock_error(&error) && tries < CLOSING_TRIES => {
+                tries += 1;
+                let never = (Mutex::new(()), Condvar::new());
+                drop(clock::wait_until(&never.1, lock(&never.0), CLOSING_WAIT, |()| false));
+            }
+            Err(TableError::Io(source)) => return Err(io_error(&dir.join(DATABASE_FILE), source)),
+            Err(error) => return Err(lost(dir, error.to_string())),
+            Ok(db) => break db,
+        }
+    };
+    let path = dir.join(DATABASE_FILE);
+    let file = OpenOptions::new().read(true).write(true).open(&path);
+    let file = file.map_err(|source| io_error(&path, source))?;
+    let meta = Table::read_meta(&db).map_err(|error| lost(dir, error.to_string()))?;
+    Ok((db, file, meta))
 }
 
 /// Opens sled on a thread of its own. One that hangs is left behind: the process is about to end anyway.

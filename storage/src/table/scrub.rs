@@ -54,7 +54,7 @@ impl Table {
             scrub.lost.push(Lost::somewhere(gap));
         }
         self.scrub_legacy(&mut scrub, keep)?;
-        if scrub.lost.is_empty() {
+        if scrub.lost.is_empty() && self.knows_live {
             self.compare_live(&mut scrub);
         }
         Ok(scrub)

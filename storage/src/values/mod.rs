@@ -150,7 +150,11 @@ impl Values {
 
     /// The value that `pointer`, found at `key`, leads to.
     pub(crate) fn read(&self, key: &[u8], pointer: &Pointer) -> Result<Bytes, ValueError> {
-        let value = self.file(pointer.at.file)?.read(pointer.at.offset, pointer.length)?;
+        let file = self.file(pointer.at.file)?;
+        let value = file.read(pointer.at.offset, pointer.length).map_err(|error| match error {
+            ValueError::Damaged(fault) => ValueError::Damaged(format!("values/{}: {fault}", pointer.at.file)),
+            other => other,
+        })?;
         if checksum(key, &value) != pointer.crc {
             let fault = format!(
                 "the checksum of its value in values/{} at offset {} does not match",

@@ -128,11 +128,17 @@ struct Damage {
 }
 
 impl Damage {
-    /// Whether a message says where it is: the file, or the table, whose files are its library's business.
+    /// Whether a message says where it is: the file; of the table, whose files are its library's business, the table; of a
+    /// journal file of which so little is left that it is none, the journal.
     fn is_named_in(&self, message: &str) -> bool {
         let is_of_table = self.file.starts_with("table");
-        let file = if is_of_table { Path::new("table") } else { &self.file };
-        message.contains(text(file))
+        let is_cut_journal = self.file.starts_with("journal") && self.bit.is_none();
+        let part = match (is_of_table, is_cut_journal) {
+            (true, _) => Path::new("table"),
+            (_, true) => Path::new("journal"),
+            _ => &self.file,
+        };
+        message.contains(text(part))
     }
 
     /// Any file, any place; bytes that are not zero are hit more often, for much of a file is slack.
