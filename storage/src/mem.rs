@@ -243,7 +243,7 @@ impl Store for MemStore {
         Ok(sequence)
     }
 
-    fn room(&self) -> Room {
+    fn room(&mut self) -> Room {
         if self.disk.read().room_is_low { Room::Low } else { Room::Enough }
     }
 }

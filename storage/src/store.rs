@@ -40,6 +40,7 @@ pub trait Store: Send {
     /// See [`CommitError`]: after anything but `Refused` this store must not be used again.
     fn commit(&mut self, batch: Batch) -> Result<Sequence, CommitError>;
 
-    /// Whether there is room for new messages. Cheap: may be called before every batch.
-    fn room(&self) -> Room;
+    /// Whether there is room for new messages; where there is none, what was deleted is cleared away now and then. Cheap:
+    /// may be called before every batch, and must be when one is refused, for nothing else makes room.
+    fn room(&mut self) -> Room;
 }

@@ -7,7 +7,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use escrow_storage::{Batch, DiskStore, Faults, Options, Read, Store, verify};
+use escrow_storage::{Batch, DiskStore, Faults, Options, Read, Room, Store, verify};
 use support::*;
 
 /// Bytes of all files below `dir`.
@@ -202,4 +202,38 @@ fn sparse_files_are_not_emptied_while_the_disk_has_no_room_for_their_copies() {
     settle_often(&mut store);
     assert!(!before.iter().any(is_left), "they are emptied when there is room");
     assert!(store.reader().verify().unwrap().is_whole());
+}
+
+/// Looks so often at most for what another thread is about to do.
+const LOOKS_MAX: u32 = 20_000_000;
+
+/// While new messages are refused for want of room nothing comes that would fill the overlay: the deletions of what is
+/// consumed would wait in memory for ever, and so would whoever was refused.
+#[test]
+fn what_is_deleted_on_a_full_disk_goes_although_nothing_new_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::planned();
+    let options = Options { faults: faults.clone(), free_floor_bytes: 4000, ..tiny() };
+    let (mut store, _) = open(dir.path(), options);
+    for number in 0..10 {
+        store.commit(insert(number)).unwrap();
+    }
+    store.settle().unwrap();
+    store.commit(put("other", "begins the next file")).unwrap();
+    let values = dir.path().join("values");
+    store.settle().unwrap();
+    assert!(bytes_below(&values) > 10_000);
+    // Below the floor, and enough for the table.
+    faults.set_free_bytes(Some(2000));
+    for number in 0..10 {
+        let mut batch = Batch::new();
+        batch.delete(key(number));
+        store.commit(batch).unwrap();
+    }
+    assert_eq!(store.room(), Room::Low);
+    let is_gone = (0..LOOKS_MAX).any(|_| {
+        std::thread::yield_now();
+        std::fs::read_dir(&values).unwrap().next().is_none()
+    });
+    assert!(is_gone, "what nobody needs is kept");
 }

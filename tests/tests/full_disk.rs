@@ -30,10 +30,9 @@ const SETTINGS: [&str; 9] = [
 const FLOOR_BYTES: u64 = 12 << 20;
 /// What is published to fill the disk.
 const BODY_BYTES: usize = 100_000;
-/// The most that the broker's own messages fill in one cycle. Not more: the table takes several times the most it ever held,
-/// and never gives it back (docs/decisions/0003), so that a disk once full of messages stays full when they are gone.
-const OWN_BYTES_MAX: usize = 4_000_000;
-/// As near to the floor a foreign file brings it, for own messages to do the rest.
+/// The most that own messages fill when a foreign file has filled the disk nearly.
+const BOTH_BYTES_MAX: usize = 4_000_000;
+/// As near to the floor the foreign file brings it then.
 const NEAR_BYTES: u64 = 3 << 20;
 /// What everyday messages have.
 const SMALL_BODY_BYTES: usize = 2_000;
@@ -77,6 +76,21 @@ async fn a_full_disk_refuses_what_is_new_and_serves_on() {
         }
     }
     trials.finish(done, &rig.seen(), &failures);
+}
+
+/// What fills the disk in a cycle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filling {
+    /// A foreign file, which then goes.
+    Foreign,
+    /// A foreign file, and own messages for the rest, which are consumed before it goes.
+    Both,
+    /// Own messages alone: there is room again when they are consumed.
+    Own,
+}
+
+impl Filling {
+    const ALL: [Self; 3] = [Self::Foreign, Self::Both, Self::Own];
 }
 
 /// The file system, and beside the data a foreign file.
@@ -201,22 +215,28 @@ impl Rig {
             let half = self.client.half(key, SMALL_BODY_BYTES).await;
             halves.push((key, half.map_err(|status| format!("with room: {status}"))?));
         }
-        let is_foreign = number.is_multiple_of(2);
-        if is_foreign {
-            // To below the floor, or to the last byte.
-            let left = if rng.bool() { 0 } else { rng.u64(FLOOR_BYTES / 4..FLOOR_BYTES * 3 / 4) };
-            self.disk.fill(left)?;
-            self.await_refusal(SMALL_BODY_BYTES).await?;
-        } else {
-            // The table keeps the size it once had, so it may not have to grow for what fills it: a foreign file lets it
-            // come near the floor, and does the rest.
-            self.disk.fill(FLOOR_BYTES + NEAR_BYTES)?;
-            if self.publish_until_refused().await? {
+        let filling = Filling::ALL[number as usize % Filling::ALL.len()];
+        match filling {
+            Filling::Foreign => {
+                // To below the floor, or to the last byte.
+                let left = if rng.bool() { 0 } else { rng.u64(FLOOR_BYTES / 4..FLOOR_BYTES * 3 / 4) };
+                self.disk.fill(left)?;
+            }
+            Filling::Both => {
+                self.disk.fill(FLOOR_BYTES + NEAR_BYTES)?;
+                if self.publish_until_refused(BOTH_BYTES_MAX).await? {
+                    self.filled_alone += 1;
+                }
+                self.disk.fill(FLOOR_BYTES / 2)?;
+            }
+            Filling::Own => {
+                if !self.publish_until_refused(DISK_BYTES as usize).await? {
+                    return Err(format!("never refused, with {} bytes free", self.disk.free_bytes()));
+                }
                 self.filled_alone += 1;
             }
-            self.disk.fill(FLOOR_BYTES / 2)?;
-            self.await_refusal(SMALL_BODY_BYTES).await?;
         }
+        self.await_refusal(SMALL_BODY_BYTES).await?;
         self.serve(&halves[..2]).await?;
         if number % 4 >= 2 {
             self.broker.kill();
@@ -226,7 +246,7 @@ impl Rig {
             self.await_refusal(SMALL_BODY_BYTES).await?;
         }
         self.serve(&halves[2..]).await?;
-        if !is_foreign {
+        if filling != Filling::Foreign {
             self.consume_all().await?;
         }
         self.disk.empty();
@@ -249,9 +269,9 @@ impl Rig {
         published
     }
 
-    /// Publishes as much as a cycle may; says whether that was refused at some point.
-    async fn publish_until_refused(&mut self) -> Result<bool, String> {
-        for _ in 0..OWN_BYTES_MAX / BODY_BYTES {
+    /// Publishes so many bytes at most; says whether that was refused at some point.
+    async fn publish_until_refused(&mut self, bytes_max: usize) -> Result<bool, String> {
+        for _ in 0..bytes_max / BODY_BYTES {
             match self.publish(BODY_BYTES).await {
                 Ok(()) => {}
                 Err(status) if is_refused_for_room(&status) => return Ok(true),

@@ -70,7 +70,7 @@ impl Store for Counted {
         self.store.commit(batch)
     }
 
-    fn room(&self) -> Room {
+    fn room(&mut self) -> Room {
         self.store.room()
     }
 }

@@ -116,7 +116,14 @@ fn start(shared: Arc<Shared>, journal: Journal, watermark: Watermark) -> Result<
         move || spill::run(&shared, watermark)
     });
     let spill = Some(spill.map_err(|source| io_error(&shared.layout.root, source))?);
-    let mut store = DiskStore { shared, journal, spill, freezes_seen: 0, journal_bytes_since_freeze: 0 };
+    let mut store = DiskStore {
+        shared,
+        journal,
+        spill,
+        freezes_seen: 0,
+        journal_bytes_since_freeze: 0,
+        cleared_away: None,
+    };
     // What was replayed may be more than an overlay should hold.
     store.freeze_if_large();
     // The first look sets the ballast aside.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::DiskReader;
 use super::shared::Shared;
@@ -11,6 +11,9 @@ use crate::journal::{AppendError, Appended, Journal};
 use crate::lock::{lock, read, write};
 use crate::watermark::{Mark, Watermark};
 use crate::{Batch, CommitError, Epoch, Room, Sequence, Snapshot, Stats, Store, clock};
+
+/// While there is no room, so often at most an overlay is written to the table before it is large: that takes room, too.
+const CLEAR_AWAY_EVERY: Duration = Duration::from_secs(1);
 
 /// The embedded store. Opened with [`DiskStore::open`]; dropping it closes it.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub struct DiskStore {
     pub(super) freezes_seen: u64,
     /// How much was appended since an overlay was last frozen.
     pub(super) journal_bytes_since_freeze: u64,
+    /// When an overlay was last frozen for want of room.
+    pub(super) cleared_away: Option<Instant>,
 }
 
 impl DiskStore {
@@ -175,6 +180,16 @@ impl DiskStore {
         self.freeze_if(|layers| journal_is_large || layers.live_bytes() >= overlay_bytes_max);
     }
 
+    /// What is consumed while new messages are refused is deleted in memory only, where it would stay: nothing comes that
+    /// would fill the overlay. Its files go with the next spill.
+    fn clear_away(&mut self) {
+        let now = clock::now();
+        if self.cleared_away.is_none_or(|before| now - before >= CLEAR_AWAY_EVERY) {
+            self.cleared_away = Some(now);
+            self.freeze_if(|_| true);
+        }
+    }
+
     fn note(&mut self, appended: Appended, delay: Duration) {
         self.journal_bytes_since_freeze += appended.bytes;
         self.shared.counters.add_sync(appended.sync);
@@ -232,10 +247,11 @@ impl Store for DiskStore {
         Ok(Sequence(sequence))
     }
 
-    fn room(&self) -> Room {
+    fn room(&mut self) -> Room {
         let room = self.shared.room();
         if room == Room::Low {
             self.shared.spare.give_up();
+            self.clear_away();
         }
         room
     }

@@ -6,6 +6,7 @@
 
 mod apply;
 pub(crate) mod block;
+mod flush;
 mod guard;
 pub(crate) mod legacy;
 mod meta;
@@ -162,7 +163,7 @@ impl Table {
     /// Makes durable what was applied: sled's own flush, then the sync that it leaves out.
     pub(crate) fn sync(&self, failpoints: &FailPoints) -> Result<(), TableError> {
         let db = self.writing()?;
-        guarded(|| db.flush())?;
+        flush::flush(&db)?;
         failpoints.pass(FailPoint::BetweenFlushAndSync);
         self.file.sync_data().and_then(|()| self.sync_blobs()).map_err(TableError::Io)
     }

@@ -89,7 +89,7 @@ impl Store for Faulty {
         self.store.commit(batch)
     }
 
-    fn room(&self) -> Room {
+    fn room(&mut self) -> Room {
         self.store.room()
     }
 }

@@ -69,7 +69,7 @@ impl Store for Gated {
         self.store.commit(batch)
     }
 
-    fn room(&self) -> Room {
+    fn room(&mut self) -> Room {
         self.store.room()
     }
 }
