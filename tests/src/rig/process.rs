@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -114,8 +115,9 @@ impl BrokerProcess {
         let mut child =
             command.spawn().map_err(|error| format!("{} does not start: {error}", binary().display()))?;
         let stderr = child.stderr.take().expect("stderr is piped");
-        let ready = follow(stderr, log.clone());
-        let mut broker = Self { pid: Pid::from_child(&child), ending: watch(child), ended: None, log };
+        let (ready, followed) = follow(stderr, log.clone());
+        let mut broker =
+            Self { pid: Pid::from_child(&child), ending: watch(child, followed), ended: None, log };
         match ready.recv_timeout(START_LIMIT) {
             Ok(()) => Ok(broker),
             Err(_) => {
@@ -220,9 +222,9 @@ pub fn verify(dir: &Path) -> Result<(), String> {
 }
 
 /// Copies what the broker logs to `log`, and says when it serves.
-fn follow(stderr: ChildStderr, log: PathBuf) -> mpsc::Receiver<()> {
+fn follow(stderr: ChildStderr, log: PathBuf) -> (mpsc::Receiver<()>, JoinHandle<()>) {
     let (sender, ready) = mpsc::sync_channel(1);
-    std::thread::spawn(move || {
+    let followed = std::thread::spawn(move || {
         let mut copy = File::options().create(true).append(true).open(&log).expect("the log can be written");
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             let _ = writeln!(copy, "{line}");
@@ -231,14 +233,15 @@ fn follow(stderr: ChildStderr, log: PathBuf) -> mpsc::Receiver<()> {
             }
         }
     });
-    ready
+    (ready, followed)
 }
 
-/// Waits for the end of the process, whenever that is.
-fn watch(mut child: Child) -> mpsc::Receiver<ExitStatus> {
+/// Waits for the end of the process, whenever that is, and until its last words are in the log.
+fn watch(mut child: Child, followed: JoinHandle<()>) -> mpsc::Receiver<ExitStatus> {
     let (sender, ending) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
         if let Ok(status) = child.wait() {
+            let _ = followed.join();
             let _ = sender.send(status);
         }
     });
