@@ -53,7 +53,7 @@ impl Gaps {
 
 /// Whether a record is of what clients did. Alarms are the broker's own: the one that met the damage has raised some.
 fn is_told_by_clients(key: &Bytes) -> bool {
-    ![space::ALARM, space::ALARM_NOTICE].contains(&key[0])
+    ![space::ALARM, space::ALARM_NOTICE, space::ALARM_SINKS].contains(&key[0])
 }
 
 /// Nothing may be missing or different that is not named.
