@@ -17,7 +17,7 @@ use super::otlp::{
 use crate::dispatch::record;
 use crate::records::{Decision, Message, Record as _, Role, Transaction, keys};
 
-/// Most transactions and most leases that are remembered: beyond that the oldest is forgotten.
+/// Most transactions, messages and leases that are remembered of each: beyond that the oldest is forgotten.
 const REMEMBERED_MAX: usize = 65_536;
 /// The wall clock was set when it is this far from where it should be, microseconds.
 const CLOCK_STEP_US: u64 = 10_000;
@@ -58,6 +58,14 @@ struct Known {
     asked_at_us: Option<u64>,
 }
 
+/// What is known of a message. A quick consumer is done with one, and it is gone, before its delivery is told.
+#[derive(Debug, Clone)]
+struct Stored {
+    context: Context,
+    topic: String,
+    key: Option<String>,
+}
+
 /// What is known of a delivery.
 #[derive(Debug, Clone)]
 struct Handed {
@@ -72,6 +80,7 @@ pub(super) struct Story {
     sample_permille: u32,
     generator: fastrand::Rng,
     transactions: Memory<TransactionId, Known>,
+    messages: Memory<MessageId, Stored>,
     leases: Memory<LeaseToken, Handed>,
     /// Unix microseconds when the broker's clock began.
     origin_us: Option<u64>,
@@ -99,6 +108,7 @@ impl Story {
             sample_permille,
             generator: fastrand::Rng::with_seed(seed),
             transactions: Memory::new(),
+            messages: Memory::new(),
             leases: Memory::new(),
             origin_us: None,
         }
@@ -129,13 +139,16 @@ impl Story {
         match deed {
             Deed::Publish(record) => {
                 let message = decoded(record)?;
-                let context = Context::of(&message, self.sample_permille);
+                let context = self.stored(&message).context;
                 let draft = Draft { error, ..stored("publish", "send", &message, context, from_us, to_us) };
                 self.span(draft)
             }
             Deed::SendHalf { records, group, client } => {
                 let messages: Vec<Message> = records.into_iter().filter_map(decoded).collect();
                 let known = self.known_of(&messages)?;
+                for message in &messages {
+                    self.stored(message);
+                }
                 let mut draft = Draft {
                     error,
                     ..stored("send_half", "send", messages.first()?, known.context, from_us, to_us)
@@ -172,6 +185,17 @@ impl Story {
             }
             Deed::Settle { token, group, verb } => self.settled(token, &group, verb, error, from_us, to_us),
         }
+    }
+
+    /// What is known of a message, remembered from now on.
+    fn stored(&mut self, message: &Message) -> Stored {
+        let stored = Stored {
+            context: Context::of(message, self.sample_permille),
+            topic: message.topic.to_string(),
+            key: message.key.as_ref().map(ToString::to_string),
+        };
+        self.messages.put(message.id, stored.clone());
+        stored
     }
 
     fn settled(
@@ -218,10 +242,12 @@ impl Story {
                 span
             }
             Sent::Delivery { id, group, topic, attempt, token, body_bytes } => {
-                // A message that cannot be read is a matter for whoever delivers it.
-                let message = record::<Message>(view, &keys::message(id)).ok().flatten()?;
-                let context = Context::of(&message, self.sample_permille);
-                let topic = topic.unwrap_or(message.topic).to_string();
+                let Stored { context, topic: of_message, key } = match self.messages.all.get(&id) {
+                    Some(stored) => stored.clone(),
+                    // One that cannot be read is a matter for whoever delivers it.
+                    None => self.stored(&record::<Message>(view, &keys::message(id)).ok().flatten()?),
+                };
+                let topic = topic.map_or(of_message, |topic| topic.to_string());
                 let span = self.draw();
                 let handed = Handed { context, span, id, topic: topic.clone() };
                 self.leases.put(token, handed);
@@ -232,7 +258,7 @@ impl Story {
                     number("messaging.message.body.size", body_bytes.into()),
                     number("escrow.delivery.attempt", attempt.into()),
                 ];
-                attributes.extend(message.key.map(|key| text("escrow.message.key", key)));
+                attributes.extend(key.map(|key| text("escrow.message.key", key)));
                 self.span(Draft {
                     operation: "deliver",
                     kind: KIND_CLIENT,
@@ -394,7 +420,41 @@ fn role_word(role: Role) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use escrow_storage::{MemStore, Store as _};
+
     use super::*;
+
+    /// The driver does not wait for what is told of it: by then a quick consumer may have acked, and the message be gone.
+    #[test]
+    fn a_delivery_is_told_although_its_message_is_gone() {
+        let id = MessageId::new(1_700_000_000_000, [7; 10]);
+        let message = Message {
+            id,
+            topic: "paid".parse().unwrap(),
+            key: None,
+            ordering_key: None,
+            tag: None,
+            headers: Vec::new(),
+            deliver_at_ms: 0,
+            time_to_live_ms: 0,
+            body: Bytes::new(),
+        };
+        let group: GroupName = "billing".parse().unwrap();
+        let done = |deed| Done { deed, queued_at_us: 1, refused: None, transaction: None };
+        let token = LeaseToken(5);
+        let delivery =
+            Sent::Delivery { id, group: group.clone(), topic: None, attempt: 1, token, body_bytes: 0 };
+        let turns = [
+            TurnTold { done: vec![done(Deed::Publish(message.encode()))], ..TurnTold::default() },
+            TurnTold { sent: vec![delivery], ..TurnTold::default() },
+            TurnTold { done: vec![done(Deed::Settle { token, group, verb: "ack" })], ..TurnTold::default() },
+        ];
+        let mut story = Story::new(1000, 1);
+        let nothing_left = MemStore::new().reader();
+        let spans = turns.into_iter().flat_map(|turn| story.tell(&nothing_left, turn));
+        let names: Vec<String> = spans.map(|span| span.name).collect();
+        assert_eq!(names, ["publish paid", "deliver paid", "ack paid"]);
+    }
 
     #[test]
     fn memory_is_bounded_and_forgets_what_came_first() {
