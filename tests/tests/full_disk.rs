@@ -216,34 +216,33 @@ impl Rig {
             halves.push((key, half.map_err(|status| format!("with room: {status}"))?));
         }
         let filling = Filling::ALL[number as usize % Filling::ALL.len()];
-        match filling {
-            Filling::Foreign => {
-                // To below the floor, or to the last byte.
-                let left = if rng.bool() { 0 } else { rng.u64(FLOOR_BYTES / 4..FLOOR_BYTES * 3 / 4) };
-                self.disk.fill(left)?;
-            }
+        // What the foreign file leaves: less than the floor, or not a byte.
+        let left = if rng.bool() { 0 } else { rng.u64(FLOOR_BYTES / 4..FLOOR_BYTES * 3 / 4) };
+        let left = match filling {
+            Filling::Foreign => Some(left),
             Filling::Both => {
                 self.disk.fill(FLOOR_BYTES + NEAR_BYTES)?;
                 if self.publish_until_refused(BOTH_BYTES_MAX).await? {
                     self.filled_alone += 1;
                 }
-                self.disk.fill(FLOOR_BYTES / 2)?;
+                Some(FLOOR_BYTES / 2)
             }
             Filling::Own => {
                 if !self.publish_until_refused(DISK_BYTES as usize).await? {
                     return Err(format!("never refused, with {} bytes free", self.disk.free_bytes()));
                 }
                 self.filled_alone += 1;
+                None
             }
-        }
-        self.await_refusal(SMALL_BODY_BYTES).await?;
+        };
+        self.await_refusal(left).await?;
         self.serve(&halves[..2]).await?;
         if number % 4 >= 2 {
             self.broker.kill();
             self.broker = BrokerProcess::start(&self.disk.data(), self.ports, &SETTINGS, None)
                 .map_err(|log| format!("start on a full disk: {log}"))?;
             self.starts_when_full += 1;
-            self.await_refusal(SMALL_BODY_BYTES).await?;
+            self.await_refusal(left).await?;
         }
         self.serve(&halves[2..]).await?;
         if filling != Filling::Foreign {
@@ -281,11 +280,15 @@ impl Rig {
         Ok(false)
     }
 
-    /// Publishes until it is refused, which must be as promised.
-    async fn await_refusal(&mut self, body_bytes: usize) -> Result<(), String> {
+    /// Publishes until it is refused, which must be as promised. The foreign file leaves `left` all the while: the broker may
+    /// clear away what was consumed, and make room.
+    async fn await_refusal(&mut self, left: Option<u64>) -> Result<(), String> {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         for _ in 0..LOOKS_MAX {
-            match self.publish(body_bytes).await {
+            if let Some(left) = left {
+                self.disk.fill(left)?;
+            }
+            match self.publish(SMALL_BODY_BYTES).await {
                 Ok(()) => drop(ticks.tick().await),
                 Err(status) if is_refused_for_room(&status) => {
                     self.refused += 1;
@@ -320,7 +323,14 @@ impl Rig {
         let table_bytes = status.store.as_ref().map_or(0, |store| store.table_bytes);
         self.table_bytes_max = self.table_bytes_max.max(table_bytes);
         if status.accepting {
-            return Err("the status says that new messages are accepted, when full".into());
+            // It may have cleared away what was consumed, and made room: then it is filled again.
+            let free_bytes = self.disk.free_bytes();
+            if free_bytes < FLOOR_BYTES {
+                return Err(format!(
+                    "the status says that new messages are accepted, with {free_bytes} bytes free"
+                ));
+            }
+            self.await_refusal(Some(FLOOR_BYTES / 2)).await?;
         }
         if let Some(key) = self.owed.first() {
             let found = self.client.find(*key).await;
