@@ -462,7 +462,7 @@ pub(super) const KEYS: &[Key] = &[
         "limits.queue",
         Shape::Count(1, 10_000_000),
         limits.queue_inputs_max,
-        "Requests that wait for the engine; beyond that, clients are told to come back later."
+        "Requests that wait for the engine, what consumers say apart from all else, so many of each; beyond that, clients are told to come back later."
     ),
     number!(
         "limits.queue_size",

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::Map;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as HttpBody, Frame};
 use tonic::body::Body;
 use tonic::codegen::{Bytes, Service, http};
 use tonic::server::NamedService;
@@ -68,35 +69,15 @@ fn hold(answered: Answered) -> Answered {
         match (extensions.remove::<Arc<Permit>>(), extensions.remove::<EncodedFrames>()) {
             (None, None) => response,
             (None, Some(frames)) => response.map(|body| Body::new(FramesBody { body, frames, due: 0 })),
-            (Some(permit), _) => response.map(|body| Body::new(PermitBody { body, _permit: permit })),
+            // It lives as long as what is done to the frames.
+            (Some(permit), _) => response.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    let _held = &permit;
+                    frame
+                }))
+            }),
         }
     })
-}
-
-/// An answer's body and its permit.
-struct PermitBody {
-    body: Body,
-    _permit: Arc<Permit>,
-}
-
-impl HttpBody for PermitBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 /// A session's body.

@@ -2,27 +2,21 @@
 //! thousand is found without looking at the others.
 
 use escrow_protocol::Offset;
-use escrow_storage::{KeyRange, Read, ReadError};
+use escrow_storage::{Read, ReadError};
 
+use super::same_key;
 use crate::dispatch::{decode, record};
 use crate::records::{DeadPlace, Group, Place, Standing, TopicNumber, keys};
 
-/// Messages with the same key that are looked at, at most. A key that more share is no way to find one of them.
-const MESSAGES_MAX: usize = 1_000;
 /// Groups in which one message may be dead, at most.
 const GROUPS_MAX: usize = 1_000;
 
 /// The places of the dead letters whose message has this key, in the order of the list; some may belong to another key with
 /// the same hash. `None` if there are too many to be looked for in this way.
 pub(super) fn places(view: &dyn Read, key: &str) -> Result<Option<Vec<(TopicNumber, Offset)>>, ReadError> {
-    let range: KeyRange = keys::business_key_range(keys::hash_of(key));
-    let messages = view.scan(&range, MESSAGES_MAX)?;
-    if messages.len() == MESSAGES_MAX {
-        return Ok(None);
-    }
+    let Some(messages) = same_key::messages(view, key)? else { return Ok(None) };
     let mut places = Vec::new();
-    for (index_key, _) in messages {
-        let Some((_, id)) = keys::business_key_of(&index_key) else { continue };
+    for id in messages {
         let Some(place) = record::<Place>(view, &keys::place(id))? else { continue };
         let Standing::Queued { topic, offset, .. } = place.standing else { continue };
         let dead = view.scan(&keys::dead_place_range(topic, offset, offset.next()), GROUPS_MAX)?;

@@ -14,6 +14,7 @@ mod messages;
 mod pages;
 mod patience;
 mod retries;
+mod same_key;
 mod scheduled;
 mod status;
 mod store;

@@ -36,6 +36,23 @@ impl<T> Paged<T> {
         Self { items, next }
     }
 
+    /// A page of all that there is, found in any order: behind `after`, by the place of each.
+    pub(super) fn of_all<P: Ord>(
+        mut all: Vec<T>,
+        place_of: impl Fn(&T) -> P,
+        after: Option<P>,
+        limit: usize,
+        cursor_of: impl FnOnce(P) -> String,
+    ) -> Self {
+        all.sort_by_key(&place_of);
+        let is_behind = |item: &T| after.as_ref().is_none_or(|after| place_of(item) > *after);
+        let mut rest = all.into_iter().filter(is_behind).peekable();
+        let items: Vec<T> = rest.by_ref().take(limit).collect();
+        let is_last = rest.peek().is_none();
+        let next = items.last().filter(|_| !is_last).map(|last| cursor_of(place_of(last)));
+        Self { items, next }
+    }
+
     /// The same page with each item turned into something else.
     pub fn map<U>(self, each: impl FnMut(T) -> U) -> Paged<U> {
         Paged { items: self.items.into_iter().map(each).collect(), next: self.next }

@@ -5,7 +5,7 @@ use escrow_storage::{Read, ReadError};
 
 use super::pages::{TURNS_MAX, parse_pair};
 use super::transactions::Labels;
-use super::{Operator, Page, Paged, Service, mismatch, unless_damaged};
+use super::{Operator, Page, Paged, Service, mismatch, same_key, unless_damaged};
 use crate::dispatch::record;
 use crate::engine::{Command, DuePlace, Inspect, Refusal, RetryFilter, Seen};
 use crate::records::{GroupNumber, Message, Place, Retry, Standing, TopicNumber, keys};
@@ -38,9 +38,6 @@ pub struct RetryMatching {
     pub key: Option<String>,
 }
 
-/// Messages with the same key that are looked at, at most. A key that more share is no way to find one of them.
-const SAME_KEY_MAX: usize = 1_000;
-
 /// For each message, whether what was ordered could be done.
 pub type RetryResults = Vec<(MessageId, Result<(), Refusal>)>;
 
@@ -61,7 +58,7 @@ impl Service {
         if let Some(key) = matching.key.clone()
             && let Some(found) = self.retries_by_key(&group, key, &matching, max_attempts).await?
         {
-            return Ok(page_of(found, after, page.limit));
+            return Ok(Paged::of_all(found, due_of, after, page.limit, due_cursor));
         }
         let (number, due, next) = self.due_places(&group, &matching, after, page.limit).await?;
         self.read(move |view| {
@@ -112,7 +109,7 @@ impl Service {
         }
     }
 
-    /// All with this key, the soonest first; `None` if so many messages share it that the index is no help.
+    /// All with this key; `None` if so many messages share it that the index is no help.
     async fn retries_by_key(
         &self,
         group: &GroupName,
@@ -123,14 +120,10 @@ impl Service {
         let (number, ..) = self.due_places(group, &RetryMatching::default(), None, 0).await?;
         let (group, matching) = (group.clone(), matching.clone());
         self.read(move |view| {
-            let messages = view.scan(&keys::business_key_range(keys::hash_of(&key)), SAME_KEY_MAX)?;
-            if messages.len() == SAME_KEY_MAX {
-                return Ok(None);
-            }
+            let Some(messages) = same_key::messages(view, &key)? else { return Ok(None) };
             let mut labels = Labels::new(view);
             let mut found = Vec::new();
-            for (index_key, _) in messages {
-                let Some((_, id)) = keys::business_key_of(&index_key) else { continue };
+            for id in messages {
                 let place = unless_damaged(record::<Place>(view, &keys::place(id)))?;
                 let Some(Standing::Queued { topic, offset, .. }) = place.map(|place| place.standing) else {
                     continue;
@@ -141,7 +134,6 @@ impl Service {
                     found.push(one);
                 }
             }
-            found.sort_by_key(due_of);
             Ok(Some(found))
         })
         .await
@@ -175,14 +167,6 @@ fn key_of(view: &dyn Read, retry: &RetryView) -> Result<Option<String>, ReadErro
 
 fn due_of(retry: &RetryView) -> DuePlace {
     (retry.record.due_at_ms, retry.place)
-}
-
-/// A page of what was found whole.
-fn page_of(found: Vec<RetryView>, after: Option<DuePlace>, limit: usize) -> Paged<RetryView> {
-    let mut rest = found.into_iter().filter(|one| after.is_none_or(|after| due_of(one) > after)).peekable();
-    let items: Vec<_> = rest.by_ref().take(limit).collect();
-    let next = rest.peek().is_some().then(|| items.last().map(|last| due_cursor(due_of(last)))).flatten();
-    Paged { items, next }
 }
 
 impl Service {

@@ -5,7 +5,7 @@ use escrow_protocol::{MessageId, TopicName};
 use escrow_storage::{KeyRange, Read, ReadError};
 
 use super::transactions::Labels;
-use super::{Operator, Page, Paged, Service, mismatch, unless_damaged};
+use super::{Operator, Page, Paged, Service, mismatch, same_key, unless_damaged};
 use crate::dispatch::{decode, record};
 use crate::engine::{Cancelled, Command, Moved, Refusal, Reply, behind};
 use crate::records::keys::space;
@@ -44,8 +44,6 @@ impl ScheduledMatching {
 const EXAMINED_MAX: usize = 5_000;
 /// Messages read at a time.
 const CHUNK: usize = 250;
-/// Messages with the same key that are looked at, at most. A key that more share is no way to find one of them.
-const SAME_KEY_MAX: usize = 1_000;
 
 impl Service {
     /// What waits for its time, the next one first. By key through the index of keys; by topic a page looks at some thousands
@@ -63,7 +61,7 @@ impl Service {
             if let Some(key) = &matching.key
                 && let Some(found) = with_key(view, key, &matching)?
             {
-                return Ok(page_of(found, after, page.limit));
+                return Ok(Paged::of_all(found, place_of, after, page.limit, cursor_of));
             }
             list(view, &matching, after, page.limit)
         })
@@ -107,8 +105,13 @@ impl Service {
     }
 }
 
-fn cursor_of(item: &ScheduledView) -> String {
-    format!("{}.{}", item.due_ms, item.id)
+/// Where it stands in the list.
+fn place_of(item: &ScheduledView) -> (u64, MessageId) {
+    (item.due_ms, item.id)
+}
+
+fn cursor_of((due_ms, id): (u64, MessageId)) -> String {
+    format!("{due_ms}.{id}")
 }
 
 fn parse_cursor(cursor: &str) -> Option<(u64, MessageId)> {
@@ -146,7 +149,7 @@ fn list(
                 items.extend(Some(found).filter(|found| matching.admits(found)));
             }
             if items.len() == limit || examined == EXAMINED_MAX {
-                return Ok(Paged { items, next: Some(format!("{due_ms}.{id}")) });
+                return Ok(Paged { items, next: Some(cursor_of((due_ms, id))) });
             }
             range = KeyRange::new(behind(&key), range.end.clone());
         }
@@ -170,35 +173,21 @@ fn view_of(
     Ok(ScheduledView { id, topic, key: message.and_then(|message| message.key), due_ms })
 }
 
-/// All with this key, the next one first; `None` if so many messages share it that the index is no help.
+/// All with this key; `None` if so many messages share it that the index is no help.
 fn with_key(
     view: &dyn Read,
     key: &str,
     matching: &ScheduledMatching,
 ) -> Result<Option<Vec<ScheduledView>>, ReadError> {
-    let messages = view.scan(&keys::business_key_range(keys::hash_of(key)), SAME_KEY_MAX)?;
-    if messages.len() == SAME_KEY_MAX {
-        return Ok(None);
-    }
+    let Some(messages) = same_key::messages(view, key)? else { return Ok(None) };
     let mut labels = Labels::new(view);
     let mut found = Vec::new();
-    for (index_key, _) in messages {
-        let Some((_, id)) = keys::business_key_of(&index_key) else { continue };
+    for id in messages {
         let place = unless_damaged(record::<Place>(view, &keys::place(id)))?;
         let Some(Standing::Scheduled { due_ms }) = place.map(|place| place.standing) else { continue };
         let Some(stub) = record::<Stub>(view, &keys::scheduled(due_ms, id))? else { continue };
         let one = view_of(view, &mut labels, &stub, (due_ms, id))?;
         found.extend(Some(one).filter(|one| matching.admits(one)));
     }
-    found.sort_by_key(|one| (one.due_ms, one.id));
     Ok(Some(found))
-}
-
-/// A page of what was found whole.
-fn page_of(found: Vec<ScheduledView>, after: Option<(u64, MessageId)>, limit: usize) -> Paged<ScheduledView> {
-    let mut rest =
-        found.into_iter().filter(|one| after.is_none_or(|after| (one.due_ms, one.id) > after)).peekable();
-    let items: Vec<_> = rest.by_ref().take(limit).collect();
-    let next = rest.peek().is_some().then(|| items.last().map(cursor_of)).flatten();
-    Paged { items, next }
 }

@@ -184,7 +184,9 @@ impl DiskStore {
     /// would fill the overlay. Its files go with the next spill.
     fn clear_away(&mut self) {
         let now = clock::now();
-        if self.cleared_away.is_none_or(|before| now - before >= CLEAR_AWAY_EVERY) {
+        let is_due = self.cleared_away.is_none_or(|before| now - before >= CLEAR_AWAY_EVERY);
+        // Without room for the table a frozen overlay would only hold commits back.
+        if is_due && self.shared.room.has_room_for_spill() {
             self.cleared_away = Some(now);
             self.freeze_if(|_| true);
         }
