@@ -2,7 +2,7 @@
 //! those of libraries, which know nothing of it. The rig `io_faults` compiles it by `rustc --crate-type cdylib`.
 //!
 //! `ESCROW_IO_DIR`: the directory. `ESCROW_IO_FAULT`: `write` or `sync`, the n of the first that fails (from 1), how many
-//! fail, and the error number, with colons between. `ESCROW_IO_LOG`: where each failure is noted as a line of
+//! fail, the error number, and how many milliseconds a failing one takes, with colons between. `ESCROW_IO_LOG`: where each failure is noted as a line of
 //! microseconds since 1970, which operation, and the file. It must never make a call succeed that would have failed.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// "The next definition of this name", for `dlsym`.
 const RTLD_NEXT: *mut c_void = -1_isize as *mut c_void;
@@ -34,6 +35,8 @@ struct Plan {
     first: u64,
     last: u64,
     error: c_int,
+    /// Disks that break try for a while.
+    takes: Duration,
     count: AtomicU64,
 }
 
@@ -52,7 +55,7 @@ fn read_plan() -> Option<Plan> {
         _ => return None,
     };
     let mut number = || parts.next()?.parse::<u64>().ok();
-    let (first, times, error) = (number()?, number()?, number()? as c_int);
+    let (first, times, error, takes_ms) = (number()?, number()?, number()? as c_int, number()?);
     Some(Plan {
         dir: std::env::var_os("ESCROW_IO_DIR")?.into(),
         log: std::env::var_os("ESCROW_IO_LOG")?.into(),
@@ -60,6 +63,7 @@ fn read_plan() -> Option<Plan> {
         first,
         last: first.saturating_add(times - 1),
         error,
+        takes: Duration::from_millis(takes_ms),
         count: AtomicU64::new(0),
     })
 }
@@ -75,6 +79,7 @@ fn failure(operation: Operation, fd: c_int) -> Option<c_int> {
     if nth < plan.first || nth > plan.last {
         return None;
     }
+    std::thread::sleep(plan.takes);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_micros();
     let mut log = std::fs::File::options().create(true).append(true).open(&plan.log).ok()?;
     log.write_all(format!("{now} {operation:?} {}\n", file.display()).as_bytes()).ok()?;

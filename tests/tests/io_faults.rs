@@ -38,6 +38,9 @@ const REFUSED_MAX: Duration = Duration::from_secs(30);
 const FULL_TIMES: u64 = 4;
 /// About as many writes as the scenario has; there are fewer syncs.
 const USUAL_OPERATIONS: u64 = 300;
+/// Every so-manieth operation is slow to fail.
+const SLOW_EVERY: u64 = 3;
+const SLOW_MS: u64 = 1_500;
 /// No scenario has so many operations.
 const OPERATIONS_MAX: u64 = 5_000;
 
@@ -105,10 +108,10 @@ impl Fault {
 
     fn order(self, nth: u64) -> String {
         match self {
-            Self::WriteNoSpace => format!("write:{nth}:{FULL_TIMES}:28"),
-            Self::WriteBroken => format!("write:{nth}:1:5"),
-            Self::SyncNoSpace => format!("sync:{nth}:1:28"),
-            Self::SyncBroken => format!("sync:{nth}:1:5"),
+            Self::WriteNoSpace => format!("write:{nth}:{FULL_TIMES}:28:0"),
+            Self::WriteBroken => format!("write:{nth}:1:5:{}", takes_ms(nth)),
+            Self::SyncNoSpace => format!("sync:{nth}:1:28:0"),
+            Self::SyncBroken => format!("sync:{nth}:1:5:{}", takes_ms(nth)),
         }
     }
 
@@ -123,6 +126,12 @@ impl Fault {
             Self::WriteBroken | Self::SyncBroken => "Input/output error",
         }
     }
+}
+
+/// How long the operation takes that fails, milliseconds: a disk that breaks tries for a while, and others wait meanwhile for
+/// what it was to write.
+fn takes_ms(nth: u64) -> u64 {
+    if nth.is_multiple_of(SLOW_EVERY) { SLOW_MS } else { 0 }
 }
 
 /// What the interposer noted of the first failure.

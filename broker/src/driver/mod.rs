@@ -222,16 +222,17 @@ impl<S: Store> Driver<S> {
         engine.fire(now, &mut turn);
         let finished = engine.finish(now, turn)?;
 
-        let edits = finished.batch.len();
-        if edits > 0 {
-            let begun_us = parts.clock.micros();
-            let batch_bytes = bytes_of(&finished.batch);
-            match parts.store.commit(finished.batch) {
-                Ok(_) => parts.metrics.committed(inputs, parts.clock.micros() - begun_us),
-                Err(CommitError::Refused(fault)) => return self.refuse(answers, batch_bytes, &fault),
-                // Failed, fenced or unknown: all memory of the shard is void. Nothing is answered.
-                Err(error) => return Err(error.into()),
-            }
+        let writes = !finished.batch.is_empty();
+        let begun_us = parts.clock.micros();
+        let batch_bytes = bytes_of(&finished.batch);
+        // Nothing to write is committed, too, which costs nothing: a store that failed behind the engine's back says so. Where
+        // everything new is refused for want of room, nobody else would ask.
+        match parts.store.commit(finished.batch) {
+            Ok(_) if writes => parts.metrics.committed(inputs, parts.clock.micros() - begun_us),
+            Ok(_) => {}
+            Err(CommitError::Refused(fault)) => return self.refuse(answers, batch_bytes, &fault),
+            // Failed, fenced or unknown: all memory of the shard is void. Nothing is answered.
+            Err(error) => return Err(error.into()),
         }
         // Invariant: durable from here on; before here nothing has left.
         let mut effects = finished.effects;

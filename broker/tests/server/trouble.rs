@@ -316,6 +316,21 @@ async fn a_failed_commit_stops_the_broker_and_nothing_is_answered() {
     assert_eq!(topic.next_offset, 1);
 }
 
+/// Where everything new is refused nothing is written, and no commit would tell.
+#[tokio::test]
+async fn a_store_that_failed_by_itself_stops_a_broker_that_writes_nothing() {
+    let faults = Faults::default();
+    let store = Faulty { store: MemStore::new(), faults: faults.clone() };
+    let mut broker = Broker::start(config(), store).await.unwrap();
+    let channel = connect(broker.grpc_addr()).await;
+    faults.fail_table();
+    let mut admin = v1::admin_service_client::AdminServiceClient::new(channel);
+    // A question to the engine: whether it is answered does not matter.
+    drop(admin.get_status(v1::GetStatusRequest {}).await);
+    let ended = tokio::time::timeout(Duration::from_secs(20), broker.wait()).await;
+    assert!(matches!(ended, Ok(DriverError::Commit(_))), "{ended:?}");
+}
+
 #[tokio::test]
 async fn a_commit_without_room_refuses_its_turn_and_the_broker_goes_on() {
     let harness = Harness::start().await;

@@ -12,9 +12,11 @@ use std::time::Duration;
 use super::TableError;
 use super::guard::guarded;
 
-/// When the first flush is looked after; then after twice as long, and so on: a disk that is only slow is asked a few
-/// times.
+/// When the first flush is looked after, and how often at most.
 const LOOK_AFTER: Duration = Duration::from_millis(250);
+/// Then each time it has taken another part like this: an error is found soon, for how long it took to come, and a disk that
+/// is only slow is asked a few times.
+const LOOK_PART: u32 = 4;
 
 /// Flushes what sled holds in memory to its file. To sync the file is the caller's part.
 pub(super) fn flush(db: &sled::Db) -> Result<(), TableError> {
@@ -28,11 +30,12 @@ pub(super) fn flush(db: &sled::Db) -> Result<(), TableError> {
 }
 
 fn look_after<'scope, 'env>(db: &'env sled::Db, over: &Receiver<()>, threads: &'scope Scope<'scope, 'env>) {
-    let mut wait = LOOK_AFTER;
+    let (mut wait, mut took) = (LOOK_AFTER, Duration::ZERO);
     while let Err(RecvTimeoutError::Timeout) = over.recv_timeout(wait) {
-        tracing::debug!(?wait, "the table is still being flushed");
+        took += wait;
+        tracing::debug!(?took, "the table is still being flushed");
         // Whatever it finds, the first one finds too.
         threads.spawn(|| drop(guarded(|| db.flush())));
-        wait *= 2;
+        wait = LOOK_AFTER.max(took / LOOK_PART);
     }
 }

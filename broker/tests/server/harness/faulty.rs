@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 #[derive(Clone, Default)]
 pub(crate) struct Faults {
     bodies: Arc<AtomicBool>,
+    table: Arc<AtomicBool>,
     bytes_read: Arc<AtomicUsize>,
     backup_ended: Arc<Notify>,
 }
@@ -26,6 +27,11 @@ impl Faults {
     /// From now on no message record can be read.
     pub(crate) fn fail_bodies(&self) {
         self.bodies.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on the table is not written to any more: no commit is taken, as the store finds out for itself.
+    pub(crate) fn fail_table(&self) {
+        self.table.store(true, Ordering::SeqCst);
     }
 
     /// Bytes of message records that were read so far.
@@ -86,6 +92,9 @@ impl Store for Faulty {
     }
 
     fn commit(&mut self, batch: Batch) -> Result<Sequence, CommitError> {
+        if self.faults.table.load(Ordering::SeqCst) {
+            return Err(CommitError::Failed("writing to the table failed".to_owned()));
+        }
         self.store.commit(batch)
     }
 
