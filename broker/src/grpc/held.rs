@@ -123,3 +123,27 @@ impl HttpBody for FramesBody {
         self.due == 0 && self.body.is_end_stream()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_holds_its_permit_until_it_is_taken_or_given_up() {
+        for is_taken in [true, false] {
+            let allowance = Allowance::new(100);
+            let permit = allowance.take(40).await;
+            let mut answer = http::Response::new(Body::new(Full::new(Bytes::from_static(b"ten bytes."))));
+            answer.extensions_mut().insert(Arc::new(permit));
+            let body = hold(Ok(answer)).expect("infallible").into_body();
+            assert_eq!(allowance.free(), 60, "nothing was taken of it");
+            match is_taken {
+                true => assert_eq!(body.collect().await.expect("whole").to_bytes(), "ten bytes."),
+                false => drop(body),
+            }
+            assert_eq!(allowance.free(), 100);
+        }
+    }
+}
