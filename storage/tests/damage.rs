@@ -359,6 +359,32 @@ fn a_missing_or_short_file_of_values_is_named_before_anything_is_changed() {
     }
 }
 
+/// A repair would refuse: it has nothing to put in the place of what the table points to.
+#[test]
+fn a_short_journal_file_into_which_the_table_points_is_named_with_a_remedy_that_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut model = Model::new();
+    let (mut store, _) = open(dir.path(), journal_only());
+    for (name, length) in [("small", 40), ("large", 9000)] {
+        let batch = put(name, value_of(1, length));
+        store.commit(batch.clone()).unwrap();
+        apply(&mut model, batch);
+    }
+    store.settle().unwrap();
+    store.close().unwrap();
+    let path = files_in(&dir.path().join("journal")).swap_remove(0);
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1000).unwrap();
+
+    let error = DiskStore::open(dir.path(), journal_only()).unwrap_err();
+    let OpenError::Damaged { file, remedy, .. } = &error else { panic!("{error}") };
+    assert_eq!(*file, path);
+    assert!(remedy.contains("--salvage-into") && remedy.contains("store restore"), "{remedy}");
+    assert!(!remedy.contains("give up"), "{remedy}");
+    let refused = repair(dir.path(), &journal_only(), Consent::GiveUpLostCommits);
+    assert!(matches!(refused, Err(RepairError::Table(_))), "{refused:?}");
+    assert_salvages(dir.path(), &model, "a journal file of 1000 bytes");
+}
+
 #[test]
 fn a_damaged_record_of_format_1_is_named_and_nothing_else_is_lost() {
     let dir = tempfile::tempdir().unwrap();

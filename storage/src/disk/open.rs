@@ -58,13 +58,15 @@ impl DiskStore {
         };
         let mut watermark = Watermark::open(&layout.watermark())?;
         let scan = journal::scan(&layout.journal(), watermark.mark().sequence)?;
+        // The table first: what is wrong with it or beneath it, only a restore or a salvage helps against, and a journal
+        // that is damaged too would name a repair, which refuses then.
+        let table = table.map_or_else(|| open_table(&layout, &options), Ok)?;
+        let meta = check_against_mark(&table, watermark.mark())?;
+        table.values().check(&table.live())?;
         if let Some(damage) = &scan.damage {
             return Err(damage.clone().into_error());
         }
-        let table = table.map_or_else(|| open_table(&layout, &options), Ok)?;
-        let meta = check_against_mark(&table, watermark.mark())?;
         check_against_journal(&layout, &scan, meta, watermark.mark())?;
-        table.values().check(&table.live())?;
         let value_files = table.values().list()?;
         options.failpoints.pass(FailPoint::DuringRecovery);
 

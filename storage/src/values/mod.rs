@@ -200,6 +200,13 @@ impl Values {
         self.dir.join(id.name())
     }
 
+    /// Where a file of this id lies, for messages: where it should, if it is nowhere.
+    fn place(&self, id: FileId) -> PathBuf {
+        let (here, there) = (self.path(id), self.journal.join(id.name()));
+        let is_still_the_journals = id.copies_number().is_none() && !here.exists() && there.exists();
+        if is_still_the_journals { there } else { here }
+    }
+
     /// Moves a journal file here that the journal is done with. Durable when the directories are synced.
     pub(crate) fn adopt(&self, journal_file: &Path, id: FileId) -> io::Result<()> {
         std::fs::rename(journal_file, self.path(id))
@@ -261,11 +268,11 @@ impl Values {
                 Ok(size) => format!("it has {size} bytes, values of {} bytes lie in it", live.bytes),
                 Err(ValueError::Gone) => format!("it is missing, and {} values lie in it", live.values),
                 Err(ValueError::Damaged(fault)) => fault,
-                Err(ValueError::Io(source)) => return Err(io_error(&self.path(*id), source)),
+                Err(ValueError::Io(source)) => return Err(io_error(&self.place(*id), source)),
             };
             let salvage = remedy::salvage(remedy::root_above(&self.dir, 1));
             return Err(OpenError::Damaged {
-                file: self.path(*id),
+                file: self.place(*id),
                 fault,
                 remedy: format!("{}, or {salvage}", remedy::RESTORE),
             });
