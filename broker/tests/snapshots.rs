@@ -26,7 +26,7 @@ fn assert_is(said: &str, file: &str) {
         ("[CLIENT]", r"(?<redacted>rust-[a-z]{12})"),
         (
             "[AGE]",
-            r"(PREPARED|COMMITTED|ROLLED_BACK)\t[-A-Za-z0-9]+\t[-A-Za-z0-9]+\t(?<redacted>[0-9]+m?s)\t",
+            r"(PREPARED|COMMITTED|ROLLED_BACK)\t[-A-Za-z0-9]+\t[-A-Za-z0-9]+\t[-a-z0-9]+\t(?<redacted>[0-9]+m?s)\t",
         ),
         ("[AGE]", r"\nage\t(?<redacted>[0-9]+m?s)\n"),
         ("[AGE]", r#""age_ms":(?<redacted>[0-9]+)"#),
@@ -71,6 +71,37 @@ fn every_help_is_as_it_was_read() {
     let mut said = String::new();
     helps(&[], &mut said);
     assert_is(&said, "help.txt");
+}
+
+/// The commands that do something, as they are typed; `into` gets those below `path`.
+fn leaves(path: &[String], into: &mut Vec<String>) {
+    let output = escrow().args(path).arg("--help").output().expect("it runs");
+    let text = stdout(&output);
+    let below = text.split_once("Commands:\n").map_or("", |(_, commands)| commands);
+    let names = below.lines().take_while(|line| !line.is_empty());
+    let names = names.filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')));
+    let names: Vec<_> =
+        names.filter_map(|rest| rest.split_whitespace().next()).filter(|name| *name != "help").collect();
+    for name in &names {
+        leaves(&[path, &[(*name).to_owned()]].concat(), into);
+    }
+    if names.is_empty() {
+        into.push(path.join(" "));
+    }
+}
+
+/// What has a test of its own, for it does not end or takes its time.
+const NOT_IN_THE_SESSION: [&str; 2] = ["dev", "bench"];
+
+#[test]
+fn every_verb_is_in_the_session() {
+    let mut verbs = Vec::new();
+    leaves(&[], &mut verbs);
+    assert!(verbs.len() > 50, "{verbs:?}");
+    let script = include_str!("snapshots/session.sh");
+    verbs.retain(|verb| !NOT_IN_THE_SESSION.contains(&verb.split(' ').next().unwrap_or_default()));
+    verbs.retain(|verb| !script.contains(&format!("escrow {verb}")));
+    assert_eq!(verbs, Vec::<String>::new());
 }
 
 /// Runs lines of a shell as a user would type them, and writes down what is seen: both streams, and a status that is

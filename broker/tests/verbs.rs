@@ -81,7 +81,7 @@ fn a_check_says_one_line_and_its_status() {
     assert_eq!(status, Some(2), "a broker that is away is what it is for: {line}");
     let (status, line) = check("tx --url http://127.0.0.1:1");
     assert_eq!(status, Some(3), "{line}");
-    let (status, line) = check("tx --age-warning 2h");
+    let (status, line) = check("tx --age-warning 2h --age-critical 1h");
     assert_eq!(status, Some(3), "a warning above critical makes no sense: {line}");
 
     assert_eq!(check("tx").0, Some(0));
@@ -126,7 +126,7 @@ fn top_prints_a_frame_where_there_is_no_terminal() {
     assert!(output.status.success(), "{}", stderr(&output));
     let frame = stdout(&output);
     for words in
-        ["transactions  undecided 1", "messages      ready 1", "latency", "GROUP", "billing", "no consumer"]
+        ["transactions  undecided 1", "messages      lag 1  ready 1", "latency", "GROUP", "billing", "no consumer"]
     {
         assert!(frame.contains(words), "{words} is missing:\n{frame}");
     }

@@ -79,7 +79,7 @@ impl Look {
             self.read(AlarmRule::DiskFree, "", store.disk_free_bytes, None);
             self.read(AlarmRule::SpillBehind, "", store.overlay_percent, None);
         }
-        self.read(AlarmRule::Damaged, "", vitals.damaged.saturating_add(store.corrupt_records), None);
+        self.read(AlarmRule::Damaged, "", store.corrupt_records, None);
     }
 
     fn group(&mut self, sample: &Sample, group: &GroupVitals, growths: &mut Growths, now: Now) {
@@ -184,7 +184,7 @@ mod tests {
             (AlarmRule::LagAge, "billing", Some(100_000)),
             (AlarmRule::DiskFree, "", Some(77)),
             (AlarmRule::SpillBehind, "", Some(81)),
-            (AlarmRule::Damaged, "", Some(3)),
+            (AlarmRule::Damaged, "", Some(2)),
             // Nothing is looked at: the broker says it as it stops.
             (AlarmRule::FailedSync, "", None),
         ] {

@@ -84,12 +84,13 @@ impl Global {
         Some(v1::Operator { name: self.operator_name(), reason: reason.unwrap_or_default().to_owned() })
     }
 
-    /// Who is asking: as the command says, the context, or the system.
+    /// Who is asking: as the command says, the context, or the system; its number for who has no name there.
     pub(crate) fn operator_name(&self) -> String {
         // Whoever asks has been told which broker that is: an error was said before.
         let of_context = || self.target().ok()?.operator;
-        let user = || variable("USER");
-        self.operator.clone().or_else(of_context).or_else(user).unwrap_or_else(|| "unknown".to_owned())
+        let user = || variable("USER").or_else(|| variable("LOGNAME"));
+        let number = || format!("uid-{}", rustix::process::getuid().as_raw());
+        self.operator.clone().or_else(of_context).or_else(user).unwrap_or_else(number)
     }
 }
 

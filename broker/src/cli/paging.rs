@@ -23,10 +23,11 @@ pub(crate) struct Paging {
 }
 
 impl Paging {
-    /// Fetches what is asked for and prints it. With `-o jsonl` each page is printed as it comes.
+    /// Fetches what is asked for and prints it. With `-o jsonl` each page is printed as it comes. A page may be short, or
+    /// empty, and not be the last: the broker looks at so many and no more for one.
     pub(crate) async fn print<T: View>(
         &self,
-        printer: &mut Printer,
+        printer: &mut Printer<impl io::Write>,
         empty: &str,
         mut fetch: impl AsyncFnMut(Page) -> Result<(Vec<T>, String), CliError>,
     ) -> Result<(), CliError> {
@@ -34,9 +35,9 @@ impl Paging {
         let mut views = Vec::new();
         loop {
             let wanted = if self.all { limits::PAGE_MAX } else { self.limit as usize - views.len() };
-            let page = Page { limit: wanted.min(limits::PAGE_MAX) as u32, cursor };
+            let page = Page { limit: wanted.min(limits::PAGE_MAX) as u32, cursor: cursor.clone() };
             let (more, next) = fetch(page).await?;
-            let is_stuck = more.is_empty();
+            let is_stuck = more.is_empty() && next == cursor;
             views.extend(more);
             if self.all && printer.format() == Format::Jsonl {
                 printer.list(&std::mem::take(&mut views), empty)?;
@@ -60,4 +61,55 @@ fn say_there_is_more(cursor: &str, to: &mut dyn io::Write) -> Result<(), CliErro
         writeln!(to, "there is more: --all, or --cursor {cursor}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::view;
+
+    view! {
+        /// A number.
+        NumberView {
+            /// It.
+            number: u64 = "NUMBER",
+        }
+    }
+
+    const EMPTY: &str = "there are none";
+
+    /// What is printed of a list whose pages are these; the cursor of each is its place.
+    async fn printed(paging: Paging, pages: &[&[u64]]) -> String {
+        let mut said = Vec::new();
+        let mut printer = Printer::new(&mut said, Format::Table, true);
+        let fetch = async |page: Page| {
+            let at = page.cursor.parse().unwrap_or(0);
+            let views = pages[at].iter().map(|number| NumberView { number: *number }).collect();
+            let next = if at + 1 < pages.len() { (at + 1).to_string() } else { String::new() };
+            Ok((views, next))
+        };
+        paging.print(&mut printer, EMPTY, fetch).await.expect("it prints");
+        String::from_utf8(said).expect("text")
+    }
+
+    #[tokio::test]
+    async fn an_empty_page_is_not_the_end() {
+        let paging = |all| Paging { limit: 2, cursor: String::new(), all };
+        for all in [false, true] {
+            let said = printed(paging(all), &[&[], &[], &[17]]).await;
+            assert!(said.contains("17") && !said.contains(EMPTY), "{said}");
+            assert!(printed(paging(all), &[&[], &[]]).await.contains(EMPTY));
+        }
+        let said = printed(paging(false), &[&[1], &[], &[2], &[3]]).await;
+        assert!(said.contains('2') && !said.contains('3'), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_list_that_goes_nowhere_ends() {
+        let paging = Paging { limit: 2, cursor: "here".to_owned(), all: false };
+        let mut said = Vec::new();
+        let mut printer = Printer::new(&mut said, Format::Table, true);
+        let nowhere = async |page: Page| Ok((Vec::<NumberView>::new(), page.cursor));
+        paging.print(&mut printer, EMPTY, nowhere).await.expect("it ends");
+    }
 }

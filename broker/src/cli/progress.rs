@@ -1,4 +1,4 @@
-//! Progress, on stderr: only on a terminal, and only when the output itself is not there too.
+//! Progress, on stderr: only on a terminal.
 
 use std::io::{self, IsTerminal};
 
@@ -8,9 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// Of something whose end is not known.
-    pub(crate) fn counting(what: &'static str) -> Self {
-        Self::new(ProgressBar::new_spinner(), &format!("{{spinner}} {{pos}} {what} ({{per_sec}})"))
+    /// Of so many things whose results are printed as they come: it would be drawn between them on a terminal.
+    pub(crate) fn beside_lines(total: u64, what: &'static str) -> Self {
+        if io::stdout().is_terminal() { Self(ProgressBar::hidden()) } else { Self::towards(total, what) }
     }
 
     /// Of so many things.
@@ -29,8 +29,7 @@ impl Progress {
     }
 
     fn new(bar: ProgressBar, template: &str) -> Self {
-        let is_watched = io::stderr().is_terminal() && !io::stdout().is_terminal();
-        if !is_watched {
+        if !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
         let style = ProgressStyle::with_template(template).expect("the templates are written in this file");
@@ -46,6 +45,11 @@ impl Progress {
     pub(crate) fn at(&self, position: u64, doing: String) {
         self.0.set_position(position);
         self.0.set_message(doing);
+    }
+
+    /// A line above the bar, where somebody looks.
+    pub(crate) fn say(&self, words: &str) {
+        self.0.println(words);
     }
 
     /// The end: the bar goes.

@@ -125,7 +125,7 @@ impl Service {
     ) -> Result<Sample, Refusal> {
         let question = Inspect::Vitals { after: after.clone() };
         let Seen::Vitals(vitals) = self.see(question).await? else { return Err(mismatch()) };
-        let store = self.store_numbers().await?;
+        let store = self.store_beside(vitals.damaged).await?;
         let lagging = vitals.groups.iter().filter(|group| with_ages && !group.heads.is_empty());
         let lagging: Vec<_> = lagging.map(|group| (group.number, group.heads.clone())).collect();
         let oldest = match lagging.is_empty() {

@@ -23,6 +23,8 @@ pub struct RetryView {
     place: (TopicNumber, Offset),
     /// Its record.
     pub record: Retry,
+    /// Its business key.
+    pub key: Option<String>,
     /// Attempts that the group's policy allows.
     pub max_attempts: u32,
 }
@@ -69,10 +71,7 @@ impl Service {
                 let Some(found) = retry(view, &mut labels, (&group, number), place, max_attempts)? else {
                     continue;
                 };
-                let is_meant = match &matching.key {
-                    Some(key) => key_of(view, &found)?.as_ref() == Some(key),
-                    None => true,
-                };
+                let is_meant = matching.key.is_none() || found.key == matching.key;
                 items.extend(is_meant.then_some(found));
             }
             Ok(Paged { items, next: next.map(due_cursor) })
@@ -129,10 +128,7 @@ impl Service {
                     continue;
                 };
                 let one = retry(view, &mut labels, (&group, number), (topic, offset), max_attempts)?;
-                let Some(one) = one.filter(|one| matching.admits(one)) else { continue };
-                if key_of(view, &one)?.as_ref() == Some(&key) {
-                    found.push(one);
-                }
+                found.extend(one.filter(|one| matching.admits(one) && one.key.as_ref() == Some(&key)));
             }
             Ok(Some(found))
         })
@@ -156,13 +152,10 @@ fn retry(
 ) -> Result<Option<RetryView>, ReadError> {
     let Some(found) = record::<Retry>(view, &keys::retry(topic, offset, number))? else { return Ok(None) };
     let (place, name) = ((topic, offset), labels.topic(topic)?);
-    Ok(Some(RetryView { group: group.clone(), topic: name, place, offset, record: found, max_attempts }))
-}
-
-/// The record has a hash of it: the message says what it is.
-fn key_of(view: &dyn Read, retry: &RetryView) -> Result<Option<String>, ReadError> {
-    let message = unless_damaged(record::<Message>(view, &keys::message(retry.record.entry.id)))?;
-    Ok(message.and_then(|message| message.key))
+    // The record has a hash of the key: the message says what it is.
+    let message = unless_damaged(record::<Message>(view, &keys::message(found.entry.id)))?;
+    let key = message.and_then(|message| message.key);
+    Ok(Some(RetryView { group: group.clone(), topic: name, place, offset, record: found, key, max_attempts }))
 }
 
 fn due_of(retry: &RetryView) -> DuePlace {

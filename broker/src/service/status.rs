@@ -43,6 +43,7 @@ impl Service {
     /// If the broker is overloaded or stopping.
     pub async fn status(&self) -> Result<Status, Refusal> {
         let Seen::Status(engine) = self.see(Inspect::Status).await? else { return Err(mismatch()) };
+        let store = self.store_beside(engine.damaged).await?;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION"),
             started_at_ms: self.parts.started_at_ms,
@@ -50,7 +51,7 @@ impl Service {
             shard: self.parts.shard,
             epoch: self.parts.epoch,
             engine,
-            store: self.store_numbers().await?,
+            store,
             alarms: self.parts.alarms.standing(),
             activity: self.parts.metrics.activity(),
         })

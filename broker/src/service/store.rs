@@ -51,7 +51,8 @@ pub struct StoreNumbers {
     pub sync_p99_us: u64,
     /// How long the last spill took, microseconds; 0: there was none yet.
     pub last_spill_us: u64,
-    /// Damaged records met.
+    /// Damaged records met since the start, by the store's checksums or by the engine that could not read one: whichever
+    /// met more, for most are met by both.
     pub corrupt_records: u64,
     /// Free bytes on its disk.
     pub disk_free_bytes: u64,
@@ -109,8 +110,13 @@ impl Service {
     /// The store's numbers.
     ///
     /// # Errors
-    /// If the broker is stopping.
+    /// If the broker is overloaded or stopping.
     pub async fn store_numbers(&self) -> Result<StoreNumbers, Refusal> {
+        Ok(self.status().await?.store)
+    }
+
+    /// The store's numbers, beside what the engine has met of damage.
+    pub(super) async fn store_beside(&self, damaged: u64) -> Result<StoreNumbers, Refusal> {
         let store = self.parts.store.clone();
         let asking = tokio::task::spawn_blocking(move || store.numbers());
         let numbers = asking.await;
@@ -119,6 +125,7 @@ impl Service {
         let activity = self.parts.metrics.activity();
         let sync = |share| activity.sync.quantile_since(None, share).unwrap_or(0);
         let numbers = StoreNumbers {
+            corrupt_records: numbers.corrupt_records.max(damaged),
             sync_p50_us: sync(0.50),
             sync_p99_us: sync(0.99),
             last_spill_us: activity.last_spill_us,

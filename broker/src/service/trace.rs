@@ -9,8 +9,9 @@ use escrow_storage::{Read, ReadError};
 use super::stories::GoneMessage;
 use super::transactions::Labels;
 use super::{Service, StoredMessage, TransactionView, mismatch};
+use crate::config::DurationText;
 use crate::dispatch::{decode, record};
-use crate::engine::{Inspect, Refusal, Seen, Whereabout};
+use crate::engine::{Inspect, Refusal, Seen, Whereabout, moment};
 use crate::records::{
     Attempt, AttemptKind, CheckAnswer, DeadLetter, DeadPlace, DeadReason, Decider, Ending, Group,
     GroupNumber, Happening, Note, Retry, Role, Standing, Subject, TopicNumber, TransactionState, Tried, keys,
@@ -394,7 +395,7 @@ fn of_note(names: &mut Names<'_>, note: &Note, events: &mut Vec<TraceEvent>) -> 
         Happening::Removed { ending, by, .. } => removed(at_ms, *ending, by),
         Happening::Released { due_ms } => event(*due_ms, "SCHEDULED", "scheduled for this time"),
         Happening::Moved { from_ms, to_ms, by } => {
-            let text = format!("moved from {from_ms} to {to_ms} (Unix milliseconds) by {by}");
+            let text = format!("moved from {} to {} by {by}", moment(*from_ms), moment(*to_ms));
             TraceEvent { who: by.clone(), ..event(at_ms, "MOVED", text) }
         }
         Happening::Checked { answer, client } => checked(at_ms, *answer, client),
@@ -419,7 +420,7 @@ fn of_note(names: &mut Names<'_>, note: &Note, events: &mut Vec<TraceEvent>) -> 
             let mut told = failed(at_ms, group, (tried.number, &tried.client), *kind, error);
             if *due_ms > 0 {
                 let wait_ms = due_ms.saturating_sub(at_ms);
-                told.text.push_str(&format!("; tried again {wait_ms} ms later"));
+                told.text.push_str(&format!("; tried again {} later", DurationText(wait_ms)));
             }
             told
         }

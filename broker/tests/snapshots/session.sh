@@ -3,6 +3,8 @@ escrow topic create order-paid
 escrow topic create order-paid
 escrow topic create 'no blanks'
 escrow topic update order-paid --keep-finished 2h --reason 'ticket 1'
+escrow topic update order-paid --keep-finished 1h --reason 'ticket 1'
+escrow topic update order-paid --keep-finished 1h --dry-run
 escrow topic show order-paid
 escrow topic show nothing
 escrow topic create returns
@@ -76,6 +78,7 @@ escrow retry run billing $(escrow retry ls billing -o jsonl | head -1 | sed 's/.
 escrow retry give-up billing $(escrow retry ls billing -o jsonl | tail -1 | sed 's/.*"message_id":"\([^"]*\)".*/\1/') --reason 'never will' --yes
 escrow dlq ls billing
 escrow dlq ls billing --cause REJECTED -o jsonl
+escrow dlq ls --key order-43 -o jsonl | cut -c1-40
 escrow dlq facets billing
 escrow dlq show billing 0
 escrow dlq show billing 9
@@ -94,6 +97,8 @@ until [ -z "$(escrow alarms ls -o jsonl)" ]; do :; done
 escrow alarms ls --over
 escrow jobs ls
 escrow jobs show 3 -o json
+escrow jobs results 3
+escrow jobs results 3 --refused
 escrow jobs pause 3
 escrow jobs resume 3
 escrow jobs cancel 3
@@ -116,6 +121,8 @@ escrow group seek billing --topic order-paid
 escrow group seek billing --topic nothing --newest --yes
 
 # The broker
+escrow status | grep -v -E '^(uptime|data dir|disk free)'
+escrow top --once | sed -n '2,4p'
 escrow client ls
 escrow alarms ls
 escrow alarms sinks
@@ -136,6 +143,7 @@ escrow server health --set grpc.listen=127.0.0.1:1
 escrow server check-config --set nothing.here=1
 escrow server check-config --set grpc.listen=0.0.0.0:7800
 escrow server check-config
+escrow server print-defaults | head -3
 
 # Contexts and checks
 escrow context ls
@@ -152,6 +160,7 @@ escrow check lag nobody
 escrow check dlq
 escrow check tx
 escrow check tx --age-warning 2h
+escrow check tx --age-critical 5m
 
 # For the shell
 escrow man tx commit | sed -n '/^.SH NAME/,/^.SH SYNOPSIS/p'
@@ -162,6 +171,7 @@ escrow
 escrow tx comit tx-0-1
 escrow tx ls --state lost
 escrow dlq ls
+escrow dlq facets
 escrow dlq ls billing --since tomorrow
 escrow status --url ftp://nowhere
 escrow status --url http://127.0.0.1:1

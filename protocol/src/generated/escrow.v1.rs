@@ -1934,6 +1934,9 @@ pub struct Topic {
     /// For a dead-letter topic: the group it belongs to.
     #[prost(string, tag = "8")]
     pub dead_letters_of: ::prost::alloc::string::String,
+    /// Undecided or scheduled messages that will come to it; it cannot be deleted before.
+    #[prost(uint64, tag = "9")]
+    pub awaited: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateTopicRequest {
@@ -2389,6 +2392,9 @@ pub struct Retry {
     pub due_at_ms: i64,
     #[prost(message, repeated, tag = "8")]
     pub attempts: ::prost::alloc::vec::Vec<Attempt>,
+    /// Its business key.
+    #[prost(string, tag = "9")]
+    pub key: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRetriesRequest {

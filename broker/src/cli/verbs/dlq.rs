@@ -22,15 +22,16 @@ const RESERVED_HEADER_PREFIX: &str = "escrow-";
 /// What can be done with dead letters.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum DlqVerb {
-    /// List the dead letters of a group.
+    /// List the dead letters of a group, or of all groups.
     #[command(
         visible_alias = "search",
         after_help = "Examples:
-  escrow dlq ls billing
+  escrow dlq ls --key order-42
   escrow dlq ls billing --cause REJECTED --since 1h --error timeout"
     )]
     Ls {
-        /// The group.
+        /// The group. Default: all of them.
+        #[arg(default_value = "", hide_default_value = true)]
         group: String,
         #[command(flatten)]
         matching: Matching,
@@ -100,7 +101,8 @@ pub(crate) enum DlqVerb {
   escrow dlq export billing --to dead.jsonl
   escrow dlq export billing --format csv --cause REJECTED --to - > dead.csv")]
     Export {
-        /// The group.
+        /// The group. Default: all of them.
+        #[arg(default_value = "", hide_default_value = true)]
         group: String,
         #[command(flatten)]
         matching: Matching,
@@ -280,7 +282,10 @@ pub(crate) async fn run(verb: DlqVerb, global: &Global) -> Result<(), CliError> 
 
 async fn ls(filter: v1::DeadLetterFilter, paging: Paging, global: &Global) -> Result<(), CliError> {
     let mut admin = global.admin().await?;
-    let empty = format!("group {} has no dead letters that match", filter.group);
+    let empty = match filter.group.as_str() {
+        "" => "no group has dead letters that match".to_owned(),
+        group => format!("group {group} has no dead letters that match"),
+    };
     let fetch = async |page| {
         let request = v1::ListDeadLettersRequest { page: Some(page), filter: Some(filter.clone()) };
         let answer = admin.list_dead_letters(request).await?.into_inner();
@@ -359,7 +364,11 @@ async fn redrive(
         "" => format!("group {}", filter.group),
         topic => format!("topic {topic}"),
     };
-    let what = format!("send {} of group {} again, to {to}", extent(&filter), filter.group);
+    let mut admin = global.admin().await?;
+    let group = admin.get_group(v1::GetGroupRequest { name: filter.group.clone() }).await?.into_inner();
+    let what = format!("send {} of group {} again, to {to}", extent(&filter, &group), filter.group);
+    let waits = how.to_topic.is_empty().then(|| held_back(&group)).flatten();
+    waits.iter().for_each(|waits| eprintln!("{waits}"));
     let resolve = caution.resolve(&what)?;
     let request = v1::RedriveDeadLettersRequest {
         filter: Some(filter),
@@ -368,7 +377,7 @@ async fn redrive(
         dry_run: resolve == Resolve::Rehearse,
         operator: global.operator(how.reason.as_deref()),
     };
-    let job = global.admin().await?.redrive_dead_letters(request).await?.into_inner();
+    let job = admin.redrive_dead_letters(request).await?.into_inner();
     watch(job, how.detach, global).await
 }
 
@@ -378,14 +387,16 @@ async fn discard(
     caution: Caution,
     global: &Global,
 ) -> Result<(), CliError> {
-    let what = format!("remove {} of group {} for good", extent(&filter), filter.group);
+    let mut admin = global.admin().await?;
+    let group = admin.get_group(v1::GetGroupRequest { name: filter.group.clone() }).await?.into_inner();
+    let what = format!("remove {} of group {} for good", extent(&filter, &group), filter.group);
     let resolve = caution.resolve(&what)?;
     let request = v1::DiscardDeadLettersRequest {
         filter: Some(filter),
         dry_run: resolve == Resolve::Rehearse,
         operator: global.operator(reason.as_deref()),
     };
-    let job = global.admin().await?.discard_dead_letters(request).await?.into_inner();
+    let job = admin.discard_dead_letters(request).await?.into_inner();
     watch(job, detach, global).await
 }
 
@@ -396,9 +407,24 @@ async fn watch(job: v1::Job, detach: bool, global: &Global) -> Result<(), CliErr
     jobs::follow(job, global).await
 }
 
-fn extent(filter: &v1::DeadLetterFilter) -> String {
+/// How many, as far as that is known before they are looked at.
+fn extent(filter: &v1::DeadLetterFilter, group: &v1::Group) -> String {
+    let is_everything = *filter == v1::DeadLetterFilter { group: filter.group.clone(), ..Default::default() };
     match filter.offsets.len() {
-        0 => "all matching dead letters".to_owned(),
+        0 if is_everything => format!("all {}", counted(group.dead_letters, "dead letter")),
+        0 => format!("those that match of the {}", counted(group.dead_letters, "dead letter")),
         count => counted(count as u64, "dead letter"),
     }
+}
+
+/// Why what is sent again would lie.
+fn held_back(group: &v1::Group) -> Option<String> {
+    let name = &group.name;
+    if group.paused {
+        return Some(format!("group {name} is paused: they wait until `escrow group resume {name}`"));
+    }
+    group
+        .members
+        .is_empty()
+        .then(|| format!("no consumer of group {name} is connected: they wait until one is"))
 }

@@ -163,8 +163,9 @@ async fn results(job_id: u64, refused_only: bool, paging: Paging, global: &Globa
 /// If anything was refused, or the job could not go on.
 pub(super) async fn follow(started: v1::Job, global: &Global) -> Result<(), CliError> {
     let mut admin = global.admin().await?;
-    let progress = Progress::counting("dead letters");
-    let (mut job, mut seen) = (started, 0);
+    eprintln!("job {} started; Ctrl-C stops watching it, not the job", started.job_id);
+    let progress = Progress::towards(started.total, "dead letters");
+    let (mut job, mut seen, mut was_paused) = (started, 0, false);
     let mut stop = std::pin::pin!(interrupted());
     while matches!(job.state(), v1::JobState::Running | v1::JobState::Paused) {
         // A tick that is cut off is of no consequence.
@@ -180,6 +181,11 @@ pub(super) async fn follow(started: v1::Job, global: &Global) -> Result<(), CliE
         job = admin.get_job(get(job.job_id, 1, false)).await?.into_inner().job.unwrap_or_default();
         progress.advance(job.examined.saturating_sub(seen));
         seen = job.examined;
+        let is_paused = job.state() == v1::JobState::Paused;
+        if is_paused && !was_paused {
+            progress.say(&format!("job {0} is paused; `escrow jobs resume {0}` lets it go on", job.job_id));
+        }
+        was_paused = is_paused;
     }
     progress.finish();
     show(job.job_id, global).await?;

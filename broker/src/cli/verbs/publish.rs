@@ -154,7 +154,7 @@ async fn publish(
     let producer = client.producer(&args.group).build().await?;
     let count = bodies.len();
     let deliver_at_ms = deliver_at_ms(args);
-    let progress = Progress::towards(count as u64, "messages");
+    let progress = Progress::beside_lines(count as u64, "messages");
     let mut printer = global.printer();
     let mut published = futures::stream::iter(bodies)
         .map(|body| producer.publish(message(args, deliver_at_ms, body)))

@@ -6,10 +6,10 @@ use crate::cli::clock::duration;
 use crate::cli::confirm::{Caution, Resolve};
 use crate::cli::context::Global;
 use crate::cli::error::CliError;
-use crate::cli::output::counted;
+use crate::cli::output::{Bytes, Cell as _, counted};
 use crate::cli::paging::Paging;
 use crate::cli::view::TopicView;
-use crate::config::parse_size;
+use crate::config::{DurationText, parse_size};
 
 /// What can be done with topics.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -49,12 +49,14 @@ pub(crate) enum TopicVerb {
     /// Change how a topic keeps what is finished. What is not given stays.
     #[command(after_help = "Examples:
   escrow topic update order-paid --keep-finished 7d --reason 'the auditors ask for a week'
-  escrow topic update order-paid --keep-finished 0s")]
+  escrow topic update order-paid --keep-finished 0s --dry-run")]
     Update {
         /// Its name.
         name: String,
         #[command(flatten)]
         keep: Keep,
+        #[command(flatten)]
+        caution: Caution,
     },
     /// Delete a topic and its messages. Refused while a group is subscribed, unless forced.
     #[command(after_help = "Examples:
@@ -108,7 +110,7 @@ pub(crate) async fn run(verb: TopicVerb, global: &Global) -> Result<(), CliError
             let topic = get(name, global).await?;
             Ok(global.printer().one(&TopicView::from(topic))?)
         }
-        TopicVerb::Update { name, keep } => update(name, &keep, global).await,
+        TopicVerb::Update { name, keep, caution } => update(name, &keep, caution, global).await,
         TopicVerb::Delete { name, force, reason, caution } => {
             delete(name, force, reason.as_deref(), caution, global).await
         }
@@ -139,13 +141,41 @@ async fn ls(prefix: String, dead_letters: bool, paging: Paging, global: &Global)
     paging.print(&mut global.printer(), empty, fetch).await
 }
 
-async fn update(name: String, keep: &Keep, global: &Global) -> Result<(), CliError> {
-    let before = get(name.clone(), global).await?;
-    let settings = Some(keep.settings(before.settings.unwrap_or_default()));
+async fn update(name: String, keep: &Keep, caution: Caution, global: &Global) -> Result<(), CliError> {
+    let before = get(name.clone(), global).await?.settings.unwrap_or_default();
+    let settings = keep.settings(before);
+    let what = format!("let topic {name} keep {}, instead of {}", kept(&settings), kept(&before));
+    let resolve = match loses(&before, &settings) {
+        true => caution.resolve(&format!("{what}; what it keeps beyond that can be replayed no more"))?,
+        false if caution.dry_run => Resolve::Rehearse,
+        false => Resolve::Act,
+    };
+    if resolve == Resolve::Rehearse {
+        return Ok(global.printer().done(&format!("this would {what}"))?);
+    }
+    let settings = Some(settings);
     let request =
         v1::UpdateTopicRequest { name, settings, operator: global.operator(keep.reason.as_deref()) };
     let topic = global.admin().await?.update_topic(request).await?.into_inner();
     Ok(global.printer().one(&TopicView::from(topic))?)
+}
+
+/// What a topic keeps, in words.
+fn kept(settings: &v1::TopicSettings) -> String {
+    let time = DurationText(u64::try_from(settings.keep_finished_ms).unwrap_or(0));
+    match (settings.keep_finished_ms, settings.keep_finished_bytes) {
+        (0, _) => "no finished messages".to_owned(),
+        (_, 0) => format!("finished messages for {time}"),
+        (_, bytes) => format!("finished messages for {time}, at most {}", Bytes(bytes).shown().into_line()),
+    }
+}
+
+/// Whether less is kept than before.
+fn loses(before: &v1::TopicSettings, after: &v1::TopicSettings) -> bool {
+    let bound = |bytes: u64| if bytes == 0 { u64::MAX } else { bytes };
+    before.keep_finished_ms > 0
+        && (after.keep_finished_ms < before.keep_finished_ms
+            || bound(after.keep_finished_bytes) < bound(before.keep_finished_bytes))
 }
 
 async fn delete(

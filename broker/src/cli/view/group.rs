@@ -31,6 +31,8 @@ view! {
         name: String = "GROUP",
         /// Messages yet to be finished, over all topics.
         lag: Count = "LAG",
+        /// How old the oldest of them is.
+        oldest_ms: Ms = "OLDEST",
         /// Deliveries under lease.
         leased: Count = "LEASED",
         /// Messages that wait for their next attempt.
@@ -115,6 +117,9 @@ impl From<v1::Group> for GroupView {
         Self {
             name: group.name,
             lag: Count(group.positions.iter().map(|position| position.lag).sum()),
+            oldest_ms: Ms::from_wire(
+                group.positions.iter().map(|position| position.lag_ms).max().unwrap_or(0),
+            ),
             leased: Count(group.leased),
             retrying: Count(group.retrying),
             dead_letters: Count(group.dead_letters),

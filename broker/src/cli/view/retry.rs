@@ -32,6 +32,8 @@ view! {
         offset: u64 = "OFFSET",
         /// Its id.
         message_id: String = "MESSAGE",
+        /// Its business key.
+        key: String = "KEY",
         /// The attempt that comes next.
         next_attempt: u32 = "NEXT ATTEMPT",
         /// Attempts in all.
@@ -88,6 +90,7 @@ impl From<v1::Retry> for RetryView {
             topic: retry.topic,
             offset: retry.offset,
             message_id: message_id(&retry.message_id),
+            key: retry.key,
             next_attempt: retry.next_attempt,
             max_attempts: retry.max_attempts,
             due_at: Time(retry.due_at_ms),

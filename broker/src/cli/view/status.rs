@@ -33,6 +33,8 @@ view! {
         oldest_undecided_at: Time = _,
         /// Messages that groups have yet to finish.
         lag: Count = "LAG",
+        /// Of these: could be delivered at once.
+        ready: Count = _,
         /// Deliveries under lease.
         leased: Count = _,
         /// Messages that wait for their next attempt.
@@ -72,6 +74,7 @@ impl From<v1::GetStatusResponse> for StatusView {
             parked: Count(status.parked),
             oldest_undecided_at: Time(status.oldest_undecided_at_ms),
             lag: Count(status.lag),
+            ready: Count(status.ready),
             leased: Count(status.leased),
             retrying: Count(status.retrying),
             scheduled: Count(status.scheduled),

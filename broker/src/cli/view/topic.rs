@@ -17,6 +17,8 @@ view! {
         head_offset: u64 = "HEAD",
         /// The next offset to be given.
         next_offset: u64 = "NEXT",
+        /// Undecided or scheduled messages that will come to it.
+        awaited: Count = _,
         /// The groups subscribed to it.
         groups: Vec<String> = "GROUPS",
         /// Finished messages are kept this long.
@@ -39,6 +41,7 @@ impl From<v1::Topic> for TopicView {
             size_bytes: Bytes(topic.bytes),
             head_offset: topic.head_offset,
             next_offset: topic.next_offset,
+            awaited: Count(topic.awaited),
             groups: topic.groups,
             keep_finished_ms: Ms::from_wire(settings.keep_finished_ms),
             keep_finished_size_bytes: Bytes(settings.keep_finished_bytes),

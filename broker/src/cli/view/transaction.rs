@@ -36,6 +36,8 @@ view! {
         group: String = "GROUP",
         /// Who can answer for it.
         kind: String = "KIND",
+        /// The first business key of its messages, or the producer's own for it.
+        key: String = "KEY",
         /// The producer's own key for it.
         transaction_key: String = _,
         /// When it was made.
@@ -106,7 +108,11 @@ impl From<v1::Transaction> for TransactionView {
         let of_decider = |field: fn(&v1::Decider) -> &String| {
             decider.as_ref().map(field).filter(|text| !text.is_empty()).cloned()
         };
+        let keys =
+            transaction.messages.iter().map(|message| &message.key).chain([&transaction.transaction_key]);
+        let key = keys.into_iter().find(|key| !key.is_empty()).cloned().unwrap_or_default();
         Self {
+            key,
             transaction_id: transaction_id(transaction.transaction_id).unwrap_or_default(),
             state,
             group: transaction.group,

@@ -31,7 +31,7 @@ fn health(visit: &Visit, status: &Status) -> Markup {
         (words.waiting_for_checker, engine.waiting_for_checker, "/transactions?show=waiting"),
         (words.parked, engine.parked, "/transactions?show=parked"),
         (words.dead_letters, engine.dead_letters, "/dead-letters"),
-        (words.corrupt_records, status.store.corrupt_records + engine.damaged, "/store"),
+        (words.corrupt_records, status.store.corrupt_records, "/store"),
     ];
     let needs: Vec<_> = needs.into_iter().filter(|(_, number, _)| *number > 0).collect();
     html! {

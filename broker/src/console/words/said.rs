@@ -323,7 +323,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     ("the broker is starting; ask again in a moment", "服务正在启动；请稍后再试"),
     // What happened.
-    ("moved from {} to {} (Unix milliseconds) by {}", "由 {2} 从 {0} 改到 {1}（Unix 毫秒）"),
+    ("moved from {} to {} by {}", "由 {2} 从 {0} 改到 {1}"),
     ("{} committed by {} {}: {}", "{0} 由{1} {2} 提交：{3}"),
     ("{} rolled back by {} {}: {}", "{0} 由{1} {2} 回滚：{3}"),
     ("{} committed by {} {}", "{0} 由{1} {2} 提交"),

@@ -328,6 +328,7 @@ pub(crate) fn retry_to_wire(retry: RetryView) -> v1::Retry {
         max_attempts: retry.max_attempts,
         due_at_ms: ms(retry.record.due_at_ms),
         attempts: retry.record.attempts.into_iter().map(attempt_to_wire).collect(),
+        key: retry.key.unwrap_or_default(),
     }
 }
 

@@ -125,6 +125,7 @@ pub(crate) fn topic_to_wire(topic: TopicView) -> v1::Topic {
         bytes: topic.bytes,
         groups: topic.groups.iter().map(ToString::to_string).collect(),
         dead_letters_of: topic.dead_letters_of.map_or(String::new(), |group| group.to_string()),
+        awaited: topic.awaited,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use escrow::Admin;
 use escrow_protocol::{limits, v1};
 
-use super::{Limit, ms, ordered};
+use super::{Bound, Limit, MINUTE_MS, ms, ordered};
 use crate::cli::clock::duration;
 use crate::cli::context::Global;
 use crate::cli::error::CliError;
@@ -22,12 +22,12 @@ pub(crate) struct LagArgs {
     /// Only these groups. Default: all.
     #[arg(value_name = "GROUP")]
     groups: Vec<String>,
-    /// Warning: the oldest message that a group has yet to finish is this old.
-    #[arg(long, default_value = "5m", value_parser = duration, value_name = "DURATION")]
-    age_warning: Duration,
-    /// Critical: it is this old.
-    #[arg(long, default_value = "30m", value_parser = duration, value_name = "DURATION")]
-    age_critical: Duration,
+    /// Warning: the oldest message that a group has yet to finish is this old. Default: 5m.
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    age_warning: Option<Duration>,
+    /// Critical: it is this old. Default: 30m.
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    age_critical: Option<Duration>,
     /// Warning: a group has so many messages yet to finish.
     #[arg(long, value_name = "COUNT")]
     messages_warning: Option<u64>,
@@ -44,12 +44,12 @@ pub(crate) struct DlqArgs {
     /// Only these groups. Default: all.
     #[arg(value_name = "GROUP")]
     groups: Vec<String>,
-    /// Warning: a group has so many.
-    #[arg(long, default_value_t = 1, value_name = "COUNT")]
-    warning: u64,
-    /// Critical: a group has so many.
-    #[arg(long, default_value_t = 100, value_name = "COUNT")]
-    critical: u64,
+    /// Warning: a group has so many. Default: 1.
+    #[arg(long, value_name = "COUNT")]
+    warning: Option<u64>,
+    /// Critical: a group has so many. Default: 100.
+    #[arg(long, value_name = "COUNT")]
+    critical: Option<u64>,
     #[command(flatten)]
     pub(super) limit: Limit,
 }
@@ -64,8 +64,18 @@ struct Standing {
 
 /// Looks at lags.
 pub(super) async fn lag(args: LagArgs, global: &Global) -> Result<Verdict, CliError> {
-    let age = ordered("age-", true, ms(Some(args.age_warning)), ms(Some(args.age_critical)))?;
-    let messages = ordered("messages-", true, args.messages_warning, args.messages_critical)?;
+    let age = ordered(
+        "age-",
+        true,
+        Bound::new(ms(args.age_warning), 5 * MINUTE_MS),
+        Bound::new(ms(args.age_critical), 30 * MINUTE_MS),
+    )?;
+    let messages = ordered(
+        "messages-",
+        true,
+        Bound::new(args.messages_warning, None),
+        Bound::new(args.messages_critical, None),
+    )?;
     let groups = groups(args.groups.clone(), global.admin().await?).await?;
     Ok(lag_verdict(&groups, !args.groups.is_empty(), age, messages))
 }
@@ -113,7 +123,7 @@ fn lag_verdict(groups: &[v1::Group], are_named: bool, age: Thresholds, messages:
 
 /// Looks at dead letters.
 pub(super) async fn dead_letters(args: DlqArgs, global: &Global) -> Result<Verdict, CliError> {
-    let bounds = ordered("", true, Some(args.warning), Some(args.critical))?;
+    let bounds = ordered("", true, Bound::new(args.warning, 1), Bound::new(args.critical, 100))?;
     let groups = groups(args.groups.clone(), global.admin().await?).await?;
     Ok(dead_verdict(&groups, !args.groups.is_empty(), bounds))
 }

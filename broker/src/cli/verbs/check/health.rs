@@ -2,22 +2,25 @@
 
 use escrow_protocol::v1;
 
-use super::{Limit, ordered};
+use super::{Bound, Limit, ordered};
 use crate::cli::context::Global;
 use crate::cli::error::CliError;
 use crate::cli::output::{Bytes, Cell, Ms, counted};
 use crate::cli::verdict::{State, Thresholds, Unit, Verdict};
 use crate::config::parse_size;
 
+const FREE_WARNING_BYTES: u64 = 2 << 30;
+const FREE_CRITICAL_BYTES: u64 = 512 << 20;
+
 /// When the broker is unwell.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct HealthArgs {
-    /// Warning: less free space than this on its disk.
-    #[arg(long, default_value = "2GiB", value_parser = size, value_name = "SIZE")]
-    free_warning: u64,
-    /// Critical: less free space than this.
-    #[arg(long, default_value = "512MiB", value_parser = size, value_name = "SIZE")]
-    free_critical: u64,
+    /// Warning: less free space than this on its disk. Default: 2GiB.
+    #[arg(long, value_parser = size, value_name = "SIZE")]
+    free_warning: Option<u64>,
+    /// Critical: less free space than this. Default: 512MiB.
+    #[arg(long, value_parser = size, value_name = "SIZE")]
+    free_critical: Option<u64>,
     #[command(flatten)]
     pub(super) limit: Limit,
 }
@@ -28,7 +31,12 @@ fn size(text: &str) -> Result<u64, String> {
 
 /// Looks.
 pub(super) async fn look(args: HealthArgs, global: &Global) -> Result<Verdict, CliError> {
-    let free = ordered("free-", false, Some(args.free_warning), Some(args.free_critical))?;
+    let free = ordered(
+        "free-",
+        false,
+        Bound::new(args.free_warning, FREE_WARNING_BYTES),
+        Bound::new(args.free_critical, FREE_CRITICAL_BYTES),
+    )?;
     let status = global.admin().await?.get_status(v1::GetStatusRequest {}).await?.into_inner();
     Ok(verdict(&status, free))
 }

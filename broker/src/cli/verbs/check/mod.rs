@@ -99,16 +99,33 @@ fn state_of(error: &CliError, unseen: State) -> State {
     }
 }
 
-/// Both must make sense together: a warning comes first.
+/// A bound as somebody gave it, and what it is where nobody did.
+#[derive(Debug, Clone, Copy, Default)]
+struct Bound {
+    given: Option<u64>,
+    default: Option<u64>,
+}
+
+impl Bound {
+    fn new(given: Option<u64>, default: impl Into<Option<u64>>) -> Self {
+        Self { given, default: default.into() }
+    }
+}
+
+/// Both must make sense together: a warning comes first. One that was left alone gives way to one that was given: who
+/// wants `--age-critical 1m` means it.
 ///
 /// # Errors
-/// Which of the two is on the wrong side.
-fn ordered(
-    what: &str,
-    rising: bool,
-    warning: Option<u64>,
-    critical: Option<u64>,
-) -> Result<Thresholds, CliError> {
+/// Which of two that were given is on the wrong side.
+fn ordered(what: &str, rising: bool, warning: Bound, critical: Bound) -> Result<Thresholds, CliError> {
+    let earlier = |one: u64, other: u64| if rising { one.min(other) } else { one.max(other) };
+    let later = |one: u64, other: u64| if rising { one.max(other) } else { one.min(other) };
+    let (warning, critical) = match (warning.given, critical.given) {
+        (Some(given), None) => (Some(given), critical.default.map(|default| later(default, given))),
+        (None, Some(given)) => (warning.default.map(|default| earlier(default, given)), Some(given)),
+        (None, None) => (warning.default, critical.default),
+        both => both,
+    };
     let wrong = match (warning, critical) {
         (Some(warning), Some(critical)) if rising => warning > critical,
         (Some(warning), Some(critical)) => warning < critical,
@@ -123,6 +140,8 @@ fn ordered(
     Ok(Thresholds { warning, critical })
 }
 
+const MINUTE_MS: u64 = 60_000;
+
 fn ms(duration: Option<Duration>) -> Option<u64> {
     duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
@@ -133,17 +152,31 @@ mod tests {
 
     #[test]
     fn thresholds_on_the_wrong_side_are_refused() {
-        assert!(
-            ordered("age-", true, Some(2), Some(1))
-                .unwrap_err()
-                .to_string()
-                .contains("--age-warning is above")
-        );
-        assert!(ordered("free-", false, Some(1), Some(2)).unwrap_err().to_string().contains("is below"));
-        for (warning, critical) in [(Some(1), Some(1)), (Some(1), None), (None, Some(1)), (None, None)] {
-            assert!(
-                ordered("", true, warning, critical).is_ok() && ordered("", false, warning, critical).is_ok()
-            );
-        }
+        let given = |bound: u64| Bound::new(Some(bound), 7);
+        let refused = |what, rising, warning, critical| {
+            ordered(what, rising, given(warning), given(critical)).unwrap_err().to_string()
+        };
+        assert!(refused("age-", true, 2, 1).contains("--age-warning is above"));
+        assert!(refused("free-", false, 1, 2).contains("is below"));
+        assert!(ordered("", true, given(1), given(1)).is_ok());
+    }
+
+    #[test]
+    fn a_threshold_that_nobody_gave_gives_way_to_one_that_somebody_did() {
+        let (warning, critical) = (Bound::new(None, 5), Bound::new(None, 30));
+        let of = |rising, warning, critical| {
+            let both = ordered("", rising, warning, critical).unwrap();
+            (both.warning, both.critical)
+        };
+        assert_eq!(of(true, warning, critical), (Some(5), Some(30)));
+        assert_eq!(of(true, warning, Bound { given: Some(2), ..critical }), (Some(2), Some(2)));
+        assert_eq!(of(true, Bound { given: Some(60), ..warning }, critical), (Some(60), Some(60)));
+        assert_eq!(of(true, Bound { given: Some(9), ..warning }, critical), (Some(9), Some(30)));
+        // What falls is the other way round.
+        assert_eq!(of(false, critical, Bound { given: Some(40), ..warning }), (Some(40), Some(40)));
+        assert_eq!(of(false, Bound { given: Some(3), ..critical }, warning), (Some(3), Some(3)));
+        let none = Bound::default();
+        assert_eq!(of(true, Bound { given: Some(1), ..none }, none), (Some(1), None));
+        assert_eq!(of(true, warning, none), (Some(5), None));
     }
 }

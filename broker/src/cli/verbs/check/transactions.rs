@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use escrow_protocol::v1;
 
-use super::{Limit, ms, ordered};
+use super::{Bound, Limit, MINUTE_MS, ms, ordered};
 use crate::cli::clock::duration;
 use crate::cli::context::Global;
 use crate::cli::error::CliError;
@@ -14,21 +14,21 @@ use crate::cli::verdict::{State, Thresholds, Unit, Verdict};
 /// When transactions are stuck.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct TxArgs {
-    /// Warning: the oldest undecided one is this old.
-    #[arg(long, default_value = "10m", value_parser = duration, value_name = "DURATION")]
-    age_warning: Duration,
-    /// Critical: the oldest undecided one is this old.
-    #[arg(long, default_value = "1h", value_parser = duration, value_name = "DURATION")]
-    age_critical: Duration,
-    /// Warning: so many wait for a checker.
-    #[arg(long, default_value_t = 1, value_name = "COUNT")]
-    waiting_warning: u64,
+    /// Warning: the oldest undecided one is this old. Default: 10m.
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    age_warning: Option<Duration>,
+    /// Critical: the oldest undecided one is this old. Default: 1h.
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    age_critical: Option<Duration>,
+    /// Warning: so many wait for a checker. Default: 1.
+    #[arg(long, value_name = "COUNT")]
+    waiting_warning: Option<u64>,
     /// Critical: so many wait for a checker.
     #[arg(long, value_name = "COUNT")]
     waiting_critical: Option<u64>,
-    /// Warning: so many are parked.
-    #[arg(long, default_value_t = 1, value_name = "COUNT")]
-    parked_warning: u64,
+    /// Warning: so many are parked. Default: 1.
+    #[arg(long, value_name = "COUNT")]
+    parked_warning: Option<u64>,
     /// Critical: so many are parked.
     #[arg(long, value_name = "COUNT")]
     parked_critical: Option<u64>,
@@ -53,25 +53,15 @@ struct Bounds {
 
 impl TxArgs {
     fn bounds(&self) -> Result<Bounds, CliError> {
-        // A bound that was left alone gives way: who wants `--parked-critical 0` means it.
-        let first = |warning: u64, critical: Option<u64>| {
-            Some(critical.map_or(warning, |critical| warning.min(critical)))
+        let rising = |what, warning, default: Option<u64>, critical, critical_default: Option<u64>| {
+            ordered(what, true, Bound::new(warning, default), Bound::new(critical, critical_default))
         };
+        let (warning, critical) = (ms(self.age_warning), ms(self.age_critical));
         Ok(Bounds {
-            age: ordered("age-", true, ms(Some(self.age_warning)), ms(Some(self.age_critical)))?,
-            waiting: ordered(
-                "waiting-",
-                true,
-                first(self.waiting_warning, self.waiting_critical),
-                self.waiting_critical,
-            )?,
-            parked: ordered(
-                "parked-",
-                true,
-                first(self.parked_warning, self.parked_critical),
-                self.parked_critical,
-            )?,
-            undecided: ordered("undecided-", true, self.undecided_warning, self.undecided_critical)?,
+            age: rising("age-", warning, Some(10 * MINUTE_MS), critical, Some(60 * MINUTE_MS))?,
+            waiting: rising("waiting-", self.waiting_warning, Some(1), self.waiting_critical, None)?,
+            parked: rising("parked-", self.parked_warning, Some(1), self.parked_critical, None)?,
+            undecided: rising("undecided-", self.undecided_warning, None, self.undecided_critical, None)?,
         })
     }
 }

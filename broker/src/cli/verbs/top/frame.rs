@@ -143,7 +143,8 @@ fn transactions(status: &v1::GetStatusResponse) -> Line {
 }
 
 fn messages(status: &v1::GetStatusResponse) -> Line {
-    let line = number(label("messages"), "ready", status.ready, Style::Strong);
+    let line = number(label("messages"), "lag", status.lag, Style::Strong);
+    let line = number(line, "ready", status.ready, Style::Strong);
     let line = number(line, "leased", status.leased, Style::Strong);
     let line = number(line, "retrying", status.retrying, Style::Warning);
     let line = number(line, "scheduled", status.scheduled, Style::Strong);
@@ -154,7 +155,8 @@ fn clients(status: &v1::GetStatusResponse) -> Line {
     let line = number(label("clients"), "producers", status.producers, Style::Strong);
     let line = number(line, "consumers", status.consumers, Style::Strong);
     let line = number(line, "topics", status.topics, Style::Plain);
-    number(line, "groups", status.groups, Style::Plain)
+    let line = number(line, "groups", status.groups, Style::Plain);
+    number(line, "open alarms", status.alarms_open, Style::Alert)
 }
 
 fn disk(status: &v1::GetStatusResponse) -> Line {
@@ -427,8 +429,8 @@ mod tests {
         let expected = "\
 escrow 9.9.9  http://broker:7800  up 1m1s  2023-11-14T22:14:21Z
 transactions  undecided 3  oldest 1m1s  waiting for a checker 0  parked 1
-messages      ready 1,230  leased 4  retrying 0  scheduled 0  dead 0
-clients       producers 0  consumers 0  topics 0  groups 0
+messages      lag 1,234  ready 1,230  leased 4  retrying 0  scheduled 0  dead 0
+clients       producers 0  consumers 0  topics 0  groups 0  open alarms 0
 disk          5.0 GiB free  journal 0 B  overlay 0 B  table 0 B
 
                 per second                                  latency        50 %     99 %
