@@ -125,9 +125,14 @@ fn top_prints_a_frame_where_there_is_no_terminal() {
     let output = server.run("top --interval 200ms");
     assert!(output.status.success(), "{}", stderr(&output));
     let frame = stdout(&output);
-    for words in
-        ["transactions  undecided 1", "messages      lag 1  ready 1", "latency", "GROUP", "billing", "no consumer"]
-    {
+    for words in [
+        "transactions  undecided 1",
+        "messages      lag 1  ready 1",
+        "latency",
+        "GROUP",
+        "billing",
+        "no consumer",
+    ] {
         assert!(frame.contains(words), "{words} is missing:\n{frame}");
     }
     assert!(!frame.contains('\u{1b}'), "a pipe gets no colours:\n{frame}");

@@ -265,6 +265,12 @@ async fn a_damaged_message_goes_to_the_dead_letters_and_the_next_is_delivered() 
     let dead = harness.admin().list_dead_letters(request).await.unwrap().into_inner().dead_letters;
     assert_eq!(dead[0].origin.as_ref().unwrap().reason, "DAMAGED");
     assert_eq!(dead[0].message, None);
+    // A store in memory looks for none: this is what the engine met.
+    let mut admin = harness.admin();
+    let met =
+        admin.get_status(v1::GetStatusRequest {}).await.unwrap().into_inner().store.unwrap().corrupt_records;
+    let stats = admin.get_store_stats(v1::GetStoreStatsRequest {}).await.unwrap().into_inner();
+    assert!(met > 0 && stats.corrupt_records == met, "{met} {}", stats.corrupt_records);
 }
 
 #[tokio::test]
