@@ -52,7 +52,8 @@ fn timed(at_ms: u64, text: &str) -> Markup {
     html! { time datetime=(rfc3339) title=(clock_text(at_ms)) { (text) } }
 }
 
-fn clock_text(at_ms: u64) -> String {
+/// The exact time as text, in UTC.
+pub(super) fn clock_text(at_ms: u64) -> String {
     let text = time_text(at_ms as i64).unwrap_or_default();
     text.replace('T', " ").replace('Z', " UTC")
 }

@@ -33,6 +33,13 @@ pub struct DeadLetterFilter {
     pub letters: LetterFilter,
 }
 
+impl DeadLetterFilter {
+    /// Whether it leaves nothing out.
+    pub fn is_of_all(&self) -> bool {
+        self.message.is_none() && self.letters == LetterFilter::default()
+    }
+}
+
 /// A dead letter with its message.
 #[derive(Debug, Clone)]
 pub struct DeadLetterView {

@@ -6,6 +6,7 @@ mod alarms;
 mod api;
 mod conformance;
 mod counted;
+mod dead_letters;
 #[allow(dead_code, unused_imports, reason = "the other suite uses the rest")]
 #[path = "../server/harness/mod.rs"]
 mod harness;

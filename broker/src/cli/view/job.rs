@@ -14,6 +14,8 @@ view! {
         kind: String = "KIND",
         /// Whose dead letters.
         group: String = "GROUP",
+        /// Which of them.
+        filter: String = _,
         /// Where it stands.
         state: String = "STATE",
         /// Dead letters there were to look at.
@@ -70,6 +72,8 @@ view! {
         kind: String = _,
         /// Whose dead letters.
         group: String = _,
+        /// Which of them.
+        filter: String = _,
         /// Where it stands.
         state: String = _,
         /// Dead letters there were to look at.
@@ -109,10 +113,12 @@ impl From<v1::Job> for JobView {
     fn from(job: v1::Job) -> Self {
         let (kind, state) = (job.kind().as_str_name().to_owned(), job.state().as_str_name().to_owned());
         let operator = job.operator.unwrap_or_default();
+        let filter = job.filter.unwrap_or_default();
         Self {
             job_id: job.job_id,
             kind,
-            group: job.filter.map_or(String::new(), |filter| filter.group),
+            filter: words_of(&filter),
+            group: filter.group,
             state,
             total: job.total,
             done: job.done,
@@ -128,6 +134,25 @@ impl From<v1::Job> for JobView {
             fault: job.fault,
         }
     }
+}
+
+/// What a filter asks for beside the group, as the audit words it.
+fn words_of(filter: &v1::DeadLetterFilter) -> String {
+    let time = |ms: i64| Time(ms).text().unwrap_or_default();
+    let offsets: Vec<_> = filter.offsets.iter().map(u64::to_string).collect();
+    let parts = [
+        ("reason", filter.reason.clone()),
+        ("key", filter.key.clone()),
+        ("message", message_id(&filter.message_id)),
+        ("topic", filter.topic.clone()),
+        ("from", time(filter.from_ms)),
+        ("until", time(filter.until_ms)),
+        ("error_contains", filter.error_contains.clone()),
+        ("offsets", offsets.join(",")),
+    ];
+    let said = parts.iter().filter(|(_, value)| !value.is_empty());
+    let said: Vec<_> = said.map(|(name, value)| format!("{name}={value}")).collect();
+    if said.is_empty() { "all dead letters of the group".to_owned() } else { said.join(" ") }
 }
 
 impl From<v1::JobResult> for JobResultView {
@@ -155,6 +180,7 @@ impl JobDetailView {
             job_id: job.job_id,
             kind: job.kind,
             group: job.group,
+            filter: job.filter,
             state: job.state,
             total: job.total,
             examined,

@@ -10,9 +10,9 @@ use super::super::show::{age, count, dead_reason, exact, key, message, or_none};
 use super::super::visit::{Visit, encoded};
 use super::super::words::{Words, fill};
 use super::super::{Answer, Desk, Outcome};
-use super::dead_letters::{FILTERS, filter_of};
+use super::dead_letters::{FILTERS, filter_of, filter_words};
 use crate::engine::{JobOrder, JobView, Refusal};
-use crate::records::{JobKind, JobState};
+use crate::records::{JobKind, JobState, LetterFilter};
 use crate::service::{DeadLetterFilter, DeadLetterView, JobResult, Page};
 
 /// Matches that the page before a job shows.
@@ -99,6 +99,7 @@ fn redriving(visit: &Visit, scope: &Scope) -> Confirm {
         words.redrive_happens.to_owned(),
         fill(words.redrive_to_group, &[("group", &scope.group)]),
     ];
+    happens.splice(1..1, narrowed(words, scope));
     happens.extend(scope.held_back.map(|why| fill(why, &[("group", &scope.group)])));
     let to_topic = html! {
         input #to_topic name="to_topic" type="text" autocomplete="off" maxlength="127" value=(visit.field("to_topic").unwrap_or_default());
@@ -121,7 +122,9 @@ fn redriving(visit: &Visit, scope: &Scope) -> Confirm {
 
 fn discarding(visit: &Visit, scope: &Scope) -> Confirm {
     let words = visit.words();
-    let happens = vec![touched(words, scope), words.discard_happens.to_owned()];
+    let mut happens = vec![touched(words, scope)];
+    happens.extend(narrowed(words, scope));
+    happens.push(words.discard_happens.to_owned());
     let choices = html! { (carried_filters(visit)) (dry_run(visit)) };
     let title = fill(words.discard_title, &[("group", &scope.group)]);
     let back = back(scope);
@@ -136,10 +139,20 @@ fn back(scope: &Scope) -> String {
 
 fn touched(words: &'static Words, scope: &Scope) -> String {
     match scope.filter.letters.offsets.as_slice() {
+        [] if scope.filter.is_of_all() => {
+            fill(words.dead_scope_every, &[("group", &scope.group), ("n", &count(scope.of))])
+        }
         [] => fill(words.dead_scope_all, &[("group", &scope.group), ("n", &count(scope.of))]),
         [one] => fill(words.dead_scope_one, &[("offset", &one.0)]),
         several => fill(words.dead_scope_selected, &[("n", &several.len())]),
     }
+}
+
+/// What narrows it down, but for a selection, which is told by its number.
+fn narrowed(words: &'static Words, scope: &Scope) -> Option<String> {
+    let letters = LetterFilter { offsets: Vec::new(), ..scope.filter.letters.clone() };
+    let filter = filter_words(words, &letters, scope.filter.message);
+    (!filter.is_empty()).then(|| fill(words.dead_scope_filter, &[("filter", &filter)]))
 }
 
 /// What was selected or filtered for, carried through the form.
@@ -196,6 +209,7 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
         Column::Number(words.jobs),
         Column::Text(words.actions),
         Column::Text(words.group),
+        Column::Text(words.filter),
         Column::Text(words.state),
         Column::Number(words.job_ok),
         Column::Number(words.job_refused),
@@ -221,6 +235,7 @@ fn job_row(visit: &Visit, job: &JobView) -> Vec<Markup> {
         html! { a href={ "/dead-letters/jobs/" (job.number) } { (job.number) } },
         html! { (what(words, job)) },
         super::super::show::group(plan.group_name.as_str()),
+        html! { div.error.brief { (chosen(words, job)) } },
         standing(visit, job),
         html! { (count(progress.done)) },
         html! { (count(progress.failed)) },
@@ -313,6 +328,7 @@ fn about(words: &'static Words, job: &JobView) -> Vec<(&'static str, Markup)> {
     vec![
         (words.actions, html! { (what(words, job)) }),
         (words.group, super::super::show::group(plan.group_name.as_str())),
+        (words.filter, chosen(words, job)),
         (words.job_total, html! { (count(progress.done + progress.failed)) }),
         (words.job_ok, html! { (count(progress.done)) }),
         (words.job_refused, html! { (count(progress.failed)) }),
@@ -322,6 +338,12 @@ fn about(words: &'static Words, job: &JobView) -> Vec<(&'static str, Markup)> {
         (words.reason, or_none(&plan.reason)),
         (words.at, exact(plan.at_ms)),
     ]
+}
+
+/// Which dead letters it is about: what somebody reads first who did not start it.
+fn chosen(words: &'static Words, job: &JobView) -> Markup {
+    let filter = filter_words(words, &job.plan.filter, None);
+    html! { @if filter.is_empty() { (words.job_of_all) } @else { (filter) } }
 }
 
 fn result_row(visit: &Visit, job: &JobView, result: &JobResult) -> Vec<Markup> {

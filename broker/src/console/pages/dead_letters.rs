@@ -1,6 +1,6 @@
 //! Dead letters: found by group, reason, topic, key, time and error; shown with every attempt; exported.
 
-use escrow_protocol::{GroupName, Offset};
+use escrow_protocol::{GroupName, MessageId, Offset};
 use maud::{Markup, html};
 
 use super::super::export::{self, Source};
@@ -8,7 +8,7 @@ use super::super::parts::{
     Column, actions, choice, facts, filters, nothing, pager, section, table, tabs, text_filter,
 };
 use super::super::shell::{Place, Sheet};
-use super::super::show::{age, count, dead_reason, exact, group, key, message, or_none, topic};
+use super::super::show::{age, clock_text, count, dead_reason, exact, group, key, message, or_none, topic};
 use super::super::visit::{Visit, address, encoded};
 use super::super::words::{Words, fill};
 use super::super::{Desk, Outcome};
@@ -19,6 +19,8 @@ use crate::service::{DeadLetterFilter, DeadLetterView};
 
 /// Groups with dead letters that a page links to, those with the most.
 const GROUPS_LINKED: usize = 200;
+/// Offsets that a filter is named by; the others are counted.
+const OFFSETS_NAMED: usize = 20;
 
 /// What the address, or a form that carries it on, asks for; `group` comes from elsewhere where the path names it.
 pub(super) fn filter_of(visit: &Visit, group: Option<GroupName>) -> Result<DeadLetterFilter, Refusal> {
@@ -50,6 +52,32 @@ pub(super) fn filter_of(visit: &Visit, group: Option<GroupName>) -> Result<DeadL
         None => visit.optional("group")?,
     };
     Ok(DeadLetterFilter { group, message: visit.optional("message")?, letters })
+}
+
+/// What `letters` and `message` ask for, for a person; empty: for all that there are.
+pub(super) fn filter_words(
+    words: &'static Words,
+    letters: &LetterFilter,
+    message: Option<MessageId>,
+) -> String {
+    let LetterFilter { offsets, reason, key, topic, from_ms, until_ms, error_contains } = letters;
+    let time = |at_ms: &u64| Some(clock_text(*at_ms)).filter(|_| *at_ms > 0);
+    let mut listed: Vec<_> = offsets.iter().take(OFFSETS_NAMED).map(|offset| offset.0.to_string()).collect();
+    if offsets.len() > OFFSETS_NAMED {
+        listed.push(format!("… ({})", count(offsets.len() as u64)));
+    }
+    let parts = [
+        (words.reason, reason.map(|reason| dead_reason(words, reason).to_owned())),
+        (words.key, key.clone()),
+        (words.message_id, message.map(|id| id.to_string())),
+        (words.topic, topic.as_ref().map(ToString::to_string)),
+        (words.dead_from, time(from_ms)),
+        (words.dead_until, time(until_ms)),
+        (words.dead_error_contains, error_contains.clone()),
+        (words.offset, Some(listed.join(", ")).filter(|listed| !listed.is_empty())),
+    ];
+    let said = parts.into_iter().filter_map(|(name, value)| value.map(|value| format!("{name}: {value}")));
+    said.collect::<Vec<_>>().join(" · ")
 }
 
 /// A time as RFC 3339, or as people leave parts of it out: a date, a date with hours and minutes. UTC.

@@ -153,11 +153,11 @@ words! {
     dead_help dead_empty dead_empty_filtered dead_from dead_until dead_error_contains select_hint nothing_selected
     redrive_selected discard_selected redrive_all discard_all export_jsonl export_csv select_one select_all do_redrive do_discard
     redrive_title redrive_happens redrive_to_group redrive_paused redrive_nobody redrive_to_topic redrive_rate redrive_rate_help discard_title
-    discard_happens dead_scope_selected dead_scope_one dead_scope_all dead_first_matches dead_dry_run dead_dry_run_help
+    discard_happens dead_scope_selected dead_scope_one dead_scope_all dead_scope_every dead_scope_filter dead_first_matches dead_dry_run dead_dry_run_help
     attempts_of no_attempts jobs jobs_help jobs_empty job job_running job_paused job_done
     job_stopped job_failed job_total job_ok job_refused job_results job_pause job_go_on job_stop job_left job_progress job_no_failures
     job_result job_results_all job_results_help job_no_results job_was_sent job_would_send job_was_discarded job_would_discard
-    job_dry job_redrive job_discard job_rate job_unlimited reason_attempts_exhausted reason_rejected
+    job_dry job_redrive job_discard job_rate job_unlimited job_of_all reason_attempts_exhausted reason_rejected
     reason_expired reason_ordering_key_failed reason_damaged
     reason_given_up by_whom
 
