@@ -100,7 +100,11 @@ pub(super) fn message(id: MessageId) -> Markup {
 /// A link to the messages with a business key.
 pub(super) fn key(key: Option<&str>) -> Markup {
     match key {
-        Some(key) if !key.is_empty() => html! { a.key href={ "/messages?q=" (encoded(key)) } { (key) } },
+        Some(key) if !key.is_empty() => {
+            // A search for what looks like an id would find the message with that id, if there is one.
+            let by = if key.parse::<MessageId>().is_ok() { "&by=key" } else { "" };
+            html! { a.key href={ "/messages?q=" (encoded(key)) (by) } { (key) } }
+        }
         _ => or_none(""),
     }
 }
@@ -191,5 +195,7 @@ mod tests {
     fn what_comes_from_outside_is_escaped() {
         let link = key(Some("<script>")).into_string();
         assert!(!link.contains("<script>") && link.contains("%3Cscript%3E"), "{link}");
+        let like_an_id = key(Some("0190b3d0-7b1c-7cc3-98a4-1f1d2a3b4c5d")).into_string();
+        assert!(like_an_id.contains("by=key") && !link.contains("by=key"), "{like_an_id}");
     }
 }

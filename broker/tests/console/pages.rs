@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use escrow_protocol::v1;
+
+use crate::harness::*;
 use crate::html::Page;
 use crate::scene::{HOSTILE, Scene};
 use crate::web::*;
@@ -181,6 +184,27 @@ async fn what_happened_to_an_order_is_one_search_away() {
     let body = scene.answer(get(format!("{link}/body"))).await.expect(200);
     assert_eq!(body.text(), "{\"order\":\"order-42\"}");
     assert!(body.header("content-disposition").unwrap().starts_with("attachment"));
+}
+
+#[tokio::test]
+async fn a_business_key_that_looks_like_an_id_is_found() {
+    let scene = Scene::set().await;
+    // One that no message has as its id, and one that is the id of another message.
+    let unlike = "01939c5e-7d5a-7cc3-98a4-1f1d2a3b4c5d";
+    for key in [unlike, &scene.message] {
+        let message = v1::Message { key: key.to_owned(), ..message("order-paid", "x") };
+        let request = v1::PublishRequest { message: Some(message) };
+        let sent = scene.harness.producer().publish(request).await.unwrap().into_inner();
+        let id = escrow_protocol::MessageId::from_slice(&sent.message_id).unwrap();
+        let found = scene.page(format!("/messages/{id}")).await.links();
+        let by_key = found.iter().find(|link| link.contains("q=")).expect("its key is a link");
+        let listed = scene.page(by_key).await.links();
+        assert!(listed.contains(&format!("/messages/{id}")), "{listed:?}");
+    }
+    let found = scene.page(format!("/messages?q={unlike}")).await;
+    assert!(found.links().iter().any(|link| link.starts_with("/messages/0")), "{}", found.text);
+    let none = scene.page("/messages?q=01939c5e-7d5a-7cc3-98a4-000000000000").await;
+    assert!(none.text.contains("the key or id 01939c5e"), "{}", none.text);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use axum::http::header;
 use axum::response::{IntoResponse as _, Redirect};
-use escrow_protocol::MessageId;
+use escrow_protocol::{MessageId, Reason};
 use maud::{Markup, html};
 
 use super::super::parts::{Column, facts, field, nothing, pager, section, table};
@@ -12,6 +12,7 @@ use super::super::visit::Visit;
 use super::super::words::{Words, fill};
 use super::super::{Answer, Desk, Outcome};
 use super::life::life;
+use crate::engine::Refusal;
 use crate::http::api::hex;
 use crate::records::{Ending, Message, Standing};
 use crate::service::{GoneMessage, StoredMessage, Traced};
@@ -27,8 +28,8 @@ pub(in super::super) async fn find(desk: Desk, visit: Visit) -> Outcome {
         let content = html! { (form(&visit)) (nothing(words.find_ask)) };
         return Ok(Sheet::new(Place::Messages, words.find_title, content).into());
     };
-    if asked.parse::<MessageId>().is_ok() {
-        return Ok(Answer::Raw(Redirect::to(&format!("/messages/{asked}")).into_response()));
+    if let Some(id) = id_meant(&desk, &visit, asked).await? {
+        return Ok(Answer::Raw(Redirect::to(&format!("/messages/{id}")).into_response()));
     }
     let page = desk.service.find_messages(asked.to_owned(), visit.page()).await?;
     let columns = [
@@ -47,6 +48,18 @@ pub(in super::super) async fn find(desk: Desk, visit: Visit) -> Outcome {
         (pager(&visit, page.next.as_deref()))
     };
     Ok(Sheet::new(Place::Messages, words.find_title, content).into())
+}
+
+/// The message that is asked for by its id. A business key may look like an id, too: it is one only if there is, or was,
+/// such a message.
+async fn id_meant(desk: &Desk, visit: &Visit, asked: &str) -> Result<Option<MessageId>, Refusal> {
+    let is_key = visit.filter("by") == Some("key");
+    let Some(id) = asked.parse::<MessageId>().ok().filter(|_| !is_key) else { return Ok(None) };
+    match desk.service.trace(id).await {
+        Ok(_) => Ok(Some(id)),
+        Err(refusal) if refusal.reason == Reason::UnknownMessage => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 fn form(visit: &Visit) -> Markup {

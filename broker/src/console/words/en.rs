@@ -362,7 +362,7 @@ pub(super) const WORDS: Words = Words {
     find_label: "Business key or message id",
     find_help: "What happened to order 42? Type the key its producer gave it, such as order-42, or the id of a message.",
     find_button: "Find",
-    find_none: "Nothing is known of a message with the key {key}. It never came, or was gone longer ago than retention.story_age keeps its story.",
+    find_none: "Nothing is known of a message with the key or id {key}. It never came, or was gone longer ago than retention.story_age keeps its story.",
     find_ask: "Nothing is listed until you ask.",
     life_story: "Life story",
     where_it_is: "Where it is",

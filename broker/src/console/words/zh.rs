@@ -362,7 +362,7 @@ pub(super) const WORDS: Words = Words {
     find_label: "业务键或消息 ID",
     find_help: "订单 42 怎么了？请输入生产者给的业务键（如 order-42），或消息 ID。",
     find_button: "查找",
-    find_none: "没有关于业务键 {key} 的消息。它从未到达，或早已移除，超过 retention.story_age 的保留时间。",
+    find_none: "没有业务键或 ID 为 {key} 的消息。它从未到达，或早已移除，超过 retention.story_age 的保留时间。",
     find_ask: "查询之前不列出任何内容。",
     life_story: "生命历程",
     where_it_is: "目前所在",
