@@ -235,6 +235,7 @@ impl Broker {
             insecure: config.insecure,
             host_names: config.http_host_names.clone(),
             connections_max: config.http_connections_max,
+            body_bytes_max: config.body_bytes_max,
             clock: clock.clone(),
             chance: chance.clone(),
             stop: signals.http.clone(),

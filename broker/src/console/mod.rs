@@ -17,12 +17,14 @@ mod words;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts as _, Path, Query, RawForm, Request, State};
+use axum::extract::{
+    ConnectInfo, DefaultBodyLimit, FromRequest, FromRequestParts as _, Path, Query, Request, State,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Form, Router};
 use maud::html;
 
 use crate::clock::Clock;
@@ -39,6 +41,8 @@ use visit::{LANGUAGE_COOKIE, OPERATOR_COOKIE, Visit, encoded};
 /// Nothing inline, nothing from elsewhere, in no frame, forms only to ourselves.
 const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+/// What a form has beside a body: headers, a filter, a page of selected ids.
+const FORM_BYTES_BESIDE: usize = 1024 * 1024;
 /// How long a browser remembers language and name, seconds: a year.
 const REMEMBERED_S: u32 = 365 * 24 * 3600;
 
@@ -101,10 +105,13 @@ impl Console {
             }
         };
         let is_ours = || same_origin(&asked.headers) && visit.field("token") == Some(visit.token());
-        if asked.is_form && !is_ours() {
+        if asked.is_form && asked.form.is_ok() && !is_ours() {
             let content = html! { p.note.bad { (words.token_stale) } };
             let sheet = Sheet::new(Place::Nowhere, words.problem, content).with_status(StatusCode::FORBIDDEN);
             return whole(&visit, &sheet);
+        }
+        if let Err(status) = asked.form {
+            return whole(&visit, &unreadable(&visit, status));
         }
         let desk = Desk { service, calls, rates: self.rates.clone(), from: asked.from };
         let mut response = match page(desk, visit.clone()).await {
@@ -126,19 +133,24 @@ impl Console {
             headers: &asked.headers,
             parts: asked.parts.clone(),
             query: asked.query.clone(),
-            form: asked.form.clone(),
+            form: asked.form.clone().unwrap_or_default(),
         };
         Visit::new(request, self.token.clone(), self.clock.now().unix_ms)
     }
 }
 
-/// The routes of all pages.
-pub(crate) fn routes(console: Console) -> Router<Shared> {
+/// The routes of all pages. `body_bytes_max`: the largest body of a message, which a form may hold.
+pub(crate) fn routes(console: Console, body_bytes_max: usize) -> Router<Shared> {
+    // In a form one byte may become three characters.
+    let form_bytes_max = body_bytes_max.saturating_mul(3).saturating_add(FORM_BYTES_BESIDE);
     let mut router = pages::routes().fallback_service(show(not_found).with_state(console.clone()));
     for asset in assets::ALL {
         router = router.route(&asset.address(), get(move || async move { asset }));
     }
-    router.layer(middleware::map_response(with_security_headers)).with_state(console)
+    router
+        .layer(DefaultBodyLimit::max(form_bytes_max))
+        .layer(middleware::map_response(with_security_headers))
+        .with_state(console)
 }
 
 /// A page that shows something.
@@ -166,7 +178,8 @@ struct Asked {
     from: SocketAddr,
     parts: Vec<(String, String)>,
     query: Vec<(String, String)>,
-    form: Vec<(String, String)>,
+    /// Its fields in their order, each as often as it came; or why they could not be read.
+    form: Result<Vec<(String, String)>, StatusCode>,
     /// It wants to do something.
     is_form: bool,
 }
@@ -188,23 +201,12 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
             ConnectInfo::from_request_parts(&mut head, state).await.map_err(|error| refused(&error))?;
         let (uri, headers) = (head.uri.clone(), head.headers.clone());
         let form = if is_form {
-            let sent = RawForm::from_request(Request::from_parts(head, body), state).await;
-            let RawForm(sent) = sent.map_err(|error| refused(&error))?;
-            form_of(&sent).map_err(|error| refused(&error))?
+            let sent = Form::from_request(Request::from_parts(head, body), state).await;
+            sent.map(|Form(form)| form).map_err(|rejection| rejection.into_response().status())
         } else {
-            Vec::new()
+            Ok(Vec::new())
         };
         Ok(Self { uri, headers, from, parts, query, form, is_form })
-    }
-}
-
-/// The fields of a form, in their order, each as often as it came.
-fn form_of(sent: &[u8]) -> Result<Vec<(String, String)>, axum::extract::rejection::QueryRejection> {
-    let uri = format!("/?{}", String::from_utf8_lossy(sent));
-    match uri.parse::<Uri>() {
-        Ok(uri) => Query::try_from_uri(&uri).map(|Query(form)| form),
-        // What is no address is no form either: nothing was said.
-        Err(_) => Ok(Vec::new()),
     }
 }
 
@@ -238,6 +240,16 @@ fn refused(visit: &Visit, refusal: &Refusal) -> Sheet {
         p { a href="/" { (words.overview) } }
     };
     Sheet::new(Place::Nowhere, words.refused_title, content).with_status(status_of(refusal.reason))
+}
+
+fn unreadable(visit: &Visit, status: StatusCode) -> Sheet {
+    let words = visit.words();
+    let wrong = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => words.form_too_large,
+        _ => words.form_unreadable,
+    };
+    let content = html! { p.note.bad role="alert" { (wrong) } p { (words.not_done) } };
+    Sheet::new(Place::Nowhere, words.problem, content).with_status(status)
 }
 
 async fn not_found(_: Desk, visit: Visit) -> Outcome {

@@ -127,6 +127,12 @@ impl Visit {
         find(&self.inner.form, name)
     }
 
+    /// What a form said to the letter, blanks and all; `None` when it has no such field.
+    pub(super) fn typed(&self, name: &str) -> Option<&str> {
+        let found = self.inner.form.iter().find(|(found, _)| found == name);
+        found.map(|(_, text)| text.as_str())
+    }
+
     /// What the form said, or, before there was one, the address.
     pub(super) fn said(&self, name: &str) -> Option<&str> {
         self.field(name).or_else(|| self.filter(name))

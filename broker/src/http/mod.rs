@@ -86,6 +86,8 @@ pub struct HttpParts {
     pub host_names: Vec<String>,
     /// Most connections at once.
     pub connections_max: usize,
+    /// Largest body of a message, bytes: forms of the console may hold one.
+    pub body_bytes_max: usize,
     /// The time.
     pub clock: Clock,
     /// For what nobody may guess.
@@ -172,7 +174,7 @@ pub fn serve(listener: TcpListener, parts: HttpParts) -> io::Result<HttpServer> 
     let rates = Rates::default();
     tokio::spawn(rates.clone().keep(parts.stop.clone(), sampler(&shared)));
     let console = Console::new(shared.clone(), rates, parts.clock.clone(), &parts.chance.secret());
-    let pages = console::routes(console);
+    let pages = console::routes(console, parts.body_bytes_max);
     let guarded =
         api.merge(pages).layer(middleware::from_fn_with_state(shared.clone(), guard::only_known_hosts));
     let router = signs.merge(guarded).with_state(shared);

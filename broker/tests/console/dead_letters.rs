@@ -1,9 +1,13 @@
-//! What is said of dead letters before and while much is done with them: which of them it is about.
+//! Dead letters through their forms: which of them a job is about, and what of an edited one stays as it was.
 
+use escrow_protocol::v1;
+
+use crate::harness::*;
 use crate::html::Page;
 use crate::scene::Scene;
 use crate::web::*;
 
+const BODY_BYTES_MAX: usize = 256 * 1024;
 const BY: [(&str, &str); 2] = [("operator", "Ada 王"), ("reason", "found in the ledger")];
 
 #[tokio::test]
@@ -51,4 +55,68 @@ async fn what_a_job_is_about_is_said_before_it_starts_and_as_long_as_it_is_kept(
             assert!(page.text.contains(words), "{words} is not in {}", page.text);
         }
     }
+}
+
+/// The address of the one dead letter, with this body and these headers, of a broker whose bodies have 256 KiB at most.
+async fn letter(body: &str, headers: Vec<v1::Header>) -> (Harness, &'static str) {
+    let mut config = config();
+    config.body_bytes_max = BODY_BYTES_MAX;
+    let harness = Harness::start_with(config).await;
+    let mut consumer = harness.consumer_session("billing", "order-paid").await;
+    consumer.credit(1).await;
+    let message = v1::Message {
+        body: body.to_owned().into(),
+        key: "order-42".to_owned(),
+        headers,
+        ..message("order-paid", "")
+    };
+    harness.producer().publish(v1::PublishRequest { message: Some(message) }).await.unwrap();
+    let delivery = consumer.deliveries(1).await.remove(0);
+    consumer.settle(reject(1, &delivery)).await;
+    assert_eq!(consumer.result().await.fault, None);
+    (harness, "/dead-letters/of/billing/0/edit")
+}
+
+/// As a browser sends a text: each line ends with two characters.
+fn sent(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\n', "\r\n")
+}
+
+#[tokio::test]
+async fn a_body_that_was_not_changed_is_sent_again_as_it_was() {
+    // As a form it is three times as long, and longer than an address may be.
+    let body = format!(" {{\"to\":\n\"{}\"}}\r\n\n ", "王".repeat(80 * 1024));
+    let header = v1::Header { name: "note".to_owned(), value: "  as it was ".to_owned() };
+    let (harness, path) = letter(&body, vec![header]).await;
+    let address = harness.broker.http_addr();
+    let token = Page::read(get(path).of(address).await.expect(200).text()).field("token").unwrap();
+    let typed = sent(&body);
+    let fields = [
+        ("token", token.as_str()),
+        ("body", &typed),
+        ("headers", "note:   as it was \r\n"),
+        ("to_topic", "order-paid"),
+        BY[0],
+        BY[1],
+    ];
+    let done = form(path, &fields).of(address).await.expect(303);
+    let to = done.header("location").unwrap().trim_end_matches("?done=1").to_owned();
+    assert_eq!(get(format!("{to}/body")).of(address).await.expect(200).text(), body);
+    let new = get(format!("/api/v1{to}")).of(address).await.expect(200).json();
+    assert_eq!(new["message"]["headers"][0]["value"], "  as it was ");
+}
+
+#[tokio::test]
+async fn a_form_that_is_too_large_is_refused_on_a_page() {
+    let (harness, path) = letter("{}", Vec::new()).await;
+    let large = "x".repeat(BODY_BYTES_MAX * 3 + 2 * 1024 * 1024);
+    for (language, words) in [("en", "larger than this broker takes"), ("zh-CN", "超过此服务接受的大小")]
+    {
+        let ask = form(format!("{path}?lang={language}"), &[("body", &large)]);
+        let refused = ask.of(harness.broker.http_addr()).await.expect(413);
+        assert!(Page::read(refused.text()).text.contains(words), "{}", refused.text());
+    }
+    // What is no form is refused on a page, too.
+    let ask = ask("POST", path).with("content-type", "text/plain");
+    Page::read(ask.of(harness.broker.http_addr()).await.expect(415).text());
 }

@@ -34,7 +34,9 @@ async fn draft(desk: &Desk, visit: &Visit) -> Result<Draft, Refusal> {
     let message = dead.message.as_ref().ok_or_else(|| {
         Refusal::new(Reason::Damaged, format!("the message of dead letter {offset} cannot be read"))
     })?;
-    let body = std::str::from_utf8(&message.body).ok().map(str::to_owned);
+    // No page can show this character: what comes back would be another one.
+    let text = std::str::from_utf8(&message.body).ok().filter(|text| !text.contains('\0'));
+    let body = text.map(str::to_owned);
     let kept = message.headers.iter().filter(|(name, _)| !name.starts_with(RESERVED_HEADER_PREFIX));
     let headers = kept.map(|(name, value)| format!("{name}: {value}\n")).collect();
     Ok(Draft { group, body, headers, dead })
@@ -43,8 +45,8 @@ async fn draft(desk: &Desk, visit: &Visit) -> Result<Draft, Refusal> {
 fn editing(visit: &Visit, draft: &Draft) -> Confirm {
     let words = visit.words();
     let offset = draft.dead.offset.0;
-    let body = visit.field("body").or(draft.body.as_deref()).unwrap_or_default();
-    let headers = visit.field("headers").unwrap_or(&draft.headers);
+    let body = visit.typed("body").or(draft.body.as_deref()).unwrap_or_default();
+    let headers = visit.typed("headers").unwrap_or(&draft.headers);
     let topic = visit.field("to_topic").unwrap_or(draft.dead.record.topic_name.as_str());
     let body = html! { textarea #body name="body" rows="12" spellcheck="false" { "\n" (body) } };
     let headers = html! { textarea #headers name="headers" rows="4" spellcheck="false" aria-describedby="headers-help" { "\n" (headers) } };
@@ -69,13 +71,14 @@ pub(in super::super) async fn carry_out(desk: Desk, visit: Visit) -> Outcome {
     let draft = draft(&desk, &visit).await?;
     let confirm = editing(&visit, &draft);
     let act = async |operator: crate::service::Operator| {
+        let headers = visit.typed("headers").filter(|typed| plain(typed) != plain(&draft.headers));
         let request = v1::EditDeadLetterRequest {
             group: draft.group.to_string(),
             offset: draft.dead.offset.0,
             to_topic: visit.field("to_topic").unwrap_or_default().to_owned(),
-            body: body_of(&visit, &draft),
-            replace_headers: true,
-            headers: headers_of(visit.field("headers").unwrap_or_default())?,
+            body: visit.typed("body").and_then(|typed| body_of(typed, draft.body.as_deref()?)),
+            replace_headers: headers.is_some(),
+            headers: headers_of(headers.unwrap_or_default())?,
             dry_run: false,
             operator: Some(v1::Operator { name: operator.name, reason: operator.reason }),
         };
@@ -88,11 +91,21 @@ pub(in super::super) async fn carry_out(desk: Desk, visit: Visit) -> Outcome {
     confirm.carry_out(&visit, act).await
 }
 
-/// A browser ends lines with two characters: what is the same but for that was not changed.
-fn body_of(visit: &Visit, draft: &Draft) -> Option<Bytes> {
-    let before = draft.body.as_ref()?;
-    let typed = visit.field("body").unwrap_or_default().replace("\r\n", "\n");
-    (typed != before.trim().replace("\r\n", "\n")).then(|| typed.into())
+/// The body as it was typed; `None`: it was not changed. A browser ends each line with two characters, whatever it was
+/// shown, so line ends are no change, and those of a changed body are as they were before: two characters if all were.
+fn body_of(typed: &str, before: &str) -> Option<Bytes> {
+    let (typed, plain_before) = (plain(typed), plain(before));
+    if typed == plain_before {
+        return None;
+    }
+    let ends = plain_before.matches('\n').count();
+    let had_two = ends > 0 && before.matches("\r\n").count() == ends;
+    Some(if had_two { typed.replace('\n', "\r\n") } else { typed }.into())
+}
+
+/// A text whose lines end with one character.
+fn plain(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
 fn headers_of(text: &str) -> Result<Vec<v1::Header>, Refusal> {
@@ -104,4 +117,34 @@ fn headers_of(text: &str) -> Result<Vec<v1::Header>, Refusal> {
         Ok(v1::Header { name: name.trim().to_owned(), value: value.trim().to_owned() })
     };
     lines.map(header).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a browser sends of a text that it was shown.
+    fn sent(shown: &str) -> String {
+        plain(shown).replace('\n', "\r\n")
+    }
+
+    #[test]
+    fn what_was_not_changed_is_not_sent() {
+        for body in ["", " {}\n", "a\nb", "a\r\nb\r\n", "a\r\nb\nc\rd", "\n\n  x\t"] {
+            assert_eq!(body_of(&sent(body), body), None, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_changed_body_keeps_its_blanks_and_its_line_ends() {
+        for (before, typed, becomes) in [
+            ("a\nb", "a\r\nc\r\n", "a\nc\n"),
+            ("a\r\nb", "a\r\nc\r\n", "a\r\nc\r\n"),
+            ("a\r\nb\nc", "a\r\nb\r\nd", "a\nb\nd"),
+            ("a", " a \r\n", " a \n"),
+            ("a", "", ""),
+        ] {
+            assert_eq!(body_of(typed, before).as_deref(), Some(becomes.as_bytes()), "{before:?}");
+        }
+    }
 }

@@ -195,6 +195,8 @@ pub(super) const WORDS: Words = Words {
     problem: "Not done",
     token_stale: "This form was opened before the broker was started again, or by another page. Nothing was done: go back, reload, and send it once more.",
     not_done: "Nothing was changed.",
+    form_too_large: "What was sent is larger than this broker takes: see limits.body.",
+    form_unreadable: "What was sent is no form of these pages, or did not arrive as a whole. Go back and send it once more.",
 
     groups_help: "Each group gets every message of its topics; within a group each message goes to one consumer.",
     groups_empty: "No group. The first consumer that names a topic makes one, or: escrow group create billing --topic order-paid",

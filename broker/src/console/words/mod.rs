@@ -129,7 +129,7 @@ words! {
 
     // Doing things by hand.
     your_name your_name_help reason_label reason_help reason_missing name_missing cancel what_happens done_note
-    problem token_stale not_done
+    problem token_stale not_done form_too_large form_unreadable
 
     // Groups.
     groups_help groups_empty group_running group_paused do_pause do_seek pause_title pause_happens

@@ -195,6 +195,8 @@ pub(super) const WORDS: Words = Words {
     problem: "未执行",
     token_stale: "此表单是在 Broker 重启之前打开的，或来自其他页面。没有执行任何操作：请返回、刷新后重新提交。",
     not_done: "没有任何改动。",
+    form_too_large: "提交的内容超过此服务接受的大小：见 limits.body。",
+    form_unreadable: "提交的内容不是这些页面的表单，或没有完整到达。请返回后重新提交。",
 
     groups_help: "每个消费组都会收到其主题的全部消息；组内每条消息只交给一个消费者。",
     groups_empty: "没有消费组。第一个指定主题的消费者会创建它，或执行：escrow group create billing --topic order-paid",
