@@ -456,6 +456,11 @@ async fn waiting_and_parked_transactions_say_why() {
         let page = Page::read(page.text());
         if page.text.contains("no producer that answers for kind “orders” is connected") {
             assert!(Page::read(get("/").of(address).await.text()).text.contains("Needs a person"));
+            for (language, checks) in [("en", "no checker"), ("zh-CN", "无回查者")] {
+                let list = format!("/transactions?show=waiting&lang={language}");
+                let list = Page::read(get(&list).of(address).await.expect(200).text()).text;
+                assert!(list.contains("0/15") && list.contains(checks), "{list}");
+            }
             return;
         }
         tokio::task::yield_now().await;

@@ -208,6 +208,23 @@ async fn a_business_key_that_looks_like_an_id_is_found() {
 }
 
 #[tokio::test]
+async fn a_filter_of_transactions_is_kept_by_the_tabs_and_does_not_say_that_there_are_none() {
+    let scene = Scene::set().await;
+    let page = scene.page("/transactions?group=orders&kind=order.create&key=nobody&limit=7").await;
+    assert!(
+        page.text.contains("Nothing matches here") && !page.text.contains("No transaction"),
+        "{}",
+        page.text
+    );
+    for show in ["waiting", "parked", "decided"] {
+        let tab = format!("/transactions?group=orders&kind=order.create&key=nobody&limit=7&show={show}");
+        assert!(page.links().contains(&tab), "{:?}", page.links());
+    }
+    let waiting = scene.page("/transactions?show=waiting").await;
+    assert!(waiting.text.contains("No transaction waits"), "{}", waiting.text);
+}
+
+#[tokio::test]
 async fn the_overview_tells_what_is_ready_from_what_a_consumer_has() {
     let scene = Scene::set().await;
     scene.harness.publish("order-paid", "x").await;

@@ -121,7 +121,9 @@ async fn ls(asked: v1::ListScheduledRequest, paging: Paging, global: &Global) ->
             .into_inner();
         Ok((answer.scheduled.into_iter().map(ScheduledView::from).collect(), answer.next_cursor))
     };
-    paging.print(&mut global.printer(), "no message is scheduled", fetch).await
+    let is_filtered = !asked.topic.is_empty() || !asked.key.is_empty();
+    let empty = if is_filtered { "no message that matches is scheduled" } else { "no message is scheduled" };
+    paging.print(&mut global.printer(), empty, fetch).await
 }
 
 async fn cancel(

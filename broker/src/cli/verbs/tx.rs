@@ -85,6 +85,12 @@ pub(crate) struct Whose {
     key: String,
 }
 
+impl Whose {
+    fn is_anybody(&self) -> bool {
+        self.group.is_empty() && self.kind.is_empty() && self.key.is_empty()
+    }
+}
+
 /// A decision by hand.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ByHand {
@@ -170,7 +176,12 @@ fn show(transaction: v1::Transaction, global: &Global) -> Result<(), CliError> {
 async fn ls(which: Which, whose: Whose, paging: Paging, global: &Global) -> Result<(), CliError> {
     let mut admin = global.admin().await?;
     let fetch = async |page| page_of(&mut admin, which.lists(), &whose, page).await;
-    paging.print(&mut global.printer(), which.empty(), fetch).await
+    let empty = match whose.is_anybody() {
+        true => which.empty().to_owned(),
+        // Of the others it knows nothing.
+        false => which.empty().replacen("transaction", "transaction that matches", 1),
+    };
+    paging.print(&mut global.printer(), &empty, fetch).await
 }
 
 /// A page of these lists, one behind the other.

@@ -6,10 +6,10 @@ use super::super::parts::{Column, filters, pager, table_or, tabs, text_filter};
 use super::super::shell::{Place, Sheet};
 use super::super::show::{age, count, key, moment, or_none, state, transaction};
 use super::super::visit::Visit;
-use super::super::words::Words;
+use super::super::words::{Words, fill};
 use super::super::{Desk, Outcome};
 use crate::engine::TransactionFilter;
-use crate::records::TransactionState;
+use crate::records::{Transaction, TransactionState};
 use crate::service::{TransactionView, Which, Whose};
 
 pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
@@ -26,22 +26,24 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
         kind: visit.optional("kind")?,
         key: visit.filter("key").map(str::to_owned),
     };
+    let is_filtered = whose != Whose::default();
+    let empty = if is_filtered { words.empty_filtered } else { empty };
     let page = desk.service.transactions(which, whose, visit.page()).await?;
-    let tab = |label, show: &'static str, number: Option<u64>, of: Which| {
-        let address =
-            if show.is_empty() { "/transactions".to_owned() } else { format!("/transactions?show={show}") };
-        (label, address, number.map(count), of == which)
+    let tab = |label, show: Option<&'static str>, number: Option<u64>, of: Which| {
+        let address = visit.address_with(&[("show", show), ("cursor", None)]);
+        // They are counted all together: beside a filter the number would be read as that of what matches.
+        (label, address, number.filter(|_| !is_filtered).map(count), of == which)
     };
     let shown = [
-        tab(words.undecided, "", Some(engine.undecided), Which::Live(TransactionFilter::Undecided)),
+        tab(words.undecided, None, Some(engine.undecided), Which::Live(TransactionFilter::Undecided)),
         tab(
             words.waiting_for_checker,
-            "waiting",
+            Some("waiting"),
             Some(engine.waiting_for_checker),
             Which::Live(TransactionFilter::WaitingForChecker),
         ),
-        tab(words.parked, "parked", Some(engine.parked), Which::Live(TransactionFilter::Parked)),
-        tab(words.decided, "decided", None, Which::Decided),
+        tab(words.parked, Some("parked"), Some(engine.parked), Which::Live(TransactionFilter::Parked)),
+        tab(words.decided, Some("decided"), None, Which::Decided),
     ];
     let decided = which == Which::Decided;
     let columns = columns(words, decided);
@@ -100,13 +102,28 @@ fn row(visit: &Visit, view: &TransactionView, decided: bool) -> Vec<Markup> {
             None => or_none(""),
         });
     } else {
-        cells.push(html! { (record.checks.delivered) "/" (record.policy.max_checks) });
+        cells.push(checks(words, record));
         cells.push(match view.live.next_event_at_ms {
             Some(at_ms) if !view.live.waiting_for_checker => moment(visit, at_ms),
             _ => or_none(""),
         });
     }
     cells
+}
+
+/// How often it was asked about, and what came of that.
+fn checks(words: &'static Words, record: &Transaction) -> Markup {
+    let checks = &record.checks;
+    let came: [(&str, &dyn std::fmt::Display); 4] = [
+        ("n", &checks.delivered),
+        ("unknown", &checks.unknown),
+        ("timed_out", &checks.timed_out),
+        ("none", &checks.no_checker),
+    ];
+    html! {
+        (checks.delivered) "/" (record.policy.max_checks)
+        @if checks.delivered > 0 || checks.no_checker > 0 { br; span.faint { (fill(words.tx_checks, &came)) } }
+    }
 }
 
 /// How it stands, in a word that can be seen.

@@ -139,6 +139,7 @@ pub(super) const WORDS: Words = Words {
     tx_empty_decided: "No decided transaction is remembered. They are kept for a day so that late decisions are judged and not guessed.",
     tx_show: "Show",
     tx_none_of_kind: "no checker for {kind} is connected",
+    tx_checks: "{n} delivered, {unknown} unknown, {timed_out} timed out, {none} no checker",
     checks_delivered: "reached a checker",
     checks_unknown: "answered “unknown”",
     checks_timed_out: "not answered in time",

@@ -118,7 +118,7 @@ words! {
     started attention all_quiet chart_axis chart_of
 
     // Transactions.
-    tx_help tx_empty_undecided tx_empty_waiting tx_empty_parked tx_empty_decided tx_show tx_none_of_kind
+    tx_help tx_empty_undecided tx_empty_waiting tx_empty_parked tx_empty_decided tx_show tx_none_of_kind tx_checks
     checks_delivered checks_unknown checks_timed_out checks_without_checker checkers_connected in_doubt
     in_doubt_park in_doubt_commit in_doubt_rollback state_prepared state_parked state_committed state_rolled_back
     conflicts timeline tx_key max_checks why_waiting why_parked why_undecided why_due half_message

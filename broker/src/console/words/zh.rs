@@ -139,6 +139,7 @@ pub(super) const WORDS: Words = Words {
     tx_empty_decided: "没有已决定的事务记录。记录保留一天，以便裁定迟到的决定。",
     tx_show: "显示",
     tx_none_of_kind: "没有在线的 {kind} 回查者",
+    tx_checks: "送达 {n}，未知 {unknown}，超时 {timed_out}，无回查者 {none}",
     checks_delivered: "已送达回查者",
     checks_unknown: "回答“未知”",
     checks_timed_out: "超时未答",
