@@ -14,7 +14,7 @@
     all.type = "checkbox";
     all.setAttribute("aria-label", form.dataset.chooseAll);
     all.addEventListener("change", () => {
-      for (const box of form.querySelectorAll("input[name=offset]")) box.checked = all.checked;
+      for (const box of form.querySelectorAll("tbody input[type=checkbox]")) box.checked = all.checked;
     });
     form.querySelector("th").replaceChildren(all);
   };

@@ -27,7 +27,8 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
     };
     let mut shown = groups;
     if let Some(chosen) = chosen.as_ref().filter(|chosen| !shown.iter().any(|(name, _)| name == *chosen)) {
-        shown.push((chosen.clone(), 0));
+        let retrying = desk.service.group(chosen.clone()).await?.retrying;
+        shown.push((chosen.clone(), retrying));
     }
     let shown: Vec<_> = shown
         .iter()
@@ -86,7 +87,7 @@ async fn of_group(desk: &Desk, visit: &Visit, group: GroupName) -> Result<Markup
         @if let Some(partly) = partly { p.note.warn role="status" { (partly) } }
         (filters(visit, &fields))
         @if rows.is_empty() { (nothing(&empty)) } @else {
-            form method="get" action={ (of) "/run" } {
+            form method="get" action={ (of) "/run" } data-choose-all=(words.select_all) {
                 (table(words.retries, &columns, &rows))
                 div.buttons {
                     button.quiet type="submit" { (words.retries_selected_run) }
