@@ -181,6 +181,14 @@ async fn what_happened_to_an_order_is_one_search_away() {
     assert!(letters.iter().any(|link| link.starts_with("/dead-letters/of/billing/")), "{letters:?}");
     let by_id = scene.answer(get(format!("/messages?q={}", scene.message))).await.expect(303);
     assert_eq!(by_id.header("location"), Some(link.as_str()));
+    // What is retrying leads to where it is run now or given up, by its key if it has one.
+    let retries = scene.page("/retries?group=billing").await;
+    let all = retries.all("form").find(|form| form.contains_key("data-choose-all"));
+    assert!(all.is_some(), "one box may select all of the page");
+    let retrying = retries.links().into_iter().find(|link| link.starts_with("/messages/")).unwrap();
+    let run = format!("/retries?group=billing&key={}", encoded(HOSTILE));
+    assert!(scene.page(&retrying).await.links().contains(&run), "{run}");
+    assert!(scene.page(&run).await.links().contains(&retrying));
     let body = scene.answer(get(format!("{link}/body"))).await.expect(200);
     assert_eq!(body.text(), "{\"order\":\"order-42\"}");
     assert!(body.header("content-disposition").unwrap().starts_with("attachment"));

@@ -3,23 +3,34 @@
 use maud::{Markup, html};
 
 use super::super::show::{exact, group};
-use super::super::visit::Visit;
+use super::super::visit::{Visit, address};
 use super::super::words::{Words, fill};
-use crate::service::{Trace, TraceEvent};
+use crate::service::{Trace, TraceEvent, Traced};
 
 /// The life of a message.
 pub(super) fn life(visit: &Visit, trace: &Trace) -> Markup {
     let words = visit.words();
     html! {
         p.lead { (words.life_help) }
-        ol.timeline { @for event in &trace.events { (happening(visit, event, letter(trace, event).as_deref())) } }
+        ol.timeline { @for event in &trace.events { (happening(visit, event, way(trace, event).as_deref())) } }
     }
 }
 
-/// Where the dead letter is that it is about, if there is one: from there it is sent again.
-fn letter(trace: &Trace, event: &TraceEvent) -> Option<String> {
-    let group = event.group.as_ref().filter(|_| event.event == "DEAD")?;
-    Some(format!("/dead-letters?group={group}&message={}", trace.message.id()))
+/// Where more can be done about it: its dead letter is sent again, its retry run now or given up.
+fn way(trace: &Trace, event: &TraceEvent) -> Option<String> {
+    let group = event.group.as_ref()?;
+    match event.event {
+        "DEAD" => Some(format!("/dead-letters?group={group}&message={}", trace.message.id())),
+        "RETRYING" => {
+            let key = match &trace.message {
+                Traced::Stored(stored) => stored.message.key.as_deref(),
+                Traced::Gone(_) => None,
+            };
+            let filters = [("group", group.as_str()), ("key", key.unwrap_or_default())];
+            Some(address("/retries", filters.into_iter()))
+        }
+        _ => None,
+    }
 }
 
 /// One thing that happened, or how it stands now. `leads_to`: the page where more can be done about it.
