@@ -131,10 +131,19 @@ pub fn page(alarm: &Alarm) -> String {
     match alarm.rule {
         AlarmRule::UndecidedAge if !alarm.id.is_empty() => format!("/transactions/{}", encoded(&alarm.id)),
         AlarmRule::UndecidedAge | AlarmRule::UndecidedCount => "/transactions".to_owned(),
-        AlarmRule::NoChecker => "/transactions?show=waiting".to_owned(),
+        AlarmRule::NoChecker => {
+            // A subject of before may be otherwise: then all that wait.
+            let of = alarm.subject.split_once('/');
+            let of = of.map(|(group, kind)| format!("&group={}&kind={}", encoded(group), encoded(kind)));
+            format!("/transactions?show=waiting{}", of.unwrap_or_default())
+        }
         AlarmRule::Parked => "/transactions?show=parked".to_owned(),
         AlarmRule::DeadLetters | AlarmRule::DeadLetterRate => format!("/dead-letters?group={subject}"),
-        AlarmRule::RetryAttempt => format!("/retries?group={subject}"),
+        AlarmRule::RetryAttempt => {
+            // The page counts the attempt that comes next; below the limit there is one that was beyond it before.
+            let attempt_min = alarm.value.min(alarm.limit).saturating_add(1);
+            format!("/retries?group={subject}&attempt_min={attempt_min}")
+        }
         AlarmRule::Lag | AlarmRule::LagAge => format!("/groups/{subject}"),
         AlarmRule::DiskFree | AlarmRule::FailedSync | AlarmRule::SpillBehind | AlarmRule::Damaged => {
             "/store".to_owned()
@@ -167,6 +176,27 @@ mod tests {
                 assert_eq!(said.is_ascii(), !chinese, "{said}");
             }
             assert!(page(&alarm).starts_with('/'));
+        }
+    }
+
+    #[test]
+    fn a_link_leads_to_what_the_alarm_is_about() {
+        let alarm = |rule, subject, value| super::super::tests::alarm(rule, subject, value);
+        for (alarm, leads_to) in [
+            (
+                alarm(AlarmRule::NoChecker, "orders/order.create", 3),
+                "/transactions?show=waiting&group=orders&kind=order.create",
+            ),
+            (
+                Alarm { limit: 5, ..alarm(AlarmRule::RetryAttempt, "billing", 9) },
+                "/retries?group=billing&attempt_min=6",
+            ),
+            (
+                Alarm { limit: 5, ..alarm(AlarmRule::RetryAttempt, "billing", 4) },
+                "/retries?group=billing&attempt_min=5",
+            ),
+        ] {
+            assert_eq!(page(&alarm), leads_to);
         }
     }
 
