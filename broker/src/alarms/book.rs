@@ -207,6 +207,13 @@ impl Book {
         over
     }
 
+    /// The open alarm that a reading is about, unless that is fine again: then it says what was wrong last.
+    pub(super) fn wrong(&self, reading: &Reading) -> Option<u64> {
+        let limit = self.rules.get(reading.rule)?;
+        let number = *self.open.get(&(reading.rule, reading.subject.clone()))?;
+        (!limit.is_cleared(reading.rule, reading.value)).then_some(number)
+    }
+
     pub(super) fn get(&self, number: u64) -> Option<&Alarm> {
         self.alarms.get(&number)
     }

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 use super::book::{Book, Happening};
 use super::outbox::{Attempt, Next, NoticeId, Outbox};
 use super::recover::recover;
+use super::sample::{Clue, Look};
 use super::settings::{AlarmSettings, Sink};
 use super::tls::Tls;
 use crate::clock::Clock;
@@ -82,12 +83,22 @@ pub(super) struct Inner {
 pub(super) struct Desk {
     pub(super) book: Book,
     outbox: Outbox,
+    /// What leads to the id of an open alarm, by its number, where that must be read: as of the last look at it.
+    clues: BTreeMap<u64, Clue>,
     /// Not written down yet.
     notes: AlarmNotes,
     /// Until then nothing is written down, monotonic milliseconds: the disk had no room.
     rests_until_ms: u64,
     /// Sinks that do not know yet what is open, and who is configured; `None`: all know.
     newcomers: Option<Newcomers>,
+}
+
+/// An alarm that was asked for.
+pub(crate) struct Found {
+    pub(crate) number: u64,
+    pub(crate) alarm: Alarm,
+    /// What leads to what it is about by now, if that must be read.
+    pub(crate) clue: Option<Clue>,
 }
 
 /// Sinks that were not configured when the broker ran last.
@@ -130,6 +141,28 @@ impl Desk {
         self.notes.sinks = Some(configured);
     }
 
+    /// What each open alarm is about by now, for the one it named may be settled: an id is named at once; for what must be
+    /// read, the clue is kept until somebody asks.
+    pub(super) fn follow(&mut self, look: &Look) {
+        let open = self.book.open_numbers();
+        self.clues.retain(|number, _| open.contains(number));
+        for reading in &look.readings {
+            let Some(clue) = look.clue(reading.rule, &reading.subject) else { continue };
+            let Some(number) = self.book.wrong(reading) else { continue };
+            match clue {
+                Clue::Id(id) => {
+                    self.book.get_mut(number).into_iter().for_each(|alarm| alarm.id.clone_from(id))
+                }
+                clue => drop(self.clues.insert(number, clue.clone())),
+            }
+        }
+    }
+
+    fn found(&self, number: u64, alarm: Alarm) -> Found {
+        let clue = self.clues.get(&number).filter(|_| !alarm.is_resolved());
+        Found { number, alarm, clue: clue.cloned() }
+    }
+
     /// Lets the oldest go that are over.
     pub(super) fn forget(&mut self) {
         let gone = self.book.forget();
@@ -164,7 +197,7 @@ impl Alarms {
         });
         let book = Book::new(settings.rules.clone(), settings.repeat_ms, recovered.alarms);
         let bells = names().map(|name| (name, Notify::new())).collect();
-        let desk = Desk { book, outbox, notes, rests_until_ms: 0, newcomers };
+        let desk = Desk { book, outbox, clues: BTreeMap::new(), notes, rests_until_ms: 0, newcomers };
         let standing = StdMutex::new(standing_of(&desk));
         Ok(Self {
             inner: Arc::new(Inner {
@@ -225,17 +258,20 @@ impl Alarms {
     }
 
     /// A page of the alarms, newest first: the open ones, or all that are kept.
-    pub async fn page(&self, before: Option<u64>, open: bool, limit: usize) -> Vec<(u64, Alarm)> {
-        self.desk().await.book.page(before, open, limit)
+    pub(crate) async fn page(&self, before: Option<u64>, open: bool, limit: usize) -> Vec<Found> {
+        let desk = self.desk().await;
+        let page = desk.book.page(before, open, limit);
+        page.into_iter().map(|(number, alarm)| desk.found(number, alarm)).collect()
     }
 
     /// An alarm.
     ///
     /// # Errors
     /// `UnknownAlarm`.
-    pub async fn get(&self, number: u64) -> Result<Alarm, Refusal> {
+    pub(crate) async fn get(&self, number: u64) -> Result<Found, Refusal> {
         let desk = self.desk().await;
-        desk.book.get(number).cloned().ok_or_else(|| unknown_alarm(number))
+        let alarm = desk.book.get(number).cloned().ok_or_else(|| unknown_alarm(number))?;
+        Ok(desk.found(number, alarm))
     }
 
     /// A person takes an alarm upon themselves: others are told so, and nobody is reminded any more. Who was first stays

@@ -19,6 +19,7 @@ mod tls;
 mod watch;
 mod words;
 
+pub(crate) use desk::Found;
 pub use desk::{Alarms, AlarmsParts, Standing};
 pub use rules::{Limit, Rules, Unit};
 pub(crate) use sample::{Clue, Sample};

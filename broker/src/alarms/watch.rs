@@ -76,6 +76,7 @@ impl Alarms {
 
         let mut desk = self.desk().await;
         let happenings = desk.book.evaluate(now, &look.scope, &look.readings);
+        desk.follow(&look);
         desk.greet(now.unix_ms, &happenings);
         for happening in happenings {
             // Told again, it names what a person needs first by now.

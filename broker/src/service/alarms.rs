@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use escrow_protocol::{GroupName, MessageId};
+use escrow_storage::{Read, ReadError};
 
 use super::{Operator, Page, Paged, Service, mismatch, unless_damaged};
-use crate::alarms::{Alarms, Clue, Limit, Sample, Sink};
+use crate::alarms::{Alarms, Clue, Found, Limit, Sample, Sink};
 use crate::dispatch::{decode, record};
 use crate::engine::{Inspect, Refusal, Seen};
 use crate::records::{Alarm, AlarmRule, AuditVerb, DeadLetter, GroupNumber, QueueEntry, Retry, keys};
@@ -45,7 +46,7 @@ impl Service {
     pub async fn list_alarms(&self, open: bool, page: Page) -> Result<Paged<AlarmView>, Refusal> {
         let before = page.after(|cursor| cursor.parse::<u64>().ok())?;
         let found = self.parts.alarms.page(before, open, page.limit).await;
-        let views = found.into_iter().map(|(number, alarm)| AlarmView { number, alarm }).collect();
+        let views = self.named(found).await?;
         Ok(Paged::of(views, page.limit, |view: &AlarmView| view.number.to_string()))
     }
 
@@ -54,7 +55,24 @@ impl Service {
     /// # Errors
     /// `UnknownAlarm`.
     pub async fn alarm(&self, number: u64) -> Result<AlarmView, Refusal> {
-        Ok(AlarmView { number, alarm: self.parts.alarms.get(number).await? })
+        let found = self.parts.alarms.get(number).await?;
+        let Some(view) = self.named(vec![found]).await?.pop() else { return Err(mismatch()) };
+        Ok(view)
+    }
+
+    /// Alarms with the ids of what they are about by now: what they were raised for may be settled.
+    async fn named(&self, found: Vec<Found>) -> Result<Vec<AlarmView>, Refusal> {
+        self.read(move |view| {
+            let mut views = Vec::with_capacity(found.len());
+            for Found { number, mut alarm, clue } in found {
+                // A damaged record hides no alarm.
+                let id = clue.map(|clue| unless_damaged(id_of(view, clue))).transpose()?.flatten();
+                alarm.id = id.unwrap_or(alarm.id);
+                views.push(AlarmView { number, alarm });
+            }
+            Ok(views)
+        })
+        .await
     }
 
     /// A person takes an alarm upon themselves.
@@ -160,23 +178,25 @@ impl Service {
     /// # Errors
     /// `Damaged`; if the disk fails.
     pub(crate) async fn alarm_id(&self, clue: Clue) -> Result<String, Refusal> {
-        self.read(move |view| {
-            let id = match clue {
-                Clue::Id(id) => return Ok(id),
-                Clue::DeadLetter(topic, before) => {
-                    let all = keys::dead_letter_range(topic, escrow_protocol::Offset(0), before);
-                    let newest = view.scan_back(&all, 1)?.into_iter().next();
-                    newest
-                        .map(|(key, value)| decode::<DeadLetter>(&key, value))
-                        .transpose()?
-                        .map(|letter| letter.entry.id)
-                }
-                Clue::Retry(topic, offset, group) => {
-                    record::<Retry>(view, &keys::retry(topic, offset, group))?.map(|retry| retry.entry.id)
-                }
-            };
-            Ok(id.map(|id| id.to_string()).unwrap_or_default())
-        })
-        .await
+        self.read(move |view| Ok(id_of(view, clue)?.unwrap_or_default())).await
     }
+}
+
+/// The id that a clue leads to; `None` if what it is about has gone meanwhile.
+fn id_of(view: &dyn Read, clue: Clue) -> Result<Option<String>, ReadError> {
+    let id = match clue {
+        Clue::Id(id) => return Ok(Some(id)),
+        Clue::DeadLetter(topic, before) => {
+            let all = keys::dead_letter_range(topic, escrow_protocol::Offset(0), before);
+            let newest = view.scan_back(&all, 1)?.into_iter().next();
+            newest
+                .map(|(key, value)| decode::<DeadLetter>(&key, value))
+                .transpose()?
+                .map(|letter| letter.entry.id)
+        }
+        Clue::Retry(topic, offset, group) => {
+            record::<Retry>(view, &keys::retry(topic, offset, group))?.map(|retry| retry.entry.id)
+        }
+    };
+    Ok(id.map(|id| id.to_string()))
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use escrow_broker::alarms::{AlarmSettings, Limit, Rules, Secret, Sink, SinkKind, Url};
 use escrow_broker::broker::BrokerConfig;
 use escrow_broker::records::AlarmRule;
+use escrow_protocol::v1;
 
 use crate::harness::*;
 use crate::html::Page;
@@ -78,4 +79,66 @@ async fn an_alarm_is_shown_leads_to_what_mends_it_and_is_looked_after() {
     form("/alarms/sinks/nobody/test", &fields[..1]).of(address).await.expect(404);
     form("/alarms/sinks/oncall/test", &[]).of(address).await.expect(403);
     get("/alarms/9/ack").of(address).await.expect(404);
+}
+
+#[tokio::test]
+async fn an_open_alarm_names_what_is_still_open() {
+    let mut rules = Rules::off();
+    for rule in [AlarmRule::DeadLetters, AlarmRule::UndecidedCount] {
+        rules.set(rule, Limit::read(rule, "1").unwrap());
+    }
+    let alarms = AlarmSettings { rules, look_every_ms: 10, ..AlarmSettings::default() };
+    let harness = Harness::start_with(BrokerConfig { alarms, ..config() }).await;
+    let address = harness.broker.http_addr();
+    let names = async |id: &str, not: &str| loop {
+        let listed = get("/api/v1/alarms").of(address).await.expect(200);
+        let page = Page::read(get("/alarms").of(address).await.expect(200).text()).text;
+        if [listed.text(), &page].iter().all(|text| text.contains(id) && !text.contains(not)) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    };
+
+    let mut transactions = Vec::new();
+    for _ in 0..2 {
+        let request = v1::SendHalfRequest {
+            group: "orders".to_owned(),
+            client_id: "orders-1".to_owned(),
+            messages: vec![message("order-paid", "half")],
+            ..Default::default()
+        };
+        let sent = harness.producer().send_half(request).await.unwrap().into_inner();
+        transactions.push(escrow_protocol::TransactionId::from_u64(sent.transaction_id).to_string());
+    }
+    names(&transactions[0], &transactions[1]).await;
+    let decided = serde_json::json!({
+        "decision": "ROLLBACK", "operator": { "name": "ada", "reason": "never paid" }
+    });
+    let path = format!("/api/v1/transactions/{}/decide", transactions[0]);
+    call("POST", path, decided).of(address).await.expect(200);
+    names(&transactions[1], &transactions[0]).await;
+
+    let mut consumer = harness.consumer_session("billing", "order-paid").await;
+    consumer.credit(2).await;
+    let mut dead = Vec::new();
+    for _ in 0..2 {
+        harness.publish("order-paid", "x").await;
+        let delivery = consumer.deliveries(1).await.remove(0);
+        consumer.settle(reject(1, &delivery)).await;
+        assert_eq!(consumer.result().await.fault, None);
+        dead.push(escrow_protocol::MessageId::from_slice(&delivery.message.unwrap().id).unwrap().to_string());
+        // The newest, although the alarm was raised for the one before and nobody is told again.
+        names(dead.last().unwrap(), if dead.len() > 1 { &dead[0] } else { "nobody" }).await;
+    }
+    let request = v1::DiscardDeadLettersRequest {
+        filter: Some(v1::DeadLetterFilter {
+            group: "billing".to_owned(),
+            offsets: vec![1],
+            ..Default::default()
+        }),
+        operator: operator(),
+        ..Default::default()
+    };
+    harness.admin().discard_dead_letters(request).await.unwrap();
+    names(&dead[0], &dead[1]).await;
 }
