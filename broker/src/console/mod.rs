@@ -25,15 +25,17 @@ use axum::middleware;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Form, Router};
+use escrow_protocol::{Reason, v1};
 use maud::html;
+use serde_json::Value as Json;
 
 use crate::clock::Clock;
 use crate::engine::Refusal;
 use crate::http::Shared;
-use crate::http::api::Calls;
 use crate::http::api::fault::status_of;
+use crate::http::api::{Calls, call_json};
 use crate::http::guard::same_origin;
-use crate::service::Service;
+use crate::service::{Operator, Service};
 pub(crate) use rates::{Rates, Sample};
 use shell::{Place, Sheet};
 use visit::{LANGUAGE_COOKIE, OPERATOR_COOKIE, Visit, encoded};
@@ -62,6 +64,20 @@ struct Desk {
     calls: Calls,
     rates: Rates,
     from: SocketAddr,
+}
+
+impl Desk {
+    /// A call of the services as every other way in makes it, with its checks.
+    async fn call(&self, call: &'static str, request: &impl prost::Message) -> Result<Json, Refusal> {
+        let answer = call_json(&self.calls, call, request, self.from).await;
+        answer.map_err(|fault| Refusal::new(fault.reason.parse().unwrap_or(Reason::Internal), fault.message))
+    }
+}
+
+impl From<Operator> for v1::Operator {
+    fn from(operator: Operator) -> Self {
+        Self { name: operator.name, reason: operator.reason }
+    }
 }
 
 /// What a page answers.

@@ -11,6 +11,7 @@ mod dead_letters;
 #[path = "../server/harness/mod.rs"]
 mod harness;
 mod html;
+mod orders;
 mod pages;
 mod scene;
 mod web;

@@ -11,7 +11,6 @@ use super::super::visit::{Visit, encoded};
 use super::super::words::fill;
 use super::super::{Desk, Outcome};
 use crate::engine::Refusal;
-use crate::http::api::call_json;
 use crate::service::DeadLetterView;
 
 /// Headers that only the broker writes.
@@ -80,11 +79,9 @@ pub(in super::super) async fn carry_out(desk: Desk, visit: Visit) -> Outcome {
             replace_headers: headers.is_some(),
             headers: headers_of(headers.unwrap_or_default())?,
             dry_run: false,
-            operator: Some(v1::Operator { name: operator.name, reason: operator.reason }),
+            operator: Some(operator.into()),
         };
-        let edited = call_json(&desk.calls, CALL, &request, desk.from)
-            .await
-            .map_err(|fault| Refusal::new(fault.reason.parse().unwrap_or(Reason::Internal), fault.message))?;
+        let edited = desk.call(CALL, &request).await?;
         let id = edited["message_id"].as_str().unwrap_or_default();
         Ok(Some(format!("/messages/{id}?done=1")))
     };

@@ -36,6 +36,7 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
         (filters(&visit, &text_filter(&visit, "prefix", words.prefix)))
         (table_or(words.groups_empty, words.groups, &columns, &rows))
         (pager(&visit, page.next.as_deref()))
+        (actions(words.actions, &[(words.do_new_group, "/new/group".to_owned(), false)]))
     };
     Ok(Sheet::new(Place::Groups, words.groups, content).live().into())
 }
@@ -96,7 +97,13 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
         (words.created, exact(view.created_at_ms)),
     ];
     let content = html! {
-        (actions(words.actions, &[toggle, (words.do_seek, format!("{path}/seek"), false), (words.do_policy, policy::address_of(&view.name), false)]))
+        (actions(words.actions, &[
+            toggle,
+            (words.do_seek, format!("{path}/seek"), false),
+            (words.do_policy, policy::address_of(&view.name), false),
+            (words.do_subscribe, format!("{path}/subscribe"), false),
+            (words.do_delete, format!("{path}/delete"), true),
+        ]))
         (facts(&about))
         (section(words.positions, &positions(&visit, &view)))
         (section(words.members, &members(words, &view)))
@@ -114,7 +121,9 @@ fn positions(visit: &Visit, view: &GroupView) -> Markup {
         Column::Number(words.finished_above),
         Column::Number(words.lag),
         Column::Number(words.oldest),
+        Column::Silent(words.actions),
     ];
+    let end = format!("/groups/{}/unsubscribe", encoded(view.name.as_str()));
     let rows = view.positions.iter().map(|position| {
         let tags: Vec<_> = position.subscription.tags.iter().map(ToString::to_string).collect();
         vec![
@@ -124,6 +133,7 @@ fn positions(visit: &Visit, view: &GroupView) -> Markup {
             html! { (count(position.finished_above)) },
             html! { (count(position.lag)) },
             html! { @match position.oldest_at_ms { Some(at_ms) => { (age(visit, at_ms)) }, None => { span.faint { "–" } } } },
+            html! { a href={ (end) "?topic=" (encoded(position.topic.as_str())) } { (words.do_unsubscribe) } },
         ]
     });
     let rows: Vec<_> = rows.collect();

@@ -6,6 +6,7 @@ mod clients;
 mod dead_letter_edit;
 mod dead_letter_jobs;
 mod dead_letters;
+mod group_orders;
 mod groups;
 mod life;
 mod messages;
@@ -15,12 +16,17 @@ mod retries;
 mod scheduled;
 mod seek;
 mod store;
+mod topic_orders;
 mod topics;
 mod transaction;
 mod transactions;
 
 use axum::Router;
 
+use maud::{Markup, html};
+
+use super::parts::field;
+use super::visit::Visit;
 use super::{Console, act, show};
 
 /// The address of every page.
@@ -29,11 +35,28 @@ pub(super) fn routes() -> Router<Console> {
         .route("/", show(overview::page))
         .route("/topics", show(topics::list))
         .route("/topics/{name}", show(topics::one))
+        .route(
+            "/topics/{name}/retention",
+            show(topic_orders::ask_retention).merge(act(topic_orders::retention)),
+        )
+        .route("/topics/{name}/delete", show(topic_orders::ask_delete).merge(act(topic_orders::delete)))
+        // Not below /topics and /groups, where it would be a name.
+        .route("/new/topic", show(topic_orders::ask_create).merge(act(topic_orders::create)))
+        .route("/new/group", show(group_orders::ask_create).merge(act(group_orders::create)))
         .route("/groups", show(groups::list))
         .route("/groups/{name}", show(groups::one))
         .route("/groups/{name}/pause", show(groups::ask_pause).merge(act(groups::pause)))
         .route("/groups/{name}/resume", show(groups::ask_resume).merge(act(groups::resume)))
         .route("/groups/{name}/policy", show(policy::ask).merge(act(policy::carry_out)))
+        .route(
+            "/groups/{name}/subscribe",
+            show(group_orders::ask_subscribe).merge(act(group_orders::subscribe)),
+        )
+        .route(
+            "/groups/{name}/unsubscribe",
+            show(group_orders::ask_unsubscribe).merge(act(group_orders::unsubscribe)),
+        )
+        .route("/groups/{name}/delete", show(group_orders::ask_delete).merge(act(group_orders::delete)))
         .route("/groups/{name}/seek", show(seek::ask).merge(act(seek::seek)))
         .route("/transactions", show(transactions::list))
         .route("/transactions/{id}", show(transaction::one))
@@ -72,4 +95,29 @@ pub(super) fn routes() -> Router<Console> {
         .route("/store", show(store::page))
         .route("/store/verify", act(store::verify))
         .route("/store/backup", show(store::backup).merge(act(store::backup)))
+}
+
+/// A field of text of an order: its label and its help; `before`: what stands there until something is typed.
+fn text(visit: &Visit, name: &str, (label, help): (&str, &str), before: &str, required: bool) -> Markup {
+    let value = visit.field(name).unwrap_or(before);
+    let described_by = (!help.is_empty()).then(|| format!("{name}-help"));
+    let input = html! {
+        input id=(name) name=(name) type="text" required[required] autocomplete="off" maxlength="512"
+            aria-describedby=[described_by] value=(value);
+    };
+    field(name, label, help, &input)
+}
+
+/// The box for what is done although something is in use.
+fn force(visit: &Visit) -> Markup {
+    html! {
+        div.field.check {
+            input #force name="force" type="checkbox" value="1" checked[forced(visit)];
+            label for="force" { (visit.words().force) }
+        }
+    }
+}
+
+fn forced(visit: &Visit) -> bool {
+    visit.field("force").is_some()
 }

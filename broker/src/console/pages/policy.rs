@@ -1,7 +1,7 @@
 //! How a group works: how failures are tried again, how its ordering keys go on, how long a lease lasts; changed in one
 //! form, with a name and a reason.
 
-use escrow_protocol::{GroupName, Reason, v1};
+use escrow_protocol::{GroupName, v1};
 use maud::html;
 
 use super::super::confirm::Confirm;
@@ -12,7 +12,6 @@ use super::super::words::fill;
 use super::super::{Desk, Outcome};
 use crate::config::{DurationText, parse_duration_ms};
 use crate::engine::{GroupView, Refusal};
-use crate::http::api::call_json;
 use crate::records::OrderingPolicy;
 use crate::retry_spec::{retry_delays, retry_spec};
 
@@ -30,12 +29,10 @@ pub(in super::super) async fn carry_out(desk: Desk, visit: Visit) -> Outcome {
         let request = v1::UpdateGroupRequest {
             name: view.name.to_string(),
             settings: Some(settings_of(&visit)?),
-            operator: Some(v1::Operator { name: operator.name, reason: operator.reason }),
+            operator: Some(operator.into()),
             ..Default::default()
         };
-        call_json(&desk.calls, CALL, &request, desk.from)
-            .await
-            .map_err(|fault| Refusal::new(fault.reason.parse().unwrap_or(Reason::Internal), fault.message))?;
+        desk.call(CALL, &request).await?;
         Ok(None)
     };
     editing(&visit, &view).carry_out(&visit, act).await

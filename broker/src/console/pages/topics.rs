@@ -3,10 +3,10 @@
 use escrow_protocol::TopicName;
 use maud::{Markup, html};
 
-use super::super::parts::{Column, facts, filters, nothing, pager, section, table_or, text_filter};
+use super::super::parts::{Column, actions, facts, filters, nothing, pager, section, table_or, text_filter};
 use super::super::shell::{Place, Sheet};
 use super::super::show::{age, count, duration, exact, group, size, topic};
-use super::super::visit::Visit;
+use super::super::visit::{Visit, encoded};
 use super::super::words::fill;
 use super::super::{Desk, Outcome};
 use crate::engine::TopicView;
@@ -37,6 +37,7 @@ pub(in super::super) async fn list(desk: Desk, visit: Visit) -> Outcome {
         (filters(&visit, &fields))
         (table_or(words.topics_empty, words.topics, &columns, &rows))
         (pager(&visit, page.next.as_deref()))
+        (actions(words.actions, &[(words.do_new_topic, "/new/topic".to_owned(), false)]))
         p.help { (words.topics_help) }
     };
     Ok(Sheet::new(Place::Topics, words.topics, content).live().into())
@@ -65,6 +66,7 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
     let name: TopicName = visit.part("name")?;
     let view = desk.service.topic(name).await?;
+    let path = format!("/topics/{}", encoded(view.name.as_str()));
     let keeps = match view.settings.keep_finished_ms {
         0 => words.keeps_nothing.to_owned(),
         ms => fill(words.keeps_finished, &[("age", &duration(words, ms))]),
@@ -79,6 +81,12 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
         (words.created, exact(view.created_at_ms)),
     ];
     let content = html! {
+        @if view.dead_letters_of.is_none() {
+            (actions(words.actions, &[
+                (words.do_retention, format!("{path}/retention"), false),
+                (words.do_delete, format!("{path}/delete"), true),
+            ]))
+        }
         (facts(&about))
         @if let Some(of) = &view.dead_letters_of {
             p { (words.belongs_to) ": " (group(of.as_str())) }

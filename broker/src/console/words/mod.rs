@@ -143,6 +143,14 @@ words! {
     topics_help topics_empty with_dead_letter_topics prefix keeps_finished keeps_nothing topic_groups no_groups_listen
     messages_kept awaited messages_in
 
+    // Topics and groups made, changed as a whole, deleted.
+    name_label force do_delete do_retention retention_title retention_happens retention_unfinished retention_keep
+    retention_keep_help retention_bytes retention_bytes_help topic_delete_title topic_delete_happens
+    topic_delete_groups topic_delete_awaited do_new_topic new_topic_title new_topic_happens do_new_group
+    new_group_title new_group_happens do_subscribe subscribe_title subscribe_happens subscribe_start
+    subscribe_tags_help do_unsubscribe unsubscribe_title unsubscribe_happens unsubscribe_final group_delete_title
+    group_delete_happens group_delete_used
+
     // Retries.
     attempt_min
     retries_help retries_empty retries_choose

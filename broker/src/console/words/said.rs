@@ -38,6 +38,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("it is missing; write a time", "缺少此项；请填写时间"),
     ("it is empty; say which messages", "为空；请说明是哪些消息"),
     ("it is not oldest, newest, offset or time; choose one", "不是最早、最新、位点或时间之一；请选择"),
+    ("it is not oldest or newest; choose one", "不是最早或最新之一；请选择"),
     ("it is not block, skip or dead_letter; choose one", "不是 block、skip 或 dead_letter 之一；请选择"),
     ("it is not pause, run or stop; use a button of the page", "不是暂停、继续或停止；请使用页面上的按钮"),
     (

@@ -1,0 +1,132 @@
+//! What is ordered for a topic: it is made, keeps what is finished for longer or shorter, is deleted. What fills the disk is
+//! mended here; each order asks who and why.
+
+use escrow_protocol::v1;
+use maud::{Markup, html};
+
+use super::super::confirm::Confirm;
+use super::super::shell::Place;
+use super::super::show::count;
+use super::super::visit::{Visit, encoded};
+use super::super::words::fill;
+use super::super::{Desk, Outcome};
+use super::{force, forced, text};
+use crate::config::{DurationText, SizeText, parse_duration_ms, parse_size};
+use crate::engine::{Refusal, TopicView};
+use crate::records::TopicSettings;
+use crate::service::Operator;
+
+/// The calls that do it: their checks are those of every other way in.
+const CREATE: &str = "/escrow.v1.AdminService/CreateTopic";
+const UPDATE: &str = "/escrow.v1.AdminService/UpdateTopic";
+const DELETE: &str = "/escrow.v1.AdminService/DeleteTopic";
+
+fn creating(visit: &Visit) -> Confirm {
+    let words = visit.words();
+    let choices = html! {
+        (text(visit, "name", (words.name_label, ""), "", true))
+        (kept(visit, TopicSettings::default()))
+    };
+    let happens = vec![words.new_topic_happens.to_owned()];
+    let title = words.new_topic_title.to_owned();
+    let confirm = Confirm::new(Place::Topics, title, words.do_new_topic, "/topics".to_owned());
+    Confirm { happens, choices, ..confirm }
+}
+
+pub(in super::super) async fn ask_create(_: Desk, visit: Visit) -> Outcome {
+    Ok(creating(&visit).ask(&visit).into())
+}
+
+pub(in super::super) async fn create(desk: Desk, visit: Visit) -> Outcome {
+    let act = async |operator: Operator| {
+        let name = visit.field("name").unwrap_or_default().to_owned();
+        let to = format!("/topics/{}?done=1", encoded(&name));
+        let settings = Some(settings_of(&visit)?);
+        let request = v1::CreateTopicRequest { name, settings, operator: Some(operator.into()) };
+        desk.call(CREATE, &request).await?;
+        Ok(Some(to))
+    };
+    creating(&visit).carry_out(&visit, act).await
+}
+
+fn keeping(visit: &Visit, view: &TopicView) -> Confirm {
+    let words = visit.words();
+    let title = fill(words.retention_title, &[("name", &view.name)]);
+    let happens = vec![words.retention_happens.to_owned(), words.retention_unfinished.to_owned()];
+    let choices = kept(visit, view.settings);
+    let confirm = Confirm::new(Place::Topics, title, words.do_retention, address_of(view));
+    Confirm { happens, choices, ..confirm }
+}
+
+pub(in super::super) async fn ask_retention(desk: Desk, visit: Visit) -> Outcome {
+    let view = desk.service.topic(visit.part("name")?).await?;
+    Ok(keeping(&visit, &view).ask(&visit).into())
+}
+
+pub(in super::super) async fn retention(desk: Desk, visit: Visit) -> Outcome {
+    let view = desk.service.topic(visit.part("name")?).await?;
+    let act = async |operator: Operator| {
+        let (name, settings) = (view.name.to_string(), Some(settings_of(&visit)?));
+        let request = v1::UpdateTopicRequest { name, settings, operator: Some(operator.into()) };
+        desk.call(UPDATE, &request).await?;
+        Ok(None)
+    };
+    keeping(&visit, &view).carry_out(&visit, act).await
+}
+
+fn deleting(visit: &Visit, view: &TopicView) -> Confirm {
+    let words = visit.words();
+    let title = fill(words.topic_delete_title, &[("name", &view.name)]);
+    let mut happens = vec![fill(words.topic_delete_happens, &[("n", &count(view.next.0 - view.head.0))])];
+    if !view.groups.is_empty() {
+        let groups: Vec<_> = view.groups.iter().map(ToString::to_string).collect();
+        happens.push(fill(words.topic_delete_groups, &[("groups", &groups.join(", "))]));
+    }
+    if view.awaited > 0 {
+        happens.push(fill(words.topic_delete_awaited, &[("n", &count(view.awaited))]));
+    }
+    let choices = force(visit);
+    let confirm = Confirm::new(Place::Topics, title, words.do_delete, address_of(view));
+    Confirm { happens, grave: true, choices, ..confirm }
+}
+
+pub(in super::super) async fn ask_delete(desk: Desk, visit: Visit) -> Outcome {
+    let view = desk.service.topic(visit.part("name")?).await?;
+    Ok(deleting(&visit, &view).ask(&visit).into())
+}
+
+pub(in super::super) async fn delete(desk: Desk, visit: Visit) -> Outcome {
+    let view = desk.service.topic(visit.part("name")?).await?;
+    let act = async |operator: Operator| {
+        let (name, force) = (view.name.to_string(), forced(&visit));
+        let request = v1::DeleteTopicRequest { name, force, operator: Some(operator.into()) };
+        desk.call(DELETE, &request).await?;
+        // Its own page is gone with it.
+        Ok(Some("/topics?done=1".to_owned()))
+    };
+    deleting(&visit, &view).carry_out(&visit, act).await
+}
+
+/// The fields of what a topic keeps.
+fn kept(visit: &Visit, before: TopicSettings) -> Markup {
+    let words = visit.words();
+    let (ms, bytes) = (DurationText(before.keep_finished_ms), SizeText(before.keep_finished_bytes));
+    html! {
+        (text(visit, "keep", (words.retention_keep, words.retention_keep_help), &ms.to_string(), true))
+        (text(visit, "keep_bytes", (words.retention_bytes, words.retention_bytes_help), &bytes.to_string(), true))
+    }
+}
+
+fn settings_of(visit: &Visit) -> Result<v1::TopicSettings, Refusal> {
+    let said = |name: &'static str| {
+        visit.field(name).ok_or_else(|| Refusal::invalid(name, "it is missing; fill it in"))
+    };
+    let ms = parse_duration_ms(said("keep")?).map_err(|error| Refusal::invalid("keep", error.to_string()))?;
+    let keep_finished_bytes =
+        parse_size(said("keep_bytes")?).map_err(|error| Refusal::invalid("keep_bytes", error.to_string()))?;
+    Ok(v1::TopicSettings { keep_finished_ms: i64::try_from(ms).unwrap_or(i64::MAX), keep_finished_bytes })
+}
+
+fn address_of(view: &TopicView) -> String {
+    format!("/topics/{}", encoded(view.name.as_str()))
+}
