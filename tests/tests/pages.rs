@@ -136,6 +136,10 @@ async fn fill(client: &Client, amounts: Amounts) {
     });
     decided.buffer_unordered(UNDER_WAY).map_ok(drop).try_collect::<()>().await.expect("decided");
     undecided(&producer, amounts.undecided).await;
+    // A job whose page is looked at; it changes nothing.
+    let filter = v1::DeadLetterFilter { group: "billing".to_owned(), ..Default::default() };
+    let rehearsed = v1::DiscardDeadLettersRequest { filter: Some(filter), dry_run: true, operator: None };
+    admin.discard_dead_letters(rehearsed).await.expect("a job starts");
     for consumer in [billing, mail] {
         consumer.close().await;
     }
@@ -150,6 +154,14 @@ const ADDRESSES: &[&str] = &[
     "/transactions?show=parked",
     "/transactions?show=decided",
     "/transactions?limit=1000",
+    "/transactions?key=half-77",
+    "/transactions?key=decided&show=decided",
+    "/transactions?key=decided&show=waiting",
+    "/transactions?key=nobody",
+    "/transactions?kind=payment.book&show=waiting",
+    "/transactions?kind=nobody",
+    "/transactions?group=nobody",
+    "/transactions?show=decided&kind=nobody",
     "/dead-letters",
     "/dead-letters?group=billing",
     "/dead-letters?group=billing&limit=1000",
@@ -164,9 +176,18 @@ const ADDRESSES: &[&str] = &[
     "/dead-letters/of/billing/redrive",
     "/dead-letters/of/billing/discard?key=nobody",
     "/dead-letters/jobs",
+    "/dead-letters/jobs/1",
     "/retries",
     "/retries?group=mail",
+    "/retries?group=mail&key=mail-7",
+    "/retries?group=mail&key=nobody",
+    "/retries?group=mail&topic=slow&attempt_min=2",
+    "/retries?group=mail&attempt_min=9",
     "/scheduled",
+    "/scheduled?topic=order-paid",
+    "/scheduled?topic=common",
+    "/scheduled?key=later",
+    "/scheduled?key=nobody",
     "/messages?q=order-42",
     "/messages?q=later",
     "/messages?q=decided",
@@ -180,6 +201,8 @@ const ADDRESSES: &[&str] = &[
     "/groups?prefix=group-05",
     "/groups/billing",
     "/clients",
+    "/clients?role=consumer&group=billing",
+    "/clients?name=nobody",
     "/store",
     "/audit",
     "/audit?who=nobody",

@@ -32,6 +32,19 @@ pub enum Which {
     Decided,
 }
 
+impl Which {
+    /// Whether a record may be one of these, as far as it says so itself.
+    fn may_list(self, record: &Transaction) -> bool {
+        match self {
+            Self::Decided => record.state.is_decided(),
+            Self::Live(TransactionFilter::Parked) => record.state == TransactionState::Parked,
+            Self::Live(TransactionFilter::Undecided | TransactionFilter::WaitingForChecker) => {
+                record.state == TransactionState::Prepared
+            }
+        }
+    }
+}
+
 /// Whose transactions. `None`: anybody's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Whose {
@@ -123,35 +136,50 @@ impl Service {
         limit: usize,
     ) -> Result<Paged<TransactionView>, Refusal> {
         let (gone, _) = self.notes_before(vec![Subject::Key(keys::hash_of(&key))], None, OF_KEY_MAX).await?;
-        let group = whose.group.clone();
-        let mut numbers = self.read(move |view| numbers_of_key(view, group.as_ref(), &key)).await?;
-        numbers.extend(gone.iter().filter_map(|note| match &note.happening {
-            Happening::Removed { transaction, .. } => transaction.map(TransactionId::number),
-            _ => None,
-        }));
+        let shard = self.parts.shard;
+        let gone: Vec<_> = gone
+            .iter()
+            .filter_map(|note| match &note.happening {
+                Happening::Removed { transaction, .. } => transaction.map(TransactionId::number),
+                _ => None,
+            })
+            .collect();
+        // Whether one waits for a checker only the engine knows: of those that may, all are looked at.
+        let is_waiting = which == Which::Live(TransactionFilter::WaitingForChecker);
+        let most = if is_waiting { usize::MAX } else { limit };
+        let found = self
+            .read(move |view| {
+                let mut numbers = numbers_of_key(view, whose.group.as_ref(), &key)?;
+                numbers.extend(gone);
+                let older =
+                    numbers.into_iter().rev().filter(|number| before.is_none_or(|before| *number < before));
+                records_of(view, shard, older, |record| which.may_list(record) && whose.admits(record), most)
+            })
+            .await?;
+        let number_of = |view: &TransactionView| view.id.number().to_string();
+        let last = found.last().filter(|_| found.len() == most).map(number_of);
         let mut items = Vec::new();
-        for number in numbers.into_iter().rev().filter(|number| before.is_none_or(|before| *number < before))
-        {
-            let found = match self.transaction(TransactionId::new(self.parts.shard, number)).await {
-                Ok(found) => found,
-                // Decided longer ago than is remembered.
-                Err(refusal) if refusal.reason == Reason::UnknownTransaction => continue,
-                Err(refusal) => return Err(refusal),
-            };
-            let is_meant = match which {
-                Which::Decided => found.record.state.is_decided(),
-                Which::Live(TransactionFilter::Parked) => found.record.state == TransactionState::Parked,
-                Which::Live(TransactionFilter::Undecided) => found.record.state == TransactionState::Prepared,
-                Which::Live(TransactionFilter::WaitingForChecker) => found.live.waiting_for_checker,
-            };
-            if is_meant && whose.admits(&found.record) {
-                items.push(found);
+        for mut found in found {
+            if !found.record.state.is_decided() {
+                match self.see(Inspect::Transaction(found.id)).await {
+                    Ok(Seen::Transaction(live)) => found.live = live,
+                    Ok(_) => return Err(mismatch()),
+                    // Decided since it was read: it belongs to another list now.
+                    Err(refusal) if refusal.reason == Reason::UnknownTransaction => continue,
+                    Err(refusal) => return Err(refusal),
+                }
             }
+            if is_waiting && !found.live.waiting_for_checker {
+                continue;
+            }
+            items.push(found);
             if items.len() == limit {
                 break;
             }
         }
-        Ok(Paged::of(items, limit, |item| item.id.number().to_string()))
+        // Also a page that is short, for some were decided meanwhile, has a next.
+        let next = items.last().filter(|_| items.len() == limit).map(number_of).or(last);
+        Ok(Paged { items, next })
     }
 
     /// A transaction.
@@ -247,6 +275,32 @@ fn numbers_of_key(view: &dyn Read, group: Option<&GroupName>, key: &str) -> Resu
         numbers.extend(transaction.map(TransactionId::number));
     }
     Ok(numbers)
+}
+
+/// The first `most` of these transactions that are meant; those are left out that were decided longer ago than is remembered.
+fn records_of(
+    view: &dyn Read,
+    shard: escrow_protocol::ShardId,
+    numbers: impl Iterator<Item = u64>,
+    is_meant: impl Fn(&Transaction) -> bool,
+    most: usize,
+) -> Result<Vec<TransactionView>, ReadError> {
+    let mut labels = Labels::new(view);
+    let mut found = Vec::new();
+    for number in numbers {
+        let undecided = record::<Transaction>(view, &keys::undecided(number))?;
+        let read = match undecided {
+            Some(read) => Some(read),
+            None => record::<Transaction>(view, &keys::decided(number))?,
+        };
+        let Some(record) = read.filter(|record| is_meant(record)) else { continue };
+        let (id, live) = (TransactionId::new(shard, number), TransactionLive::default());
+        found.push(TransactionView { id, live, labels: labels.of(&record)?, record });
+        if found.len() == most {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// Decided ones, the newest first. A filtered page may be short and still have a next.

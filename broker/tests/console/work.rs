@@ -18,12 +18,19 @@ const SLACK: u64 = 4;
 const LATER_MS: u64 = 3_600_000;
 
 /// Every list with what people filter it by, and the pages that show lists of other things. The filters by parts of an
-/// error or of a name have no index: they look at 5,000 records at most for a page, and are not here.
+/// error or of a name, and by the kind of what is decided, have no index: they look at 5,000 records at most for a page, and are
+/// not here. `{newest}`: the number of the last job.
 const ADDRESSES: &[&str] = &[
     "/",
     "/transactions",
     "/transactions?show=waiting",
     "/transactions?show=decided",
+    "/transactions?group=orders",
+    "/transactions?kind=waits&show=waiting",
+    "/transactions?kind=nobody",
+    "/transactions?key=half-7",
+    "/transactions?key=half-7&group=orders&show=decided",
+    "/transactions?key=nobody",
     "/dead-letters",
     "/dead-letters?group=billing",
     "/dead-letters?group=billing&reason_is=REJECTED",
@@ -33,9 +40,17 @@ const ADDRESSES: &[&str] = &[
     "/dead-letters/of/billing/redrive",
     "/dead-letters/of/billing/discard?key=nobody",
     "/dead-letters/jobs",
+    "/dead-letters/jobs/{newest}",
     "/retries",
     "/retries?group=mail",
+    "/retries?group=mail&topic=slow&attempt_min=2",
+    "/retries?group=mail&attempt_min=9",
+    "/retries?group=mail&key=mail-7",
+    "/retries?group=mail&key=nobody",
     "/scheduled",
+    "/scheduled?topic=common",
+    "/scheduled?key=later-7",
+    "/scheduled?key=nobody",
     "/messages?q=order-7",
     "/messages?q=often",
     "/topics",
@@ -44,6 +59,8 @@ const ADDRESSES: &[&str] = &[
     "/groups/billing",
     "/groups/group-7",
     "/clients",
+    "/clients?role=consumer&group=billing",
+    "/clients?name=nobody",
     "/store",
     "/audit",
     "/alarms",
@@ -79,11 +96,11 @@ async fn add(harness: &Harness, from: usize, to: usize) {
         publish("failing", format!("order-{nth}"), 0).await;
         publish("slow", format!("mail-{nth}"), 0).await;
         publish("common", "often".to_owned(), 0).await;
-        publish("common", "later".to_owned(), now_ms() + (LATER_MS + nth as u64) as i64).await;
+        publish("common", format!("later-{nth}"), now_ms() + (LATER_MS + nth as u64) as i64).await;
         for (kind, decision) in
             [("waits", None), ("order.create", None), ("order.create", Some(v1::Decision::Commit))]
         {
-            half(harness, kind, decision).await;
+            half(harness, (kind, format!("half-{nth}")), decision).await;
         }
         let subscriptions = vec![v1::Subscription { topic: "common".to_owned(), tags: Vec::new() }];
         let request = v1::CreateGroupRequest {
@@ -120,13 +137,13 @@ fn now_ms() -> i64 {
 }
 
 /// What `waits` is due at once, and nobody is there to be asked.
-async fn half(harness: &Harness, kind: &str, decision: Option<v1::Decision>) {
+async fn half(harness: &Harness, (kind, key): (&str, String), decision: Option<v1::Decision>) {
     let first_check_after_ms = if kind == "waits" { 1 } else { LATER_MS as i64 };
     let request = v1::SendHalfRequest {
         group: "orders".to_owned(),
         client_id: "orders-1".to_owned(),
         kind: kind.to_owned(),
-        messages: vec![v1::Message { key: "half".to_owned(), ..message("common", "half") }],
+        messages: vec![v1::Message { key, ..message("common", "half") }],
         check_policy: Some(v1::CheckPolicy { first_check_after_ms, ..Default::default() }),
         ..Default::default()
     };
@@ -143,11 +160,12 @@ async fn half(harness: &Harness, kind: &str, decision: Option<v1::Decision>) {
 }
 
 /// What one look at the page reads: the least of some, for the broker may be at something else meanwhile.
-async fn cost(harness: &Harness, reads: &Reads, address: &str) -> u64 {
+async fn cost(harness: &Harness, reads: &Reads, address: &str, jobs: usize) -> u64 {
+    let address = address.replace("{newest}", &jobs.to_string());
     let mut least = u64::MAX;
     for _ in 0..3 {
         let before = reads.so_far();
-        get(address).of(harness.broker.http_addr()).await.expect(200);
+        get(&address).of(harness.broker.http_addr()).await.expect(200);
         least = least.min(reads.so_far() - before);
     }
     least
@@ -170,12 +188,12 @@ async fn a_page_reads_what_it_shows_and_not_what_there_is() {
     add(&harness, 0, FEW).await;
     let mut few = Vec::new();
     for address in ADDRESSES {
-        few.push(cost(&harness, &reads, address).await);
+        few.push(cost(&harness, &reads, address, FEW).await);
     }
     add(&harness, FEW, MANY).await;
     let mut grown = Vec::new();
     for (address, few) in ADDRESSES.iter().zip(few) {
-        let many = cost(&harness, &reads, address).await;
+        let many = cost(&harness, &reads, address, MANY).await;
         if many > few + SLACK {
             grown.push(format!("{address}: {few} records with {FEW} of each, {many} with {MANY}"));
         }
