@@ -240,6 +240,35 @@ async fn a_filter_of_transactions_is_kept_by_the_tabs_and_does_not_say_that_ther
 }
 
 #[tokio::test]
+async fn a_group_that_is_not_among_those_with_the_most_retries_has_its_true_number() {
+    // As many as the page links to, and one with less.
+    const LINKED: usize = 50;
+    let harness = Harness::start().await;
+    harness.publish("slow", "first").await;
+    let mut sessions = Vec::new();
+    for nth in 0..=LINKED {
+        let group = if nth < LINKED { format!("group-{nth}") } else { "small".to_owned() };
+        let session = harness.consumer_session(&group, "slow").await;
+        session.credit(if nth < LINKED { 2 } else { 1 }).await;
+        sessions.push(session);
+    }
+    harness.publish("slow", "second").await;
+    for (nth, session) in sessions.iter_mut().enumerate() {
+        for delivery in session.deliveries(if nth < LINKED { 2 } else { 1 }).await {
+            session.settle(nack(1, &delivery, 3_600_000)).await;
+            assert_eq!(session.result().await.fault, None);
+        }
+    }
+    let shown = get("/retries?group=small").of(harness.broker.http_addr()).await.expect(200);
+    let shown = Page::read(shown.text());
+    assert!(shown.text.split_whitespace().collect::<Vec<_>>().windows(2).any(|two| two == ["small", "1"]));
+    assert_eq!(
+        shown.all("input").filter(|input| input.get("name").is_some_and(|name| name == "id")).count(),
+        1
+    );
+}
+
+#[tokio::test]
 async fn the_overview_tells_what_is_ready_from_what_a_consumer_has() {
     let scene = Scene::set().await;
     scene.harness.publish("order-paid", "x").await;
