@@ -37,6 +37,7 @@ export function everyAction(stage) {
     play("a group is paused and resumed", pauseGroup);
     play("a group is moved after it was said what that does", seek);
     play("the policy of a group is changed", policy);
+    play("a topic and a group are made, kept, subscribed and deleted", topicAndGroup);
     play("a retry comes at once, another is given up", retries);
     play("a scheduled message is moved", moveScheduled);
     play("a scheduled message is cancelled", cancelScheduled);
@@ -357,6 +358,51 @@ async function policy(player, nth) {
   await player.isDone();
   const { settings } = await player.api("/groups/ledger");
   assert.deepEqual([settings.retry.max_attempts, settings.lease_ms], [5 + nth, 45_000]);
+}
+
+async function topicAndGroup(player, nth) {
+  const [topic, group] = [`made-${nth}`, `maker-${nth}`];
+  const fill = async (fields) => {
+    for (const [id, text] of Object.entries(fields)) await player.page.locator(`#${id}`).fill(text);
+  };
+  await player.page.goto("/topics");
+  await player.click("do_new_topic");
+  await fill({ name: topic, keep: "2h", keep_bytes: "1GiB" });
+  await player.confirm("do_new_topic");
+  await player.isDone();
+  await player.click("do_retention");
+  await fill({ keep: "1h" });
+  await player.confirm("do_retention");
+  await player.isDone();
+  const { settings } = await player.api(`/topics/${topic}`);
+  assert.deepEqual([settings.keep_finished_ms, settings.keep_finished_bytes], [3_600_000, 1 << 30]);
+
+  await player.page.goto("/groups");
+  await player.click("do_new_group");
+  await fill({ name: group, topic });
+  await player.confirm("do_new_group");
+  await player.isDone();
+  await player.click("do_unsubscribe");
+  await player.says(player.words("unsubscribe_final"));
+  await player.confirm("do_unsubscribe");
+  await player.isDone();
+  assert.deepEqual((await player.api(`/groups/${group}`)).positions, []);
+  await player.click("do_subscribe");
+  await fill({ topic, tags: "gift, urgent" });
+  await player.page.locator("#start").selectOption("newest");
+  await player.confirm("do_subscribe");
+  await player.isDone();
+  const [{ tags }] = (await player.api(`/groups/${group}`)).positions;
+  assert.deepEqual(tags, ["gift", "urgent"]);
+
+  for (const [path, name] of [["groups", group], ["topics", topic]]) {
+    await player.page.goto(`/${path}/${name}`);
+    await player.click("do_delete");
+    await player.confirm("do_delete");
+    await player.isDone();
+    const rest = await player.api(`/${path}?prefix=${name}`);
+    assert.deepEqual(rest[path], []);
+  }
 }
 
 async function retries(player, nth) {

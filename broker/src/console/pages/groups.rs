@@ -156,7 +156,9 @@ fn policy_of(words: &'static Words, view: &GroupView) -> Markup {
     };
     facts(&[
         (words.max_attempts, html! { (view.settings.retry.max_attempts) }),
+        (words.policy_immediate, html! { (view.settings.retry.immediate_attempts) }),
         (words.delays, html! { (delays(words, &view.settings.retry.delays)) }),
+        (words.policy_jitter, html! { (view.settings.retry.jitter_percent) }),
         (words.lease, html! { (duration(words, view.settings.lease_ms)) }),
         (words.ordering, html! { (ordering) }),
     ])

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::super::confirm::{Confirm, carried};
 use super::super::parts::{Column, filters, nothing, pager, table, tabs, text_filter};
 use super::super::shell::{Place, Sheet};
-use super::super::show::{count, message, moment, or_none, topic};
+use super::super::show::{count, key, message, moment, or_none, topic};
 use super::super::visit::{Visit, encoded};
 use super::super::words::fill;
 use super::super::{Desk, Outcome};
@@ -60,6 +60,7 @@ async fn of_group(desk: &Desk, visit: &Visit, group: GroupName) -> Result<Markup
     let columns = [
         Column::Silent(words.actions),
         Column::Text(words.message_id),
+        Column::Text(words.key),
         Column::Text(words.topic),
         Column::Number(words.offset),
         Column::Number(words.next_attempt),
@@ -193,6 +194,7 @@ fn row(visit: &Visit, retry: &RetryView) -> Vec<Markup> {
     vec![
         html! { input type="checkbox" name="id" value=(record.entry.id) aria-label=(label); },
         message(record.entry.id),
+        key(retry.key.as_deref()),
         topic(retry.topic.as_ref().map(|topic| topic.as_str())),
         html! { (retry.offset.0) },
         html! { (record.attempts_made + 1) "/" (retry.max_attempts) },

@@ -61,6 +61,7 @@ fn content(visit: &Visit, numbers: &StoreNumbers, found: Option<&Verification>) 
             words.journal,
             html! { (size(numbers.journal_bytes)) " · " (fill(words.files, &[("n", &numbers.journal_files)])) },
         ),
+        (words.appended, html! { (size(numbers.appended_bytes)) }),
         (words.overlay, html! { (size(numbers.overlay_bytes)) }),
         (words.table, html! { (size(numbers.table_bytes)) }),
         (words.syncs, html! { (count(numbers.syncs)) }),

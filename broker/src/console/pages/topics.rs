@@ -69,7 +69,12 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
     let path = format!("/topics/{}", encoded(view.name.as_str()));
     let keeps = match view.settings.keep_finished_ms {
         0 => words.keeps_nothing.to_owned(),
-        ms => fill(words.keeps_finished, &[("age", &duration(words, ms))]),
+        ms => {
+            let most = view.settings.keep_finished_bytes;
+            let most =
+                if most > 0 { fill(words.keeps_at_most, &[("size", &size(most))]) } else { String::new() };
+            fill(words.keeps_finished, &[("age", &duration(words, ms))]) + &most
+        }
     };
     let about = [
         (words.messages_kept, html! { (count(view.next.0 - view.head.0)) }),

@@ -114,15 +114,16 @@ fn row(visit: &Visit, view: &TransactionView, decided: bool) -> Vec<Markup> {
 /// How often it was asked about, and what came of that.
 fn checks(words: &'static Words, record: &Transaction) -> Markup {
     let checks = &record.checks;
-    let came: [(&str, &dyn std::fmt::Display); 4] = [
-        ("n", &checks.delivered),
-        ("unknown", &checks.unknown),
-        ("timed_out", &checks.timed_out),
-        ("none", &checks.no_checker),
+    let came = [
+        (words.tx_unknown, checks.unknown),
+        (words.tx_timed_out, checks.timed_out),
+        (words.tx_no_checker, checks.no_checker),
     ];
     html! {
         (checks.delivered) "/" (record.policy.max_checks)
-        @if checks.delivered > 0 || checks.no_checker > 0 { br; span.faint { (fill(words.tx_checks, &came)) } }
+        @for (what, often) in came.iter().filter(|(_, often)| *often > 0) {
+            br; span.faint { (fill(what, &[("n", often)])) }
+        }
     }
 }
 

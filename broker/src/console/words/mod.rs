@@ -118,7 +118,7 @@ words! {
     started attention all_quiet chart_axis chart_of
 
     // Transactions.
-    tx_help tx_empty_undecided tx_empty_waiting tx_empty_parked tx_empty_decided tx_show tx_none_of_kind tx_checks
+    tx_help tx_empty_undecided tx_empty_waiting tx_empty_parked tx_empty_decided tx_show tx_none_of_kind tx_unknown tx_timed_out tx_no_checker
     checks_delivered checks_unknown checks_timed_out checks_without_checker checkers_connected in_doubt
     in_doubt_park in_doubt_commit in_doubt_rollback state_prepared state_parked state_committed state_rolled_back
     conflicts timeline tx_key max_checks why_waiting why_parked why_undecided why_due half_message
@@ -140,7 +140,7 @@ words! {
     policy_title policy_happens do_policy policy_delays_help policy_immediate policy_jitter policy_lease_help
 
     // Topics.
-    topics_help topics_empty with_dead_letter_topics prefix keeps_finished keeps_nothing topic_groups no_groups_listen
+    topics_help topics_empty with_dead_letter_topics prefix keeps_finished keeps_at_most keeps_nothing topic_groups no_groups_listen
     messages_kept awaited messages_in
 
     // Topics and groups made, changed as a whole, deleted.
@@ -190,7 +190,7 @@ words! {
     clients_help clients_empty consumer
 
     // Store.
-    store_help last_sequence spilled_sequence journal overlay table syncs last_sync sync_shares last_spill corrupt_records data_dir format
+    store_help last_sequence spilled_sequence journal overlay table syncs last_sync sync_shares appended last_spill corrupt_records data_dir format
     do_verify verify_help verify_sound verify_faults verify_records do_backup backup_help files
 
     // Alarms.
