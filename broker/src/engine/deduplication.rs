@@ -84,13 +84,11 @@ impl Deduplication {
     fn time_of(&self, number: u64) -> Option<u64> {
         let batches = self.window.batches();
         let at = batches.partition_point(|batch| batch.first < number);
-        let found = batches.get(at).filter(|batch| batch.first == number);
-        // After a restart they are in order of time, which the clock may have turned round.
-        let found = found.or_else(|| batches.iter().find(|batch| batch.first == number));
-        found.map(|batch| batch.at_ms)
+        batches.get(at).filter(|batch| batch.first == number).map(|batch| batch.at_ms)
     }
 
-    /// Takes in a record found at start; they come in order of time, which the clock may have turned round.
+    /// Takes in a record found at start; they come in order of time, which the clock may have turned round. Behind the last
+    /// comes [`Deduplication::recovered`].
     pub(super) fn recover(&mut self, at_ms: u64, number: u64, record: &Remembered) {
         self.window.push(at_ms, number, record.ids.len());
         for (id, _) in &record.ids {
@@ -99,6 +97,12 @@ impl Deduplication {
                 self.shelf_of(*id).insert(*id, number as u32);
             }
         }
+    }
+
+    /// All records were taken in. What came first is forgotten first, as before the restart: an id that is in two batches
+    /// points to the later one, and would be lost with that while the earlier is still to be remembered.
+    pub(super) fn recovered(&mut self) {
+        self.window.in_order_of_arrival();
     }
 
     /// Whether this turn has ids to write.
@@ -163,6 +167,26 @@ mod tests {
     }
 
     #[test]
+    fn an_id_is_remembered_as_long_as_either_of_its_batches_when_the_clock_went_back_between_them() {
+        let mut remembered = Deduplication::new(1_000, 10);
+        remembered.go_on_behind(2);
+        let record = |cancelled| Remembered { ids: vec![(id(1), Fate { transaction: None, cancelled })] };
+        // Stored at 90,000; cancelled later, at 40,000; then a restart.
+        remembered.recover(40_000, 2, &record(true));
+        remembered.recover(90_000, 1, &record(false));
+        remembered.recovered();
+        let at = |unix_ms| Now { unix_ms, mono_ms: 0 };
+        assert!(
+            remembered.pop_outdated(at(41_000)).is_none(),
+            "what is forgotten now is the cancelled one, and the id"
+        );
+        for number in [1, 2] {
+            let batch = remembered.pop_outdated(at(91_000)).expect("both are outdated");
+            assert_eq!(batch.first, number);
+        }
+    }
+
+    #[test]
     fn the_later_batch_counts_in_whatever_order_they_are_found() {
         let mut remembered = Deduplication::new(1_000, 10);
         remembered.go_on_behind(u64::from(u32::MAX) + 3);
@@ -171,6 +195,7 @@ mod tests {
         let (earlier, later) = (u64::from(u32::MAX), u64::from(u32::MAX) + 2);
         remembered.recover(40, later, &record);
         remembered.recover(90, earlier, &record);
+        remembered.recovered();
         assert_eq!((remembered.time_of(later), remembered.time_of(earlier)), (Some(40), Some(90)));
         remembered.forget(earlier, &record);
         let known = remembered.shelves[0].get(&id(1)).map(|batch| remembered.number_of(*batch));

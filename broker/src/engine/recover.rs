@@ -272,7 +272,9 @@ impl Engine {
                 Some((at_ms, number)) => engine.deduplication.recover(at_ms, number, &remembered),
                 None => engine.misplaced(key),
             }
-        })
+        })?;
+        self.deduplication.recovered();
+        Ok(())
     }
 
     fn recover_schedule(&mut self, view: &dyn Read) -> Result<(), ReadError> {

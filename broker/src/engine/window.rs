@@ -30,6 +30,14 @@ impl<T> Window<T> {
         self.batches.push_back(Batch { at_ms, first, count });
     }
 
+    /// Puts batches that were found in order of time, which the clock may have turned round, into that of their arrival.
+    pub(super) fn in_order_of_arrival(&mut self)
+    where
+        T: Ord + Copy,
+    {
+        self.batches.make_contiguous().sort_by_key(|batch| batch.first);
+    }
+
     /// The oldest batch, if it is to be forgotten now.
     pub(super) fn pop_outdated(&mut self, now_ms: u64) -> Option<Batch<T>> {
         let oldest = self.batches.front()?;
