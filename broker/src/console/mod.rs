@@ -17,6 +17,7 @@ mod words;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{
     ConnectInfo, DefaultBodyLimit, FromRequest, FromRequestParts as _, Path, Query, Request, State,
 };
@@ -25,7 +26,8 @@ use axum::middleware;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Form, Router};
-use escrow_protocol::{Reason, v1};
+use bytes::Bytes;
+use escrow_protocol::{Reason, limits, v1};
 use maud::html;
 use serde_json::Value as Json;
 
@@ -43,8 +45,11 @@ use visit::{LANGUAGE_COOKIE, OPERATOR_COOKIE, Visit, encoded};
 /// Nothing inline, nothing from elsewhere, in no frame, forms only to ourselves.
 const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
-/// What a form has beside a body: headers, a filter, a page of selected ids.
-const FORM_BYTES_BESIDE: usize = 1024 * 1024;
+/// What a form has, but for a body: headers, a filter, a page of selected ids.
+const FORM_BYTES_MAX: usize = 1024 * 1024;
+/// Fields of a form: a page of selected ids, and what stands around them. Of small ones a form could hold millions, each
+/// many times as large when it is read.
+const FIELDS_MAX: usize = limits::PAGE_MAX + 64;
 /// How long a browser remembers language and name, seconds: a year.
 const REMEMBERED_S: u32 = 365 * 24 * 3600;
 
@@ -110,7 +115,11 @@ impl Console {
         asked: Asked,
         page: impl FnOnce(Desk, Visit) -> F,
     ) -> Response {
-        let visit = self.visit(&asked);
+        let Asked { uri, headers, from, parts, query, form, is_form } = asked;
+        let unread = form.as_ref().err().copied();
+        let form = form.unwrap_or_default();
+        let request = visit::Request { uri: &uri, headers: &headers, parts, query, form };
+        let visit = Visit::new(request, self.token.clone(), self.clock.now().unix_ms);
         let words = visit.words();
         let (service, calls) = match self.shared.ready() {
             Ok(ready) => ready,
@@ -120,16 +129,16 @@ impl Console {
                 return whole(&visit, &sheet.live().with_status(StatusCode::SERVICE_UNAVAILABLE));
             }
         };
-        let is_ours = || same_origin(&asked.headers) && visit.field("token") == Some(visit.token());
-        if asked.is_form && asked.form.is_ok() && !is_ours() {
+        let is_ours = || same_origin(&headers) && visit.field("token") == Some(visit.token());
+        if is_form && unread.is_none() && !is_ours() {
             let content = html! { p.note.bad { (words.token_stale) } };
             let sheet = Sheet::new(Place::Nowhere, words.problem, content).with_status(StatusCode::FORBIDDEN);
             return whole(&visit, &sheet);
         }
-        if let Err(status) = asked.form {
+        if let Some(status) = unread {
             return whole(&visit, &unreadable(&visit, status));
         }
-        let desk = Desk { service, calls, rates: self.rates.clone(), from: asked.from };
+        let desk = Desk { service, calls, rates: self.rates.clone(), from };
         let mut response = match page(desk, visit.clone()).await {
             Ok(Answer::Page(sheet)) => whole(&visit, &sheet),
             Ok(Answer::Done { to, by }) => return done(&to, &by),
@@ -142,29 +151,18 @@ impl Console {
         }
         response
     }
-
-    fn visit(&self, asked: &Asked) -> Visit {
-        let request = visit::Request {
-            uri: &asked.uri,
-            headers: &asked.headers,
-            parts: asked.parts.clone(),
-            query: asked.query.clone(),
-            form: asked.form.clone().unwrap_or_default(),
-        };
-        Visit::new(request, self.token.clone(), self.clock.now().unix_ms)
-    }
 }
 
 /// The routes of all pages. `body_bytes_max`: the largest body of a message, which a form may hold.
 pub(crate) fn routes(console: Console, body_bytes_max: usize) -> Router<Shared> {
     // In a form one byte may become three characters.
-    let form_bytes_max = body_bytes_max.saturating_mul(3).saturating_add(FORM_BYTES_BESIDE);
-    let mut router = pages::routes().fallback_service(show(not_found).with_state(console.clone()));
+    let with_a_body = body_bytes_max.saturating_mul(3).saturating_add(FORM_BYTES_MAX);
+    let mut router = pages::routes(with_a_body).fallback_service(show(not_found).with_state(console.clone()));
     for asset in assets::ALL {
         router = router.route(&asset.address(), get(move || async move { asset }));
     }
     router
-        .layer(DefaultBodyLimit::max(form_bytes_max))
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(middleware::map_response(with_security_headers))
         .with_state(console)
 }
@@ -216,14 +214,25 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
         let ConnectInfo(from) =
             ConnectInfo::from_request_parts(&mut head, state).await.map_err(|error| refused(&error))?;
         let (uri, headers) = (head.uri.clone(), head.headers.clone());
-        let form = if is_form {
-            let sent = Form::from_request(Request::from_parts(head, body), state).await;
-            sent.map(|Form(form)| form).map_err(|rejection| rejection.into_response().status())
-        } else {
-            Ok(Vec::new())
+        // What another page sends is not even read.
+        let form = match is_form && same_origin(&headers) {
+            true => fields(Request::from_parts(head, body), state).await,
+            false => Ok(Vec::new()),
         };
         Ok(Self { uri, headers, from, parts, query, form, is_form })
     }
+}
+
+/// The fields of a form, or the status that says why they were not read.
+async fn fields<S: Send + Sync>(request: Request, state: &S) -> Result<Vec<(String, String)>, StatusCode> {
+    let (head, body) = request.into_parts();
+    let sent = Bytes::from_request(Request::from_parts(head.clone(), body), state).await;
+    let sent = sent.map_err(|rejection| rejection.into_response().status())?;
+    if sent.iter().filter(|byte| **byte == b'&').count() >= FIELDS_MAX {
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let form = Form::from_request(Request::from_parts(head, Body::from(sent)), state).await;
+    form.map(|Form(fields)| fields).map_err(|rejection| rejection.into_response().status())
 }
 
 fn whole(visit: &Visit, sheet: &Sheet) -> Response {

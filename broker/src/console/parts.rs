@@ -64,9 +64,9 @@ pub(super) fn pager(visit: &Visit, next: Option<&str>) -> Markup {
     html! {
         @if paged || next.is_some() {
             nav.pager aria-label=(words.next_page) {
-                @if paged { a.button.quiet href=(visit.address_with(&[("cursor", None)])) { (words.first_page) } }
+                @if paged { a.button.quiet href=(visit.address_with(&[("cursor", None), ("done", None)])) { (words.first_page) } }
                 @if let Some(next) = next {
-                    a.button.quiet rel="next" href=(visit.address_with(&[("cursor", Some(next))])) { (words.next_page) }
+                    a.button.quiet rel="next" href=(visit.address_with(&[("cursor", Some(next)), ("done", None)])) { (words.next_page) }
                 }
             }
         }
@@ -121,6 +121,37 @@ pub(super) fn choice(name: &str, label: &str, chosen: &str, options: &[(&str, &s
         }
     };
     field(name, label, "", &input)
+}
+
+/// A field of text of an order: its label and its help; `before`: what stands there until something is typed.
+pub(super) fn text(
+    visit: &Visit,
+    name: &str,
+    (label, help): (&str, &str),
+    before: &str,
+    required: bool,
+) -> Markup {
+    let value = visit.field(name).unwrap_or(before);
+    let described_by = (!help.is_empty()).then(|| format!("{name}-help"));
+    let input = html! {
+        input id=(name) name=(name) type="text" required[required] autocomplete="off" maxlength="512"
+            aria-describedby=[described_by] value=(value);
+    };
+    field(name, label, help, &input)
+}
+
+/// The box for what is done although something is in use.
+pub(super) fn force(visit: &Visit) -> Markup {
+    html! {
+        div.field.check {
+            input #force name="force" type="checkbox" value="1" checked[forced(visit)];
+            label for="force" { (visit.words().force) }
+        }
+    }
+}
+
+pub(super) fn forced(visit: &Visit) -> bool {
+    visit.field("force").is_some()
 }
 
 /// A form of filters: its page again, with what is in it as its address.

@@ -127,6 +127,14 @@ impl Visit {
         find(&self.inner.form, name)
     }
 
+    /// What a form said.
+    ///
+    /// # Errors
+    /// `InvalidField` when absent or blank.
+    pub(super) fn required(&self, name: &'static str) -> Result<&str, Refusal> {
+        self.field(name).ok_or_else(|| Refusal::invalid(name, "it is missing; fill it in"))
+    }
+
     /// What a form said to the letter, blanks and all; `None` when it has no such field.
     pub(super) fn typed(&self, name: &str) -> Option<&str> {
         let found = self.inner.form.iter().find(|(found, _)| found == name);

@@ -4,7 +4,7 @@ use escrow_protocol::{GroupName, MessageId, Offset, TopicName};
 use escrow_storage::{Read, ReadError};
 
 use super::pages::{TURNS_MAX, parse_pair};
-use super::transactions::Labels;
+use super::transactions::{KEY_BODY_BYTES_MAX, Labels};
 use super::{Operator, Page, Paged, Service, mismatch, same_key, unless_damaged};
 use crate::dispatch::record;
 use crate::engine::{Command, DuePlace, Inspect, Refusal, RetryFilter, Seen};
@@ -23,7 +23,7 @@ pub struct RetryView {
     place: (TopicNumber, Offset),
     /// Its record.
     pub record: Retry,
-    /// Its business key.
+    /// Its business key; not read where that would mean to read a large body.
     pub key: Option<String>,
     /// Attempts that the group's policy allows.
     pub max_attempts: u32,
@@ -71,7 +71,11 @@ impl Service {
                 let Some(found) = retry(view, &mut labels, (&group, number), place, max_attempts)? else {
                     continue;
                 };
-                let is_meant = matching.key.is_none() || found.key == matching.key;
+                // The hash led here; the body is read, however large, to be certain.
+                let is_meant = match &matching.key {
+                    Some(key) => key_of(view, found.record.entry.id)?.as_ref() == Some(key),
+                    None => true,
+                };
                 items.extend(is_meant.then_some(found));
             }
             Ok(Paged { items, next: next.map(due_cursor) })
@@ -128,7 +132,10 @@ impl Service {
                     continue;
                 };
                 let one = retry(view, &mut labels, (&group, number), (topic, offset), max_attempts)?;
-                found.extend(one.filter(|one| matching.admits(one) && one.key.as_ref() == Some(&key)));
+                let Some(one) = one.filter(|one| matching.admits(one)) else { continue };
+                if key_of(view, id)?.as_ref() == Some(&key) {
+                    found.push(one);
+                }
             }
             Ok(Some(found))
         })
@@ -152,10 +159,16 @@ fn retry(
 ) -> Result<Option<RetryView>, ReadError> {
     let Some(found) = record::<Retry>(view, &keys::retry(topic, offset, number))? else { return Ok(None) };
     let (place, name) = ((topic, offset), labels.topic(topic)?);
-    // The record has a hash of the key: the message says what it is.
-    let message = unless_damaged(record::<Message>(view, &keys::message(found.entry.id)))?;
-    let key = message.and_then(|message| message.key);
+    let key = match found.entry.key_hash.filter(|_| found.entry.body_bytes <= KEY_BODY_BYTES_MAX) {
+        Some(_) => key_of(view, found.entry.id)?,
+        None => None,
+    };
     Ok(Some(RetryView { group: group.clone(), topic: name, place, offset, record: found, key, max_attempts }))
+}
+
+/// The record of a retry has a hash of it: the message says what it is.
+fn key_of(view: &dyn Read, id: MessageId) -> Result<Option<String>, ReadError> {
+    Ok(unless_damaged(record::<Message>(view, &keys::message(id)))?.and_then(|message| message.key))
 }
 
 fn due_of(retry: &RetryView) -> DuePlace {

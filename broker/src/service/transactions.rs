@@ -21,7 +21,7 @@ const OF_KEY_MAX: usize = 1_000;
 /// Decided transactions that a page of a filtered list looks at, at most.
 const EXAMINED_MAX: usize = 5_000;
 /// Bodies beyond this are not read to show a business key, bytes.
-const KEY_BODY_BYTES_MAX: u32 = 64 * 1024;
+pub(super) const KEY_BODY_BYTES_MAX: u32 = 64 * 1024;
 
 /// Which transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,20 +144,19 @@ impl Service {
                 _ => None,
             })
             .collect();
-        // Whether one waits for a checker only the engine knows: of those that may, all are looked at.
+        // Whether one waits for a checker only the engine knows: of those that may, a page asks about as many as it holds.
         let is_waiting = which == Which::Live(TransactionFilter::WaitingForChecker);
-        let most = if is_waiting { usize::MAX } else { limit };
         let found = self
             .read(move |view| {
                 let mut numbers = numbers_of_key(view, whose.group.as_ref(), &key)?;
                 numbers.extend(gone);
                 let older =
                     numbers.into_iter().rev().filter(|number| before.is_none_or(|before| *number < before));
-                records_of(view, shard, older, |record| which.may_list(record) && whose.admits(record), most)
+                records_of(view, shard, older, |record| which.may_list(record) && whose.admits(record), limit)
             })
             .await?;
         let number_of = |view: &TransactionView| view.id.number().to_string();
-        let last = found.last().filter(|_| found.len() == most).map(number_of);
+        let last = found.last().filter(|_| found.len() == limit).map(number_of);
         let mut items = Vec::new();
         for mut found in found {
             if !found.record.state.is_decided() {
@@ -173,13 +172,9 @@ impl Service {
                 continue;
             }
             items.push(found);
-            if items.len() == limit {
-                break;
-            }
         }
-        // Also a page that is short, for some were decided meanwhile, has a next.
-        let next = items.last().filter(|_| items.len() == limit).map(number_of).or(last);
-        Ok(Paged { items, next })
+        // Also a page that is short, for some do not wait or were decided meanwhile, has a next.
+        Ok(Paged { items, next: last })
     }
 
     /// A transaction.

@@ -404,6 +404,7 @@ async fn watch(job: v1::Job, detach: bool, global: &Global) -> Result<(), CliErr
     if detach {
         return Ok(global.printer().one(&JobView::from(job))?);
     }
+    eprintln!("job {} started; Ctrl-C stops watching it, not the job", job.job_id);
     jobs::follow(job, global).await
 }
 

@@ -163,7 +163,6 @@ async fn results(job_id: u64, refused_only: bool, paging: Paging, global: &Globa
 /// If anything was refused, or the job could not go on.
 pub(super) async fn follow(started: v1::Job, global: &Global) -> Result<(), CliError> {
     let mut admin = global.admin().await?;
-    eprintln!("job {} started; Ctrl-C stops watching it, not the job", started.job_id);
     let progress = Progress::towards(started.total, "dead letters");
     let (mut job, mut seen, mut was_paused) = (started, 0, false);
     let mut stop = std::pin::pin!(interrupted());

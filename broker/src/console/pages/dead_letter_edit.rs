@@ -24,6 +24,7 @@ struct Draft {
     dead: DeadLetterView,
     /// `None`: it is no text, and stays as it is.
     body: Option<String>,
+    /// Those that may be changed, as the form has them: a line for each.
     headers: String,
 }
 
@@ -36,8 +37,7 @@ async fn draft(desk: &Desk, visit: &Visit) -> Result<Draft, Refusal> {
     // No page can show this character: what comes back would be another one.
     let text = std::str::from_utf8(&message.body).ok().filter(|text| !text.contains('\0'));
     let body = text.map(str::to_owned);
-    let kept = message.headers.iter().filter(|(name, _)| !name.starts_with(RESERVED_HEADER_PREFIX));
-    let headers = kept.map(|(name, value)| format!("{name}: {value}\n")).collect();
+    let headers = own_headers(&dead).map(|(name, value)| line_of(name, value) + "\n").collect();
     Ok(Draft { group, body, headers, dead })
 }
 
@@ -77,7 +77,7 @@ pub(in super::super) async fn carry_out(desk: Desk, visit: Visit) -> Outcome {
             to_topic: visit.field("to_topic").unwrap_or_default().to_owned(),
             body: visit.typed("body").and_then(|typed| body_of(typed, draft.body.as_deref()?)),
             replace_headers: headers.is_some(),
-            headers: headers_of(headers.unwrap_or_default())?,
+            headers: headers_of(headers.unwrap_or_default(), own_headers(&draft.dead))?,
             dry_run: false,
             operator: Some(operator.into()),
         };
@@ -105,15 +105,33 @@ fn plain(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-fn headers_of(text: &str) -> Result<Vec<v1::Header>, Refusal> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+/// The headers of a dead letter that are its own.
+fn own_headers(dead: &DeadLetterView) -> impl Iterator<Item = (&str, &str)> + Clone {
+    let all = dead.message.iter().flat_map(|message| &message.headers);
+    all.map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(|(name, _)| !name.starts_with(RESERVED_HEADER_PREFIX))
+}
+
+fn line_of(name: &str, value: &str) -> String {
+    format!("{name}: {value}")
+}
+
+/// The headers as they were typed. A line that is as one of `before` was shown is that header, blanks and all.
+fn headers_of<'a>(
+    text: &str,
+    before: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+) -> Result<Vec<v1::Header>, Refusal> {
     let header = |line: &str| {
+        let kept = before.clone().find(|(name, value)| plain(&line_of(name, value)) == line);
+        if let Some((name, value)) = kept {
+            return Ok(v1::Header { name: name.to_owned(), value: value.to_owned() });
+        }
         let pair = line.split_once(':').filter(|(name, _)| !name.trim().is_empty());
         let unreadable = || Refusal::invalid("headers", format!("{line:?} is not name: value"));
         let (name, value) = pair.ok_or_else(unreadable)?;
         Ok(v1::Header { name: name.trim().to_owned(), value: value.trim().to_owned() })
     };
-    lines.map(header).collect()
+    plain(text).split('\n').filter(|line| !line.trim().is_empty()).map(header).collect()
 }
 
 #[cfg(test)]
@@ -130,6 +148,17 @@ mod tests {
         for body in ["", " {}\n", "a\nb", "a\r\nb\r\n", "a\r\nb\nc\rd", "\n\n  x\t"] {
             assert_eq!(body_of(&sent(body), body), None, "{body:?}");
         }
+    }
+
+    #[test]
+    fn a_header_that_was_not_changed_keeps_its_blanks() {
+        let before = [("trace", " a  "), ("note", "old")];
+        let typed = sent("trace:  a  \nnote:  new \n\n  added : x\n");
+        let headers = headers_of(&typed, before.iter().copied()).unwrap();
+        let pairs: Vec<_> =
+            headers.iter().map(|header| (header.name.as_str(), header.value.as_str())).collect();
+        assert_eq!(pairs, [("trace", " a  "), ("note", "new"), ("added", "x")]);
+        assert!(headers_of("no header", before.iter().copied()).is_err());
     }
 
     #[test]

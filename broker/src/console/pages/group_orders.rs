@@ -4,13 +4,12 @@ use escrow_protocol::{TopicName, v1};
 use maud::{Markup, html};
 
 use super::super::confirm::{Confirm, carried};
-use super::super::parts::choice;
+use super::super::parts::{choice, force, forced, text};
 use super::super::shell::Place;
 use super::super::show::count;
 use super::super::visit::{Visit, encoded};
 use super::super::words::fill;
 use super::super::{Desk, Outcome};
-use super::{force, forced, text};
 use crate::engine::{GroupView, Refusal};
 use crate::service::Operator;
 
@@ -90,8 +89,9 @@ fn unsubscribing(visit: &Visit, view: &GroupView) -> Result<(TopicName, Confirm)
     let title = fill(words.unsubscribe_title, &[("name", &view.name), ("topic", &topic)]);
     let position = view.positions.iter().find(|position| position.topic == topic);
     let lag = position.map_or(0, |position| position.lag);
-    let happens =
+    let mut happens =
         vec![fill(words.unsubscribe_happens, &[("n", &count(lag))]), words.unsubscribe_final.to_owned()];
+    happens.extend((!view.members.is_empty()).then(|| words.subscription_returns.to_owned()));
     let choices = carried([("topic", topic.as_str())].into_iter());
     let confirm = Confirm::new(Place::Groups, title, words.do_unsubscribe, address_of(view));
     Ok((topic, Confirm { happens, grave: true, choices, ..confirm }))
@@ -123,6 +123,7 @@ fn deleting(visit: &Visit, view: &GroupView) -> Confirm {
     let title = fill(words.group_delete_title, &[("name", &view.name)]);
     let (retries, dead) = (count(view.retrying), count(view.dead_letters));
     let mut happens = vec![fill(words.group_delete_happens, &[("retries", &retries), ("dead", &dead)])];
+    happens.extend((!view.members.is_empty()).then(|| words.group_returns.to_owned()));
     if view.dead_letters > 0 || !view.members.is_empty() {
         happens.push(words.group_delete_used.to_owned());
     }

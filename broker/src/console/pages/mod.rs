@@ -22,15 +22,12 @@ mod transaction;
 mod transactions;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 
-use maud::{Markup, html};
-
-use super::parts::field;
-use super::visit::Visit;
 use super::{Console, act, show};
 
-/// The address of every page.
-pub(super) fn routes() -> Router<Console> {
+/// The address of every page. `with_a_body`: how large a form may be that has the body of a message, bytes.
+pub(super) fn routes(with_a_body: usize) -> Router<Console> {
     Router::new()
         .route("/", show(overview::page))
         .route("/topics", show(topics::list))
@@ -78,7 +75,9 @@ pub(super) fn routes() -> Router<Console> {
         .route("/dead-letters/of/{group}/{offset}", show(dead_letters::one))
         .route(
             "/dead-letters/of/{group}/{offset}/edit",
-            show(dead_letter_edit::ask).merge(act(dead_letter_edit::carry_out)),
+            show(dead_letter_edit::ask)
+                .merge(act(dead_letter_edit::carry_out))
+                .layer(DefaultBodyLimit::max(with_a_body)),
         )
         .route("/messages", show(messages::find))
         .route("/messages/{id}", show(messages::one))
@@ -95,29 +94,4 @@ pub(super) fn routes() -> Router<Console> {
         .route("/store", show(store::page))
         .route("/store/verify", act(store::verify))
         .route("/store/backup", show(store::backup).merge(act(store::backup)))
-}
-
-/// A field of text of an order: its label and its help; `before`: what stands there until something is typed.
-fn text(visit: &Visit, name: &str, (label, help): (&str, &str), before: &str, required: bool) -> Markup {
-    let value = visit.field(name).unwrap_or(before);
-    let described_by = (!help.is_empty()).then(|| format!("{name}-help"));
-    let input = html! {
-        input id=(name) name=(name) type="text" required[required] autocomplete="off" maxlength="512"
-            aria-describedby=[described_by] value=(value);
-    };
-    field(name, label, help, &input)
-}
-
-/// The box for what is done although something is in use.
-fn force(visit: &Visit) -> Markup {
-    html! {
-        div.field.check {
-            input #force name="force" type="checkbox" value="1" checked[forced(visit)];
-            label for="force" { (visit.words().force) }
-        }
-    }
-}
-
-fn forced(visit: &Visit) -> bool {
-    visit.field("force").is_some()
 }

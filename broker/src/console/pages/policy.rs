@@ -5,7 +5,7 @@ use escrow_protocol::{GroupName, v1};
 use maud::html;
 
 use super::super::confirm::Confirm;
-use super::super::parts::{choice, field};
+use super::super::parts::{choice, field, text};
 use super::super::shell::Place;
 use super::super::visit::{Visit, encoded};
 use super::super::words::fill;
@@ -51,20 +51,16 @@ fn editing(visit: &Visit, view: &GroupView) -> Confirm {
         ("skip", words.ordering_skip),
         ("dead_letter", words.ordering_dead_letter),
     ];
-    let text = |name: &'static str, before: String| {
-        let value = visit.field(name).map_or(before, str::to_owned);
-        html! { input id=(name) name=(name) type="text" required autocomplete="off" maxlength="512" aria-describedby={ (name) "-help" } value=(value); }
-    };
     let number = |name: &'static str, before: u32, max: u32| {
         let value = visit.field(name).map_or(before.to_string(), str::to_owned);
         html! { input id=(name) name=(name) type="number" required min="0" max=(max) inputmode="numeric" value=(value); }
     };
     let choices = html! {
-        (field("delays", words.delays, words.policy_delays_help, &text("delays", retry_spec(&retry.delays))))
+        (text(visit, "delays", (words.delays, words.policy_delays_help), &retry_spec(&retry.delays), true))
         (field("max_attempts", words.max_attempts, "", &number("max_attempts", retry.max_attempts, 1_000)))
         (field("immediate", words.policy_immediate, "", &number("immediate", retry.immediate_attempts, 1_000)))
         (field("jitter", words.policy_jitter, "", &number("jitter", retry.jitter_percent, 50)))
-        (field("lease", words.lease, words.policy_lease_help, &text("lease", DurationText(settings.lease_ms).to_string())))
+        (text(visit, "lease", (words.lease, words.policy_lease_help), &DurationText(settings.lease_ms).to_string(), true))
         (choice("ordering", words.ordering, visit.field("ordering").unwrap_or(ordering), &orderings))
     };
     let title = fill(words.policy_title, &[("name", &view.name)]);
@@ -75,15 +71,12 @@ fn editing(visit: &Visit, view: &GroupView) -> Confirm {
 
 /// What the form says.
 fn settings_of(visit: &Visit) -> Result<v1::GroupSettings, Refusal> {
-    let said = |name: &'static str| {
-        visit.field(name).ok_or_else(|| Refusal::invalid(name, "it is missing; fill it in"))
-    };
     let number = |name: &'static str| {
-        said(name)?.parse::<u32>().map_err(|error| Refusal::invalid(name, error.to_string()))
+        visit.required(name)?.parse::<u32>().map_err(|error| Refusal::invalid(name, error.to_string()))
     };
-    let lease_ms =
-        parse_duration_ms(said("lease")?).map_err(|error| Refusal::invalid("lease", error.to_string()))?;
-    let ordering = match said("ordering")? {
+    let lease_ms = parse_duration_ms(visit.required("lease")?)
+        .map_err(|error| Refusal::invalid("lease", error.to_string()))?;
+    let ordering = match visit.required("ordering")? {
         "block" => v1::OrderingPolicy::Block,
         "skip" => v1::OrderingPolicy::Skip,
         "dead_letter" => v1::OrderingPolicy::DeadLetter,
@@ -91,7 +84,9 @@ fn settings_of(visit: &Visit) -> Result<v1::GroupSettings, Refusal> {
     };
     Ok(v1::GroupSettings {
         retry: Some(v1::RetryPolicy {
-            delays: Some(retry_delays(said("delays")?).map_err(|fault| Refusal::invalid("delays", fault))?),
+            delays: Some(
+                retry_delays(visit.required("delays")?).map_err(|fault| Refusal::invalid("delays", fault))?,
+            ),
             immediate_attempts: number("immediate")?,
             jitter_percent: number("jitter")?,
             max_attempts: number("max_attempts")?,

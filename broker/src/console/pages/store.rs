@@ -40,8 +40,7 @@ pub(in super::super) async fn backup(desk: Desk, visit: Visit) -> Outcome {
         let back = "/store".to_owned();
         return Ok(Confirm::who(Place::Store, button.to_owned(), button, back, &visit).into());
     };
-    let operator = Some(v1::Operator { name: operator.name, reason: operator.reason });
-    let request = v1::BackupStoreRequest { operator };
+    let request = v1::BackupStoreRequest { operator: Some(operator.into()) };
     let call = "/escrow.v1.AdminService/BackupStore";
     Ok(Answer::Raw(match call_file(&desk.calls, call, &request, desk.from).await {
         Ok(file) => file,

@@ -5,12 +5,12 @@ use escrow_protocol::v1;
 use maud::{Markup, html};
 
 use super::super::confirm::Confirm;
+use super::super::parts::{force, forced, text};
 use super::super::shell::Place;
 use super::super::show::count;
 use super::super::visit::{Visit, encoded};
 use super::super::words::fill;
 use super::super::{Desk, Outcome};
-use super::{force, forced, text};
 use crate::config::{DurationText, SizeText, parse_duration_ms, parse_size};
 use crate::engine::{Refusal, TopicView};
 use crate::records::TopicSettings;
@@ -118,12 +118,10 @@ fn kept(visit: &Visit, before: TopicSettings) -> Markup {
 }
 
 fn settings_of(visit: &Visit) -> Result<v1::TopicSettings, Refusal> {
-    let said = |name: &'static str| {
-        visit.field(name).ok_or_else(|| Refusal::invalid(name, "it is missing; fill it in"))
-    };
-    let ms = parse_duration_ms(said("keep")?).map_err(|error| Refusal::invalid("keep", error.to_string()))?;
-    let keep_finished_bytes =
-        parse_size(said("keep_bytes")?).map_err(|error| Refusal::invalid("keep_bytes", error.to_string()))?;
+    let ms = parse_duration_ms(visit.required("keep")?)
+        .map_err(|error| Refusal::invalid("keep", error.to_string()))?;
+    let keep_finished_bytes = parse_size(visit.required("keep_bytes")?)
+        .map_err(|error| Refusal::invalid("keep_bytes", error.to_string()))?;
     Ok(v1::TopicSettings { keep_finished_ms: i64::try_from(ms).unwrap_or(i64::MAX), keep_finished_bytes })
 }
 

@@ -295,6 +295,8 @@ pub(super) const WORDS: Words = Words {
     unsubscribe_final: "Its place is forgotten: if it subscribes again, it starts anew.",
     group_delete_title: "Delete group {name}",
     group_delete_happens: "Its place in each topic goes with it, {retries} {retries|retry|retries} and {dead} {dead|dead letter|dead letters}, for good.",
+    group_returns: "Its consumers connect again by themselves: where groups are made on use, they make it anew, and it begins with the oldest message kept. Stop them first.",
+    subscription_returns: "A consumer that names the topic when it connects subscribes it again: stop those first.",
     group_delete_used: "It has consumers or dead letters, so it is refused unless you say below that it is meant.",
 
     retries_help: "Messages that failed and wait for their next attempt.",

@@ -149,7 +149,7 @@ words! {
     topic_delete_groups topic_delete_awaited do_new_topic new_topic_title new_topic_happens do_new_group
     new_group_title new_group_happens do_subscribe subscribe_title subscribe_happens subscribe_start
     subscribe_tags_help do_unsubscribe unsubscribe_title unsubscribe_happens unsubscribe_final group_delete_title
-    group_delete_happens group_delete_used
+    group_delete_happens group_returns subscription_returns group_delete_used
 
     // Retries.
     attempt_min

@@ -323,6 +323,32 @@ const SENTENCES: &[(&str, &str)] = &[
         "引擎的应答与命令不符；请报告此问题",
     ),
     ("the broker is starting; ask again in a moment", "服务正在启动；请稍后再试"),
+    // Durations and sizes.
+    (
+        "{} is not a duration; write a duration such as {}",
+        "{0} 不是时长；请填写时长，例如 250ms、30s、5m、24h 或 1h30m",
+    ),
+    (
+        "{} has no unit; write a duration such as {}",
+        "{0} 没有单位；请填写时长，例如 250ms、30s、5m、24h 或 1h30m",
+    ),
+    (
+        "{} has a unit that is not known; write a duration such as {}",
+        "{0} 的单位未知；请填写时长，例如 250ms、30s、5m、24h 或 1h30m",
+    ),
+    (
+        "{} is too long; write a duration such as {}",
+        "{0} 太长；请填写时长，例如 250ms、30s、5m、24h 或 1h30m",
+    ),
+    (
+        "{} is not a size; write a size such as {}",
+        "{0} 不是大小；请填写大小，例如 4096、64KiB、64MiB 或 1GiB",
+    ),
+    (
+        "{} has a unit that is not known; write a size such as {}",
+        "{0} 的单位未知；请填写大小，例如 4096、64KiB、64MiB 或 1GiB",
+    ),
+    ("{} is too large; write a size such as {}", "{0} 太大；请填写大小，例如 4096、64KiB、64MiB 或 1GiB"),
     // What happened.
     ("moved from {} to {} by {}", "由 {2} 从 {0} 改到 {1}"),
     ("{} committed by {} {}: {}", "{0} 由{1} {2} 提交：{3}"),
@@ -566,6 +592,18 @@ mod tests {
         }
         assert!(count > 100, "only {count} sentences were found: this test looks past them");
         assert!(missing.is_empty(), "give these words in SENTENCES:\n{}", missing.join("\n"));
+    }
+
+    #[test]
+    fn a_duration_or_a_size_that_is_none_is_refused_in_chinese() {
+        use crate::config::{parse_duration_ms, parse_size};
+        let durations = ["", "soon", "5", "5 weeks", "99999999999999999999d", "213503982335d"];
+        let sizes = ["", "much", "5 stones", "99999999TiB"];
+        let faults = durations.map(|text| parse_duration_ms(text).map(drop)).into_iter();
+        for fault in faults.chain(sizes.map(|text| parse_size(text).map(drop))) {
+            let fault = fault.expect_err("none of them is one").to_string();
+            assert!(in_chinese(&fault, DEPTH_MAX).is_some(), "{fault}");
+        }
     }
 
     #[test]

@@ -292,9 +292,11 @@ pub(super) const WORDS: Words = Words {
     do_unsubscribe: "取消订阅",
     unsubscribe_title: "取消 {name} 对 {topic} 的订阅",
     unsubscribe_happens: "该消费组不再收到该主题的消息，尚未完成的 {n} 条也不再收到；来自该主题的重试一并清除。",
-    unsubscribe_final: "其位点不再保留：重新订阅时从头开始。",
+    unsubscribe_final: "其位点不再保留：重新订阅时按所选的起始位置开始。",
     group_delete_title: "删除消费组 {name}",
     group_delete_happens: "其在各主题中的位点、{retries} 条重试和 {dead} 条死信将一并永久删除。",
+    group_returns: "其消费者会自动重连：若允许使用时创建消费组，会重新创建它并从最早保留的消息开始。请先停止这些消费者。",
+    subscription_returns: "连接时指定该主题的消费者会重新订阅：请先停止它们。",
     group_delete_used: "它有在线消费者或死信，除非在下方确认，否则会被拒绝。",
 
     retries_help: "处理失败、等待下次尝试的消息。",
