@@ -38,6 +38,7 @@ use crate::http::api::fault::status_of;
 use crate::http::api::{Calls, call_json};
 use crate::http::guard::same_origin;
 use crate::service::{Operator, Service};
+use confirm::Confirm;
 pub(crate) use rates::{Rates, Sample};
 use shell::{Place, Sheet};
 use visit::{LANGUAGE_COOKIE, OPERATOR_COOKIE, Visit, encoded};
@@ -76,6 +77,22 @@ impl Desk {
     async fn call(&self, call: &'static str, request: &impl prost::Message) -> Result<Json, Refusal> {
         let answer = call_json(&self.calls, call, request, self.from).await;
         answer.map_err(|fault| Refusal::new(fault.reason.parse().unwrap_or(Reason::Internal), fault.message))
+    }
+
+    /// Orders what was confirmed, by such a call; then the way leads `to` where it is done, or back.
+    async fn order<R: prost::Message>(
+        &self,
+        visit: &Visit,
+        confirm: Confirm,
+        call: &'static str,
+        request: impl FnOnce(Option<v1::Operator>) -> Result<R, Refusal>,
+        to: Option<String>,
+    ) -> Outcome {
+        let act = async |operator: Operator| {
+            self.call(call, &request(Some(operator.into()))?).await?;
+            Ok(to)
+        };
+        confirm.carry_out(visit, act).await
     }
 }
 

@@ -111,15 +111,25 @@ pub(super) fn key(key: Option<&str>) -> Markup {
 
 /// A link to a group.
 pub(super) fn group(name: &str) -> Markup {
-    html! { a href={ "/groups/" (encoded(name)) } { (name) } }
+    html! { a href=(group_page(name)) { (name) } }
+}
+
+/// The address of a group's page.
+pub(super) fn group_page(name: &str) -> String {
+    format!("/groups/{}", encoded(name))
 }
 
 /// A link to a topic.
 pub(super) fn topic(name: Option<&str>) -> Markup {
     match name {
-        Some(name) => html! { a href={ "/topics/" (encoded(name)) } { (name) } },
+        Some(name) => html! { a href=(topic_page(name)) { (name) } },
         None => or_none(""),
     }
+}
+
+/// The address of a topic's page.
+pub(super) fn topic_page(name: &str) -> String {
+    format!("/topics/{}", encoded(name))
 }
 
 /// The state of a transaction.

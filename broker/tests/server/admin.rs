@@ -248,6 +248,29 @@ async fn retries_are_listed_with_their_attempts() {
 }
 
 #[tokio::test]
+async fn the_key_of_a_retry_is_shown_where_that_costs_no_large_body_and_found_everywhere() {
+    let harness = Harness::start().await;
+    let mut consumer = harness.consumer_session("g", "t").await;
+    for (key, body) in [("small", "x".to_owned()), ("large", "x".repeat(65 << 10))] {
+        let message = v1::Message { key: key.to_owned(), ..message("t", &body) };
+        harness.producer().publish(v1::PublishRequest { message: Some(message) }).await.unwrap();
+    }
+    consumer.credit(2).await;
+    for delivery in consumer.deliveries(2).await {
+        consumer.settle(nack(1, &delivery, 60_000)).await;
+        assert_eq!(consumer.result().await.fault, None);
+    }
+    let mut admin = harness.admin();
+    let all = || v1::ListRetriesRequest { group: "g".to_owned(), ..Default::default() };
+    let listed = admin.list_retries(all()).await.unwrap().into_inner().retries;
+    let keys: Vec<_> = listed.iter().map(|retry| retry.key.as_str()).collect();
+    assert_eq!(keys, ["small", ""]);
+    let request = v1::ListRetriesRequest { key: "large".to_owned(), ..all() };
+    let found = admin.list_retries(request).await.unwrap().into_inner().retries;
+    assert_eq!(found.iter().map(|retry| retry.offset).collect::<Vec<_>>(), [1]);
+}
+
+#[tokio::test]
 async fn retries_scheduled_messages_and_clients_are_filtered() {
     let harness = Harness::start().await;
     let mut admin = harness.admin();
@@ -661,4 +684,44 @@ async fn services_can_be_discovered_and_are_healthy() {
     let Some(MessageResponse::ListServicesResponse(services)) = answer else { panic!("{answer:?}") };
     let names: Vec<_> = services.service.iter().map(|service| service.name.as_str()).collect();
     assert!(names.contains(&"escrow.v1.AdminService"), "{names:?}");
+}
+
+#[tokio::test]
+async fn what_waits_for_a_checker_is_found_by_key_behind_what_does_not() {
+    let mut config = config();
+    config.settings.transactions.first_check_after_ms = 0;
+    let harness = Harness::start_with(config).await;
+    // Of the kind that this session answers for nothing waits: it is asked.
+    let _checker = harness.producer_session("orders", &["answered"]).await;
+    for kind in ["unanswered", "answered", "answered"] {
+        let request = v1::SendHalfRequest {
+            group: "orders".to_owned(),
+            client_id: "orders-1".to_owned(),
+            kind: kind.to_owned(),
+            messages: vec![v1::Message { key: "order-42".to_owned(), ..message("t", "half") }],
+            ..Default::default()
+        };
+        harness.producer().send_half(request).await.unwrap();
+    }
+    let mut admin = harness.admin();
+    while admin.get_status(v1::GetStatusRequest {}).await.unwrap().into_inner().waiting_for_checker != 1 {
+        tokio::task::yield_now().await;
+    }
+    let (mut cursor, mut found, mut pages) = (String::new(), Vec::new(), 0);
+    loop {
+        let request = v1::ListTransactionsRequest {
+            filter: v1::TransactionFilter::WaitingForChecker.into(),
+            key: "order-42".to_owned(),
+            page: Some(v1::Page { limit: 1, cursor }),
+            ..Default::default()
+        };
+        let page = admin.list_transactions(request).await.unwrap().into_inner();
+        found.extend(page.transactions.into_iter().map(|one| one.kind));
+        (cursor, pages) = (page.next_cursor, pages + 1);
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(found, ["unanswered"]);
+    assert!(pages > 2, "each page looks at as many as it holds");
 }

@@ -6,12 +6,11 @@ use maud::{Markup, html};
 use super::super::confirm::{Confirm, carried};
 use super::super::parts::{choice, force, forced, text};
 use super::super::shell::Place;
-use super::super::show::count;
-use super::super::visit::{Visit, encoded};
+use super::super::show::{count, group_page};
+use super::super::visit::Visit;
 use super::super::words::fill;
 use super::super::{Desk, Outcome};
 use crate::engine::{GroupView, Refusal};
-use crate::service::Operator;
 
 /// The calls that do it: their checks are those of every other way in.
 const CREATE: &str = "/escrow.v1.AdminService/CreateGroup";
@@ -35,20 +34,13 @@ pub(in super::super) async fn ask_create(_: Desk, visit: Visit) -> Outcome {
 }
 
 pub(in super::super) async fn create(desk: Desk, visit: Visit) -> Outcome {
-    let act = async |operator: Operator| {
-        let name = visit.field("name").unwrap_or_default().to_owned();
-        let to = format!("/groups/{}?done=1", encoded(&name));
-        let request = v1::CreateGroupRequest {
-            name,
-            subscriptions: vec![subscription_of(&visit)],
-            start: start_of(&visit)?,
-            operator: Some(operator.into()),
-            ..Default::default()
-        };
-        desk.call(CREATE, &request).await?;
-        Ok(Some(to))
+    let name = visit.field("name").unwrap_or_default().to_owned();
+    let to = group_page(&name) + "?done=1";
+    let request = |operator| {
+        let (subscriptions, start) = (vec![subscription_of(&visit)], start_of(&visit)?);
+        Ok(v1::CreateGroupRequest { name, subscriptions, start, operator, ..Default::default() })
     };
-    creating(&visit).carry_out(&visit, act).await
+    desk.order(&visit, creating(&visit), CREATE, request, Some(to)).await
 }
 
 fn subscribing(visit: &Visit, view: &GroupView) -> Confirm {
@@ -56,7 +48,7 @@ fn subscribing(visit: &Visit, view: &GroupView) -> Confirm {
     let title = fill(words.subscribe_title, &[("name", &view.name)]);
     let happens = vec![words.subscribe_happens.to_owned()];
     let choices = listening(visit);
-    let confirm = Confirm::new(Place::Groups, title, words.do_subscribe, address_of(view));
+    let confirm = Confirm::new(Place::Groups, title, words.do_subscribe, group_page(view.name.as_str()));
     Confirm { happens, choices, ..confirm }
 }
 
@@ -67,18 +59,12 @@ pub(in super::super) async fn ask_subscribe(desk: Desk, visit: Visit) -> Outcome
 
 pub(in super::super) async fn subscribe(desk: Desk, visit: Visit) -> Outcome {
     let view = desk.service.group(visit.part("name")?).await?;
-    let act = async |operator: Operator| {
-        let request = v1::UpdateGroupRequest {
-            name: view.name.to_string(),
-            subscriptions: vec![subscription_of(&visit)],
-            start: start_of(&visit)?,
-            operator: Some(operator.into()),
-            ..Default::default()
-        };
-        desk.call(UPDATE, &request).await?;
-        Ok(None)
+    let request = |operator| {
+        let (name, subscriptions) = (view.name.to_string(), vec![subscription_of(&visit)]);
+        let start = start_of(&visit)?;
+        Ok(v1::UpdateGroupRequest { name, subscriptions, start, operator, ..Default::default() })
     };
-    subscribing(&visit, &view).carry_out(&visit, act).await
+    desk.order(&visit, subscribing(&visit, &view), UPDATE, request, None).await
 }
 
 /// The end of a subscription that there is.
@@ -93,7 +79,7 @@ fn unsubscribing(visit: &Visit, view: &GroupView) -> Result<(TopicName, Confirm)
         vec![fill(words.unsubscribe_happens, &[("n", &count(lag))]), words.unsubscribe_final.to_owned()];
     happens.extend((!view.members.is_empty()).then(|| words.subscription_returns.to_owned()));
     let choices = carried([("topic", topic.as_str())].into_iter());
-    let confirm = Confirm::new(Place::Groups, title, words.do_unsubscribe, address_of(view));
+    let confirm = Confirm::new(Place::Groups, title, words.do_unsubscribe, group_page(view.name.as_str()));
     Ok((topic, Confirm { happens, grave: true, choices, ..confirm }))
 }
 
@@ -105,17 +91,11 @@ pub(in super::super) async fn ask_unsubscribe(desk: Desk, visit: Visit) -> Outco
 pub(in super::super) async fn unsubscribe(desk: Desk, visit: Visit) -> Outcome {
     let view = desk.service.group(visit.part("name")?).await?;
     let (topic, confirm) = unsubscribing(&visit, &view)?;
-    let act = async |operator: Operator| {
-        let request = v1::UpdateGroupRequest {
-            name: view.name.to_string(),
-            unsubscribe: vec![topic.to_string()],
-            operator: Some(operator.into()),
-            ..Default::default()
-        };
-        desk.call(UPDATE, &request).await?;
-        Ok(None)
+    let request = |operator| {
+        let (name, unsubscribe) = (view.name.to_string(), vec![topic.to_string()]);
+        Ok(v1::UpdateGroupRequest { name, unsubscribe, operator, ..Default::default() })
     };
-    confirm.carry_out(&visit, act).await
+    desk.order(&visit, confirm, UPDATE, request, None).await
 }
 
 fn deleting(visit: &Visit, view: &GroupView) -> Confirm {
@@ -128,7 +108,7 @@ fn deleting(visit: &Visit, view: &GroupView) -> Confirm {
         happens.push(words.group_delete_used.to_owned());
     }
     let choices = force(visit);
-    let confirm = Confirm::new(Place::Groups, title, words.do_delete, address_of(view));
+    let confirm = Confirm::new(Place::Groups, title, words.do_delete, group_page(view.name.as_str()));
     Confirm { happens, grave: true, choices, ..confirm }
 }
 
@@ -139,14 +119,11 @@ pub(in super::super) async fn ask_delete(desk: Desk, visit: Visit) -> Outcome {
 
 pub(in super::super) async fn delete(desk: Desk, visit: Visit) -> Outcome {
     let view = desk.service.group(visit.part("name")?).await?;
-    let act = async |operator: Operator| {
-        let (name, force) = (view.name.to_string(), forced(&visit));
-        let request = v1::DeleteGroupRequest { name, force, operator: Some(operator.into()) };
-        desk.call(DELETE, &request).await?;
-        // Its own page is gone with it.
-        Ok(Some("/groups?done=1".to_owned()))
-    };
-    deleting(&visit, &view).carry_out(&visit, act).await
+    let (name, force) = (view.name.to_string(), forced(&visit));
+    let request = |operator| Ok(v1::DeleteGroupRequest { name, force, operator });
+    // Its own page is gone with it.
+    let to = "/groups?done=1".to_owned();
+    desk.order(&visit, deleting(&visit, &view), DELETE, request, Some(to)).await
 }
 
 /// The fields of a subscription.
@@ -172,8 +149,4 @@ fn start_of(visit: &Visit) -> Result<i32, Refusal> {
         Some("newest") => Ok(v1::StartPosition::Newest.into()),
         Some(_) => Err(Refusal::invalid("start", "it is not oldest or newest; choose one")),
     }
-}
-
-fn address_of(view: &GroupView) -> String {
-    format!("/groups/{}", encoded(view.name.as_str()))
 }

@@ -8,7 +8,7 @@ use super::super::parts::{
     Column, actions, facts, filters, nothing, pager, section, table, table_or, text_filter,
 };
 use super::super::shell::{Place, Sheet};
-use super::super::show::{age, count, delays, duration, exact, group, topic};
+use super::super::show::{age, count, delays, duration, exact, group, group_page, topic};
 use super::super::visit::{Visit, encoded};
 use super::super::words::{Words, fill};
 use super::super::{Desk, Outcome};
@@ -76,7 +76,7 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
     let name: GroupName = visit.part("name")?;
     let view = desk.service.group(name).await?;
-    let path = format!("/groups/{}", encoded(view.name.as_str()));
+    let path = group_page(view.name.as_str());
     let toggle = match view.paused {
         true => (words.do_resume_group, format!("{path}/resume"), false),
         false => (words.do_pause, format!("{path}/pause"), false),
@@ -123,7 +123,7 @@ fn positions(visit: &Visit, view: &GroupView) -> Markup {
         Column::Number(words.oldest),
         Column::Silent(words.actions),
     ];
-    let end = format!("/groups/{}/unsubscribe", encoded(view.name.as_str()));
+    let end = group_page(view.name.as_str()) + "/unsubscribe";
     let rows = view.positions.iter().map(|position| {
         let tags: Vec<_> = position.subscription.tags.iter().map(ToString::to_string).collect();
         vec![
@@ -167,7 +167,7 @@ fn policy_of(words: &'static Words, view: &GroupView) -> Markup {
 fn pausing(visit: &Visit, name: &GroupName) -> Confirm {
     let words = visit.words();
     let title = fill(words.pause_title, &[("name", name)]);
-    let back = format!("/groups/{}", encoded(name.as_str()));
+    let back = group_page(name.as_str());
     let happens = vec![fill(words.pause_happens, &[("name", name)])];
     Confirm { happens, ..Confirm::new(Place::Groups, title, words.do_pause, back) }
 }
@@ -175,7 +175,7 @@ fn pausing(visit: &Visit, name: &GroupName) -> Confirm {
 fn resuming(visit: &Visit, view: &GroupView) -> Confirm {
     let words = visit.words();
     let title = fill(words.resume_group_title, &[("name", &view.name)]);
-    let back = format!("/groups/{}", encoded(view.name.as_str()));
+    let back = group_page(view.name.as_str());
     let happens = vec![fill(words.resume_group_happens, &[("name", &view.name), ("n", &count(lag(view)))])];
     Confirm { happens, ..Confirm::new(Place::Groups, title, words.do_resume_group, back) }
 }

@@ -7,7 +7,8 @@ use maud::html;
 use super::super::confirm::Confirm;
 use super::super::parts::{choice, field, text};
 use super::super::shell::Place;
-use super::super::visit::{Visit, encoded};
+use super::super::show::group_page;
+use super::super::visit::Visit;
 use super::super::words::fill;
 use super::super::{Desk, Outcome};
 use crate::config::{DurationText, parse_duration_ms};
@@ -25,17 +26,11 @@ pub(in super::super) async fn ask(desk: Desk, visit: Visit) -> Outcome {
 
 pub(in super::super) async fn carry_out(desk: Desk, visit: Visit) -> Outcome {
     let view = desk.service.group(visit.part("name")?).await?;
-    let act = async |operator: crate::service::Operator| {
-        let request = v1::UpdateGroupRequest {
-            name: view.name.to_string(),
-            settings: Some(settings_of(&visit)?),
-            operator: Some(operator.into()),
-            ..Default::default()
-        };
-        desk.call(CALL, &request).await?;
-        Ok(None)
+    let request = |operator| {
+        let (name, settings) = (view.name.to_string(), Some(settings_of(&visit)?));
+        Ok(v1::UpdateGroupRequest { name, settings, operator, ..Default::default() })
     };
-    editing(&visit, &view).carry_out(&visit, act).await
+    desk.order(&visit, editing(&visit, &view), CALL, request, None).await
 }
 
 fn editing(visit: &Visit, view: &GroupView) -> Confirm {
@@ -65,7 +60,7 @@ fn editing(visit: &Visit, view: &GroupView) -> Confirm {
     };
     let title = fill(words.policy_title, &[("name", &view.name)]);
     let happens = vec![words.policy_happens.to_owned()];
-    let back = format!("/groups/{}", encoded(view.name.as_str()));
+    let back = group_page(view.name.as_str());
     Confirm { happens, choices, ..Confirm::new(Place::Groups, title, words.do_policy, back) }
 }
 
@@ -98,5 +93,5 @@ fn settings_of(visit: &Visit) -> Result<v1::GroupSettings, Refusal> {
 
 /// The address of the form.
 pub(super) fn address_of(name: &GroupName) -> String {
-    format!("/groups/{}/policy", encoded(name.as_str()))
+    group_page(name.as_str()) + "/policy"
 }

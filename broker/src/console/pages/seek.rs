@@ -6,8 +6,8 @@ use maud::{Markup, html};
 use super::super::confirm::{Confirm, carried};
 use super::super::parts::{choice, field};
 use super::super::shell::{Place, Sheet};
-use super::super::show::count;
-use super::super::visit::{Visit, encoded};
+use super::super::show::{count, group_page};
+use super::super::visit::Visit;
 use super::super::words::fill;
 use super::super::{Desk, Outcome};
 use crate::engine::{GroupView, Refusal, SeekTo};
@@ -93,7 +93,7 @@ fn form(visit: &Visit, view: &GroupView, wrong: Option<&str>) -> Sheet {
             (field("value", words.seek_value, words.seek_value_help, &value))
             div.buttons {
                 button type="submit" { (words.dry_run) }
-                a.button.quiet href={ "/groups/" (encoded(view.name.as_str())) } { (words.cancel) }
+                a.button.quiet href=(group_page(view.name.as_str())) { (words.cancel) }
             }
         }
     };
@@ -117,7 +117,7 @@ fn confirm(visit: &Visit, view: &GroupView, wanted: &Wanted, sought: Sought) -> 
     let said =
         ["topic", "to", "value"].into_iter().filter_map(|name| visit.said(name).map(|text| (name, text)));
     let title = fill(words.seek_title, &[("name", &view.name)]);
-    let back = format!("/groups/{}", encoded(view.name.as_str()));
+    let back = group_page(view.name.as_str());
     let grave = sought.skipped > 0;
     let choices = carried(said);
     Confirm { happens, grave, choices, ..Confirm::new(Place::Groups, title, words.seek_confirm, back) }

@@ -7,14 +7,13 @@ use maud::{Markup, html};
 use super::super::confirm::Confirm;
 use super::super::parts::{force, forced, text};
 use super::super::shell::Place;
-use super::super::show::count;
-use super::super::visit::{Visit, encoded};
+use super::super::show::{count, topic_page};
+use super::super::visit::Visit;
 use super::super::words::fill;
 use super::super::{Desk, Outcome};
 use crate::config::{DurationText, SizeText, parse_duration_ms, parse_size};
 use crate::engine::{Refusal, TopicView};
 use crate::records::TopicSettings;
-use crate::service::Operator;
 
 /// The calls that do it: their checks are those of every other way in.
 const CREATE: &str = "/escrow.v1.AdminService/CreateTopic";
@@ -38,15 +37,11 @@ pub(in super::super) async fn ask_create(_: Desk, visit: Visit) -> Outcome {
 }
 
 pub(in super::super) async fn create(desk: Desk, visit: Visit) -> Outcome {
-    let act = async |operator: Operator| {
-        let name = visit.field("name").unwrap_or_default().to_owned();
-        let to = format!("/topics/{}?done=1", encoded(&name));
-        let settings = Some(settings_of(&visit)?);
-        let request = v1::CreateTopicRequest { name, settings, operator: Some(operator.into()) };
-        desk.call(CREATE, &request).await?;
-        Ok(Some(to))
-    };
-    creating(&visit).carry_out(&visit, act).await
+    let name = visit.field("name").unwrap_or_default().to_owned();
+    let to = topic_page(&name) + "?done=1";
+    let request =
+        |operator| Ok(v1::CreateTopicRequest { name, settings: Some(settings_of(&visit)?), operator });
+    desk.order(&visit, creating(&visit), CREATE, request, Some(to)).await
 }
 
 fn keeping(visit: &Visit, view: &TopicView) -> Confirm {
@@ -54,7 +49,7 @@ fn keeping(visit: &Visit, view: &TopicView) -> Confirm {
     let title = fill(words.retention_title, &[("name", &view.name)]);
     let happens = vec![words.retention_happens.to_owned(), words.retention_unfinished.to_owned()];
     let choices = kept(visit, view.settings);
-    let confirm = Confirm::new(Place::Topics, title, words.do_retention, address_of(view));
+    let confirm = Confirm::new(Place::Topics, title, words.do_retention, topic_page(view.name.as_str()));
     Confirm { happens, choices, ..confirm }
 }
 
@@ -65,13 +60,10 @@ pub(in super::super) async fn ask_retention(desk: Desk, visit: Visit) -> Outcome
 
 pub(in super::super) async fn retention(desk: Desk, visit: Visit) -> Outcome {
     let view = desk.service.topic(visit.part("name")?).await?;
-    let act = async |operator: Operator| {
-        let (name, settings) = (view.name.to_string(), Some(settings_of(&visit)?));
-        let request = v1::UpdateTopicRequest { name, settings, operator: Some(operator.into()) };
-        desk.call(UPDATE, &request).await?;
-        Ok(None)
-    };
-    keeping(&visit, &view).carry_out(&visit, act).await
+    let name = view.name.to_string();
+    let request =
+        |operator| Ok(v1::UpdateTopicRequest { name, settings: Some(settings_of(&visit)?), operator });
+    desk.order(&visit, keeping(&visit, &view), UPDATE, request, None).await
 }
 
 fn deleting(visit: &Visit, view: &TopicView) -> Confirm {
@@ -86,7 +78,7 @@ fn deleting(visit: &Visit, view: &TopicView) -> Confirm {
         happens.push(fill(words.topic_delete_awaited, &[("n", &count(view.awaited))]));
     }
     let choices = force(visit);
-    let confirm = Confirm::new(Place::Topics, title, words.do_delete, address_of(view));
+    let confirm = Confirm::new(Place::Topics, title, words.do_delete, topic_page(view.name.as_str()));
     Confirm { happens, grave: true, choices, ..confirm }
 }
 
@@ -97,14 +89,11 @@ pub(in super::super) async fn ask_delete(desk: Desk, visit: Visit) -> Outcome {
 
 pub(in super::super) async fn delete(desk: Desk, visit: Visit) -> Outcome {
     let view = desk.service.topic(visit.part("name")?).await?;
-    let act = async |operator: Operator| {
-        let (name, force) = (view.name.to_string(), forced(&visit));
-        let request = v1::DeleteTopicRequest { name, force, operator: Some(operator.into()) };
-        desk.call(DELETE, &request).await?;
-        // Its own page is gone with it.
-        Ok(Some("/topics?done=1".to_owned()))
-    };
-    deleting(&visit, &view).carry_out(&visit, act).await
+    let (name, force) = (view.name.to_string(), forced(&visit));
+    let request = |operator| Ok(v1::DeleteTopicRequest { name, force, operator });
+    // Its own page is gone with it.
+    let to = "/topics?done=1".to_owned();
+    desk.order(&visit, deleting(&visit, &view), DELETE, request, Some(to)).await
 }
 
 /// The fields of what a topic keeps.
@@ -123,8 +112,4 @@ fn settings_of(visit: &Visit) -> Result<v1::TopicSettings, Refusal> {
     let keep_finished_bytes = parse_size(visit.required("keep_bytes")?)
         .map_err(|error| Refusal::invalid("keep_bytes", error.to_string()))?;
     Ok(v1::TopicSettings { keep_finished_ms: i64::try_from(ms).unwrap_or(i64::MAX), keep_finished_bytes })
-}
-
-fn address_of(view: &TopicView) -> String {
-    format!("/topics/{}", encoded(view.name.as_str()))
 }

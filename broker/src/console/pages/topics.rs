@@ -5,8 +5,8 @@ use maud::{Markup, html};
 
 use super::super::parts::{Column, actions, facts, filters, nothing, pager, section, table_or, text_filter};
 use super::super::shell::{Place, Sheet};
-use super::super::show::{age, count, duration, exact, group, size, topic};
-use super::super::visit::{Visit, encoded};
+use super::super::show::{age, count, duration, exact, group, size, topic, topic_page};
+use super::super::visit::Visit;
 use super::super::words::fill;
 use super::super::{Desk, Outcome};
 use crate::engine::TopicView;
@@ -66,7 +66,7 @@ pub(in super::super) async fn one(desk: Desk, visit: Visit) -> Outcome {
     let words = visit.words();
     let name: TopicName = visit.part("name")?;
     let view = desk.service.topic(name).await?;
-    let path = format!("/topics/{}", encoded(view.name.as_str()));
+    let path = topic_page(view.name.as_str());
     let keeps = match view.settings.keep_finished_ms {
         0 => words.keeps_nothing.to_owned(),
         ms => {
