@@ -6,6 +6,7 @@ mod alarms;
 mod edge;
 mod harness;
 mod http;
+mod lists;
 mod memory;
 mod metrics_page;
 mod repair;
