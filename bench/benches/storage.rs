@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use escrow_storage::{Batch, DiskStore, KeyRange, MemDisk, MemStore, Options, Read as _, Store as _};
+use escrow_storage::{Batch, DiskStore, Key, KeyRange, MemDisk, MemStore, Options, Read as _, Store as _};
 use tempfile::TempDir;
 
 const BODY_BYTES: usize = 1024;
@@ -73,8 +73,8 @@ fn store() -> (TempDir, DiskStore) {
     (directory, store)
 }
 
-fn key(number: u64) -> Bytes {
-    Bytes::copy_from_slice(&number.to_be_bytes())
+fn key(number: u64) -> Key {
+    Key::from(&number.to_be_bytes())
 }
 
 fn batch(first: u64, entries: usize) -> Batch {

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use crate::{Epoch, ReadError, Sequence, Snapshot};
+use crate::{Epoch, Key, ReadError, Sequence, Snapshot};
 
 pub(crate) const MAGIC: [u8; 8] = *b"ESCROWBK";
 /// The format of backups that this release writes, and the newest that it restores.
@@ -137,7 +137,7 @@ impl<'a, W: Write> Writer<'a, W> {
         Ok(Self { out, salt, block: Vec::new(), blocks: 0, records: 0, bytes, digest: Digest::default() })
     }
 
-    pub(crate) fn add(&mut self, key: &Bytes, value: &Bytes) -> io::Result<()> {
+    pub(crate) fn add(&mut self, key: &Key, value: &Bytes) -> io::Result<()> {
         self.block.extend_from_slice(&(key.len() as u16).to_be_bytes());
         self.block.extend_from_slice(&(value.len() as u32).to_be_bytes());
         self.block.extend_from_slice(key);

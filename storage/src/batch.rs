@@ -2,27 +2,38 @@
 //!
 //! Invariant: keys in a batch are strictly ascending, so a key is edited at most once.
 
+use crate::Key;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
 
 /// One change to one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Edit {
+pub enum Edit<V = Bytes> {
     /// The key now has this value.
-    Put(Bytes),
+    Put(V),
     /// As [`Edit::Put`], of a key that did not exist: the caller knows. When it is deleted soon, no trace is left.
-    Insert(Bytes),
+    Insert(V),
     /// The key is gone.
     Delete,
 }
 
-impl Edit {
+impl<V> Edit<V> {
     /// The value that the key now has; `None` if it is gone.
-    pub fn value(&self) -> Option<&Bytes> {
+    pub fn value(&self) -> Option<&V> {
         match self {
             Self::Put(value) | Self::Insert(value) => Some(value),
             Self::Delete => None,
+        }
+    }
+
+    /// The same change, with what `hold` makes of the value.
+    pub(crate) fn map<W>(self, hold: impl FnOnce(V) -> W) -> Edit<W> {
+        match self {
+            Self::Put(value) => Edit::Put(hold(value)),
+            Self::Insert(value) => Edit::Insert(hold(value)),
+            Self::Delete => Edit::Delete,
         }
     }
 
@@ -41,7 +52,7 @@ impl Edit {
 /// The edits of one commit, ordered by key, each key at most once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    edits: BTreeMap<Bytes, Edit>,
+    edits: BTreeMap<Key, Edit>,
 }
 
 impl Batch {
@@ -51,27 +62,30 @@ impl Batch {
     }
 
     /// Sets `key` to `value`; replaces an earlier edit of the same key in this batch.
-    pub fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+    pub fn put(&mut self, key: impl Into<Key>, value: impl Into<Bytes>) {
         self.edit(key.into(), Edit::Put(value.into()));
     }
 
     /// As [`Batch::put`], of a key that does not exist. Only for what cannot exist (a new number, an id that was looked
     /// for): a key that does exist would come back when this one is deleted. In exchange, what is inserted and deleted
     /// before it has left memory leaves no trace to be cleared away.
-    pub fn insert(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+    pub fn insert(&mut self, key: impl Into<Key>, value: impl Into<Bytes>) {
         self.edit(key.into(), Edit::Insert(value.into()));
     }
 
     /// Removes `key`; replaces an earlier edit of the same key in this batch.
-    pub fn delete(&mut self, key: impl Into<Bytes>) {
+    pub fn delete(&mut self, key: impl Into<Key>) {
         self.edit(key.into(), Edit::Delete);
     }
 
-    fn edit(&mut self, key: Bytes, edit: Edit) {
-        match edit.after(self.edits.get(&key)) {
-            Some(edit) => self.edits.insert(key, edit),
-            None => self.edits.remove(&key),
-        };
+    fn edit(&mut self, key: Key, edit: Edit) {
+        match self.edits.entry(key) {
+            Entry::Vacant(place) => drop(edit.after(None).map(|edit| place.insert(edit))),
+            Entry::Occupied(mut place) => match edit.after(Some(place.get())) {
+                Some(edit) => drop(place.insert(edit)),
+                None => drop(place.remove()),
+            },
+        }
     }
 
     /// The edit of `key` in this batch, if there is one.
@@ -80,7 +94,7 @@ impl Batch {
     }
 
     /// All edits in ascending order of key.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&Bytes, &Edit)> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&Key, &Edit)> {
         self.edits.iter()
     }
 
@@ -89,7 +103,7 @@ impl Batch {
         &'a self,
         start: &[u8],
         end: &[u8],
-    ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Edit)> + use<'a> {
+    ) -> impl DoubleEndedIterator<Item = (&'a Key, &'a Edit)> + use<'a> {
         use std::ops::Bound::{Excluded, Included};
         // An empty or inverted range is legal for callers and a panic for `BTreeMap`.
         let end = if end < start { start } else { end };
@@ -108,8 +122,8 @@ impl Batch {
 }
 
 impl IntoIterator for Batch {
-    type Item = (Bytes, Edit);
-    type IntoIter = std::collections::btree_map::IntoIter<Bytes, Edit>;
+    type Item = (Key, Edit);
+    type IntoIter = std::collections::btree_map::IntoIter<Key, Edit>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.edits.into_iter()

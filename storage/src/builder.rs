@@ -7,9 +7,9 @@ use bytes::Bytes;
 use crate::directory::{Layout, create_with_parents, io_error, sync_dir};
 use crate::journal;
 use crate::journal::frame::Header;
-use crate::table::{self, Change, Meta, Table, TableError};
+use crate::table::{self, Change, Meta, NewValue, Table, TableError};
 use crate::watermark::{Mark, Watermark};
-use crate::{Edit, Epoch, FailPoints, OpenError, Options, remedy};
+use crate::{Edit, Epoch, FailPoints, Key, OpenError, Options, remedy};
 
 /// How many bytes of records are collected before they go to the table.
 const PENDING_BYTES_MAX: usize = 8 << 20;
@@ -18,7 +18,7 @@ const PENDING_BYTES_MAX: usize = 8 << 20;
 pub(crate) struct Builder {
     layout: Layout,
     table: Table,
-    pending: Vec<(Bytes, Edit)>,
+    pending: Vec<(Key, Edit)>,
     pending_bytes: usize,
 }
 
@@ -37,7 +37,7 @@ impl Builder {
     }
 
     /// Adds an edit; a later one of the same key wins.
-    pub(crate) fn add(&mut self, key: Bytes, edit: Edit) -> Result<(), OpenError> {
+    pub(crate) fn add(&mut self, key: Key, edit: Edit) -> Result<(), OpenError> {
         // Within one piece each key may occur once.
         if self.pending.last().is_some_and(|(last, _)| *last >= key) {
             self.apply(0)?;
@@ -72,7 +72,7 @@ impl Builder {
     fn apply(&mut self, sequence: u64) -> Result<(), OpenError> {
         let edits = std::mem::take(&mut self.pending);
         self.pending_bytes = 0;
-        let edits = edits.iter().map(|(key, edit)| Change { key, edit, at: None });
+        let edits = edits.iter().map(|(key, edit)| Change { key, value: edit.value().map(NewValue::Here) });
         let applied = self.table.apply(edits, sequence, &|| false, &FailPoints::off());
         applied.map(|_| ()).map_err(|error| self.error(error))
     }

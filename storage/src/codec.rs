@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::{Batch, Edit};
+use crate::{Batch, Edit, Key};
 
 /// The longest key, in bytes. sled keeps up to 256 keys in one index page and makes a (never synced) blob file of a
 /// page over 128 KiB: 320 keys, a merged page, of 384 bytes stay below that.
@@ -106,10 +106,10 @@ pub(crate) fn decode_edits(bytes: &[u8]) -> Option<Batch> {
         match kind {
             KIND_PUT => {
                 let value_length = cursor.u32()? as usize;
-                let key = Bytes::copy_from_slice(cursor.take(key_length)?);
+                let key = Key::from(cursor.take(key_length)?);
                 batch.put(key, Bytes::copy_from_slice(cursor.take(value_length)?));
             }
-            KIND_DELETE => batch.delete(Bytes::copy_from_slice(cursor.take(key_length)?)),
+            KIND_DELETE => batch.delete(Key::from(cursor.take(key_length)?)),
             _ => return None,
         }
     }

@@ -5,8 +5,6 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
-
 use crate::backup::Writer;
 use crate::codec::{self, Cursor};
 use crate::journal::frame::{self, FRAME_HEADER_BYTES, HEADER_BYTES, Header};
@@ -14,7 +12,7 @@ use crate::journal::{Kept, Tail, file_path, scan_bytes};
 use crate::restore::{Backup, record as backup_record};
 use crate::table::block;
 use crate::table::legacy::record;
-use crate::{Epoch, RestoreError, Sequence, watermark};
+use crate::{Epoch, Key, RestoreError, Sequence, watermark};
 
 /// A journal file, up to every way in which it can end.
 ///
@@ -83,7 +81,7 @@ pub fn backup(bytes: &[u8]) {
     // What came of it: at random, nothing whole.
     let _ = read_backup(bytes);
     let mut block = Cursor::new(bytes);
-    let mut keys: Vec<Bytes> = Vec::new();
+    let mut keys: Vec<Key> = Vec::new();
     let mut sealed = Vec::new();
     let mut writer =
         Writer::begin(&mut sealed, Epoch(1), Sequence(1)).expect("memory takes all that is written");

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
-use crate::{Batch, CommitError, Edit, Entry, Epoch, KeyRange, Read, ReadError, Room, Sequence, Store};
+use crate::{Batch, CommitError, Edit, Entry, Epoch, Key, KeyRange, Read, ReadError, Room, Sequence, Store};
 
 /// What a commit that is told to fail leaves on the disk. Both are legal outcomes of a failed `fdatasync`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +29,11 @@ pub struct MemDisk {
 #[derive(Debug, Default)]
 struct DiskState {
     /// What readers see.
-    entries: BTreeMap<Bytes, Bytes>,
+    entries: BTreeMap<Key, Bytes>,
     /// A batch that reached the disk although its commit failed. Only the next claim makes it visible.
     kept: Option<(Sequence, Batch)>,
     /// Keys whose record has a flipped bit.
-    damaged: BTreeSet<Bytes>,
+    damaged: BTreeSet<Key>,
     epoch: Epoch,
     last: Sequence,
     /// The commit that fails, counted from now: 1 is the next one.
@@ -68,7 +68,7 @@ impl MemDisk {
 
     /// Flips a bit in the record that `seed` points at and returns its key; `None` on an empty disk. Until that key is
     /// written again, reads of it fail as [`ReadError::Corrupt`].
-    pub fn flip_bit(&self, seed: u64) -> Option<Bytes> {
+    pub fn flip_bit(&self, seed: u64) -> Option<Key> {
         let mut state = self.write();
         let count = state.entries.len() as u64;
         let nth = seed.checked_rem(count)?;
@@ -153,7 +153,7 @@ impl DiskState {
         None
     }
 
-    fn entry(&self, key: &Bytes, value: &Bytes) -> Result<Entry, ReadError> {
+    fn entry(&self, key: &Key, value: &Bytes) -> Result<Entry, ReadError> {
         if self.damaged.contains(key) {
             return Err(flipped(key));
         }
@@ -357,7 +357,7 @@ mod tests {
         let mut store = MemStore::new();
         assert_eq!(store.disk().flip_bit(7), None);
         store.commit(put("a", "1")).unwrap();
-        assert_eq!(store.disk().flip_bit(7).unwrap(), "a");
+        assert_eq!(store.disk().flip_bit(7).unwrap(), "a".into());
         let reader = store.reader();
         assert!(matches!(reader.get(b"a"), Err(ReadError::Corrupt { .. })));
         assert!(reader.scan(&KeyRange::prefix(b"a"), 9).is_err());
@@ -380,8 +380,8 @@ mod tests {
         }
         let reader = store.reader();
         let keys = |entries: Vec<Entry>| entries.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
-        assert_eq!(keys(reader.scan(&KeyRange::new("b", "z"), 2).unwrap()), ["b", "c"]);
-        assert_eq!(keys(reader.scan_back(&KeyRange::new("a", "d"), 2).unwrap()), ["c", "b"]);
+        assert_eq!(keys(reader.scan(&KeyRange::new("b", "z"), 2).unwrap()), ["b", "c"].map(Key::from));
+        assert_eq!(keys(reader.scan_back(&KeyRange::new("a", "d"), 2).unwrap()), ["c", "b"].map(Key::from));
         assert!(reader.scan(&KeyRange::new("z", "a"), 2).unwrap().is_empty());
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Why nothing is missed while an overlay moves to the table: the layers are asked first, both under one lock. A key that
 //! is in neither was in the table at that moment, and stays there; if it is changed there afterwards, then by an overlay
-//! that was frozen later. A value of several parts can be met half-way through such a change: then the count of freezes
-//! has changed too, and the layers are asked again.
+//! that was frozen later. A value may be gone from where a layer or the table said it was: its file was let go, for the
+//! overlay reached the table meanwhile. Then the count of moves has changed, and the layers are asked again.
 
 use std::ops::ControlFlow;
 use std::sync::RwLock;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::lock::read;
 use crate::overlay::{Chunk, Layers, comes_first};
 use crate::table::{Direction, Table};
-use crate::{Entry, KeyRange, ReadError};
+use crate::{Entry, Key, KeyRange, ReadError};
 
 /// How many edits of the layers are taken under one lock.
 const CHUNK_EDITS_MAX: usize = 256;
@@ -39,13 +39,15 @@ impl Newest for Layers {
 
 /// The value of `key`.
 pub(crate) fn get(table: &Table, newest: &impl Newest, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+    let key = Key::from(key);
     loop {
-        let (edit, freezes) = newest.at_once(|layers| (layers.get(key).cloned(), layers.freezes()));
-        if let Some(edit) = edit {
-            return Ok(edit.value().cloned());
-        }
-        match table.get(key) {
-            Err(ReadError::Corrupt { .. }) if has_changed(newest, freezes) => {}
+        let (edit, moves) = newest.at_once(|layers| (layers.get(&key).cloned(), layers.moves()));
+        let read = match &edit {
+            None => table.get(&key),
+            Some(edit) => edit.value().map(|held| table.values().resolve(&key, held)).transpose(),
+        };
+        match read {
+            Err(ReadError::Corrupt { .. }) if has_moved(newest, moves) => {}
             read => return read,
         }
     }
@@ -77,12 +79,12 @@ pub(crate) fn walk(
     range: &KeyRange,
     direction: Direction,
     chunk_edits: usize,
-    visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
+    visit: &mut dyn FnMut(Key, Bytes) -> ControlFlow<()>,
 ) -> Result<(), ReadError> {
     let mut rest = (range.start < range.end).then(|| range.clone());
     while let Some(range) = rest {
-        let (chunk, freezes) =
-            newest.at_once(|layers| (layers.chunk(&range, direction, chunk_edits), layers.freezes()));
+        let (chunk, moves) =
+            newest.at_once(|layers| (layers.chunk(&range, direction, chunk_edits), layers.moves()));
         let next_rest = chunk.rest.clone();
         let mut last = None;
         let walked = walk_chunk(table, chunk, direction, &mut |key, value| {
@@ -92,7 +94,7 @@ pub(crate) fn walk(
         rest = match walked {
             Ok(ControlFlow::Continue(())) => next_rest,
             Ok(ControlFlow::Break(())) => return Ok(()),
-            Err(ReadError::Corrupt { .. }) if has_changed(newest, freezes) => {
+            Err(ReadError::Corrupt { .. }) if has_moved(newest, moves) => {
                 behind(range, last.as_deref(), direction)
             }
             Err(error) => return Err(error),
@@ -101,15 +103,15 @@ pub(crate) fn walk(
     Ok(())
 }
 
-fn has_changed(newest: &impl Newest, freezes: u64) -> bool {
-    newest.at_once(Layers::freezes) != freezes
+fn has_moved(newest: &impl Newest, moves: u64) -> bool {
+    newest.at_once(Layers::moves) != moves
 }
 
 /// What is left of `range` after `last` was handed out.
 fn behind(range: KeyRange, last: Option<&[u8]>, direction: Direction) -> Option<KeyRange> {
     let rest = match (last, direction) {
         (None, _) => range,
-        (Some(last), Direction::Forward) => KeyRange::new([last, &[0]].concat(), range.end),
+        (Some(last), Direction::Forward) => KeyRange::new(Key::behind(last), range.end),
         (Some(last), Direction::Backward) => KeyRange::new(range.start, last.to_vec()),
     };
     (rest.start < rest.end).then_some(rest)
@@ -120,7 +122,7 @@ fn walk_chunk(
     table: &Table,
     chunk: Chunk,
     direction: Direction,
-    visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
+    visit: &mut dyn FnMut(Key, Bytes) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, ReadError> {
     let mut records = table.records(&chunk.covered, direction)?;
     let mut edits = chunk.edits.into_iter().peekable();
@@ -137,7 +139,8 @@ fn walk_chunk(
             if record.as_ref().is_some_and(|(older, _)| *older == key) {
                 record = records.next()?;
             }
-            edit.value().cloned().map(|value| (key, value))
+            let value = edit.value().map(|held| table.values().resolve(&key, held)).transpose()?;
+            value.map(|value| (key, value))
         } else {
             let (key, stored) = record.take().expect("there is one if no edit is next");
             let value = records.value(&key, stored)?;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::overlay::Layers;
 use crate::{FailPoints, Faults, Observer};
 
 const KIB: u64 = 1 << 10;
@@ -14,9 +15,9 @@ const MIB: u64 = 1 << 20;
 /// How a [`crate::DiskStore`] is opened. `Options::default()` is right for a broker.
 #[derive(Clone)]
 pub struct Options {
-    /// The overlay is frozen and written to the table when its edits take more than this. Twice this much memory is
-    /// ordinary, [`Options::overlay_bytes_hard`] the bound. Default 16 MiB, minimum 1 KiB: with more, memory grows and nothing
-    /// else does.
+    /// The overlay is frozen and written to the table when its edits take more than this, large values not counted, which it
+    /// leaves in the journal. Half of this again is what was written to the journal last. So two and a half times this much
+    /// memory is ordinary, [`Options::overlay_bytes_hard`] and that half the bound. Default 16 MiB, minimum 1 KiB.
     pub overlay_bytes_max: u64,
     /// What the live overlay and the one that is being written to the table take together at most: when the table cannot
     /// keep up and the live one reaches half of it, [`crate::Store::room`] is low until it has shrunk. Default 4 x
@@ -25,7 +26,9 @@ pub struct Options {
     /// A journal file that has reached this size is followed by a new one. Default 64 MiB, minimum 4 KiB.
     pub journal_file_bytes_max: u64,
     /// The overlay is frozen, however small, when the journal has grown by this since it was begun: it bounds what a
-    /// restart has to read. Default 256 MiB, minimum 4 KiB.
+    /// restart has to read. It counts as `overlay_bytes_max` does: where the table cannot keep up, commits are held back from
+    /// here on, and [`crate::Store::room`] is low when the journal is as many times as large as the overlay may be. Default 256 MiB,
+    /// minimum 4 KiB.
     pub journal_bytes_max: u64,
     /// So many zeros are written ahead of the last frame at a time: a sync of blocks that exist costs half of a sync that
     /// has to add them. 0 writes none. Default 256 KiB: with more, each
@@ -85,6 +88,20 @@ impl Options {
         self.commit_delay_max = self.commit_delay_max.min(COMMIT_DELAY_MAX);
         self.overlay_bytes_hard = Some(self.hard_limit());
         self
+    }
+
+    /// How full the live overlay is, in bytes: by what it takes of memory, or by what a restart would have to read, so that
+    /// [`Options::journal_bytes_max`] counts as [`Options::overlay_bytes_max`], and twice as much as twice that.
+    pub(crate) fn load(&self, layers: &Layers) -> u64 {
+        let journal_bytes = u128::from(layers.live_journal_bytes());
+        let by_journal =
+            journal_bytes * u128::from(self.overlay_bytes_max) / u128::from(self.journal_bytes_max);
+        layers.live_bytes().max(by_journal.try_into().unwrap_or(u64::MAX))
+    }
+
+    /// How much of what was written to the journal last is kept in memory for reading, in bytes.
+    pub(crate) fn frames_bytes_max(&self) -> u64 {
+        self.overlay_bytes_max / 2
     }
 
     /// Where the live overlay's memory ends, in bytes: it may be as large as that when it is frozen, and then there are two.

@@ -2,23 +2,23 @@
 
 use bytes::Bytes;
 
-use crate::ReadError;
+use crate::{Key, ReadError};
 
 /// A key with its value.
-pub type Entry = (Bytes, Bytes);
+pub type Entry = (Key, Bytes);
 
 /// Keys from `start` (included) to `end` (excluded), in byte order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRange {
     /// The first key that belongs.
-    pub start: Bytes,
+    pub start: Key,
     /// The first key that does not.
-    pub end: Bytes,
+    pub end: Key,
 }
 
 impl KeyRange {
     /// The range `start..end`.
-    pub fn new(start: impl Into<Bytes>, end: impl Into<Bytes>) -> Self {
+    pub fn new(start: impl Into<Key>, end: impl Into<Key>) -> Self {
         Self { start: start.into(), end: end.into() }
     }
 
@@ -33,7 +33,7 @@ impl KeyRange {
             }
             end.pop();
         }
-        Self { start: Bytes::copy_from_slice(prefix), end: end.into() }
+        Self { start: Key::from(prefix), end: end.into() }
     }
 
     /// Whether `key` lies in the range.

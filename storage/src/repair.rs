@@ -64,7 +64,7 @@ pub fn repair(
     let (_lock, format) = directory::claim_existing(&layout)?;
     let (meta, mark, pointed_into) = read_table(&layout, &options)?;
     let mark_is_damaged = mark.is_none();
-    let scan = journal::scan(&layout.journal(), meta.sequence)?;
+    let (scan, _) = journal::scan(&layout.journal(), meta.sequence, |_| ())?;
     let cut = Cut::plan(&layout, &scan, meta, mark.unwrap_or_default())?;
 
     let mut report = RepairReport::default();

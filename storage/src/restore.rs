@@ -12,7 +12,7 @@ use crate::backup::{Digest, FORMAT, HEADER_BYTES, MAGIC, TRAILER_BYTES, block_ch
 use crate::builder::Builder;
 use crate::codec::{BATCH_BYTES_MAX, Cursor, KEY_BYTES_MAX};
 use crate::directory::{self, Layout, create_with_parents, io_error, sync_dir};
-use crate::{Edit, Epoch, OpenError, Options, Sequence};
+use crate::{Edit, Epoch, Key, OpenError, Options, Sequence};
 
 /// Where a restore builds. Its name is foreign to a data directory, so nothing opens one in which it is left.
 const STAGING: &str = ".restoring";
@@ -116,13 +116,13 @@ fn build(source: &mut impl Read, staging: &Layout, options: &Options) -> Result<
     Ok(RestoreReport { sequence, epoch, records: backup.records, digest: backup.digest })
 }
 
-pub(crate) fn record(cursor: &mut Cursor<'_>) -> Option<(Bytes, Bytes)> {
+pub(crate) fn record(cursor: &mut Cursor<'_>) -> Option<(Key, Bytes)> {
     let key_length = usize::from(cursor.u16()?);
     let value_length = cursor.u32()? as usize;
     if key_length > KEY_BYTES_MAX {
         return None;
     }
-    let key = Bytes::copy_from_slice(cursor.take(key_length)?);
+    let key = Key::from(cursor.take(key_length)?);
     Some((key, Bytes::copy_from_slice(cursor.take(value_length)?)))
 }
 
@@ -181,9 +181,9 @@ impl<'a, R: Read> Backup<'a, R> {
     /// Hands every record to `take`, in order, up to a trailer that fits them.
     pub(crate) fn each_record(
         &mut self,
-        mut take: impl FnMut(Bytes, Bytes) -> Result<(), RestoreError>,
+        mut take: impl FnMut(Key, Bytes) -> Result<(), RestoreError>,
     ) -> Result<(), RestoreError> {
-        let mut last_key: Option<Bytes> = None;
+        let mut last_key: Option<Key> = None;
         while let Some(block) = self.next_block()? {
             let mut cursor = Cursor::new(&block);
             while !cursor.is_empty() {

@@ -72,13 +72,13 @@ impl RoomWatch {
         }
     }
 
-    /// Whether new messages may be accepted, with `live_bytes` in the live overlay. Low begins at the floor (or where
-    /// the live overlay's memory ends) and ends well above (or below) it, so that it does not flicker.
-    pub(crate) fn room(&self, live_bytes: u64) -> Room {
+    /// Whether new messages may be accepted, with a live overlay that is so full. Low begins at the floor (or where
+    /// what the live overlay may hold ends) and ends well above (or below) it, so that it does not flicker.
+    pub(crate) fn room(&self, load: u64) -> Room {
         let mut state = lock(&self.state);
         self.look_if_due(&mut state);
         let memory_mark = if state.memory_is_low { self.live_limit / 4 * 3 } else { self.live_limit };
-        state.memory_is_low = live_bytes >= memory_mark;
+        state.memory_is_low = load >= memory_mark;
         if state.disk_is_low || state.memory_is_low { Room::Low } else { Room::Enough }
     }
 

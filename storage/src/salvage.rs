@@ -4,14 +4,11 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
-
 use crate::builder::Builder;
 use crate::directory::{self, Layout};
-use crate::journal::Scan;
 use crate::table::{Lost, Table};
 use crate::watermark::Watermark;
-use crate::{Edit, Epoch, OpenError, Options, ReadError, Sequence, hex, journal};
+use crate::{Edit, Epoch, Key, OpenError, Options, ReadError, Sequence, hex, journal};
 
 /// What was saved and what was not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,7 +40,7 @@ pub fn salvage(
         return Err(OpenError::NotOurs { path: to.root, fault: "it is a data directory already".into() });
     }
     let mark = Watermark::open(&from.watermark()).map(|watermark| watermark.mark()).unwrap_or_default();
-    let scan = journal::scan(&from.journal(), 0)?;
+    let (scan, batches) = journal::scan(&from.journal(), 0, |kept| (kept.sequence, kept.batch))?;
     let table = Table::open_to_save(&from.table(), options.table_cache_bytes, options.table_open_limit)?;
     let mut builder = Builder::begin(&to, &options)?;
 
@@ -56,11 +53,13 @@ pub fn salvage(
         let fault = format!("{} records were found, {} were written", scrub.records, meta.records_now);
         lost.push(Lost::somewhere(fault));
     }
-    for kept in scan.batches.iter().filter(|kept| kept.sequence > meta.sequence) {
-        for (key, edit) in kept.batch.iter() {
+    let mut batches = batches.into_iter().filter(|(sequence, _)| *sequence > meta.sequence).peekable();
+    let first_batch = batches.peek().map(|(sequence, _)| *sequence);
+    for (_, batch) in batches {
+        for (key, edit) in batch {
             // What the journal wrote again is not lost.
-            lost.retain(|lost| lost.key.as_ref() != Some(key));
-            builder.add(key.clone(), edit.clone())?;
+            lost.retain(|lost| lost.key.as_ref() != Some(&key));
+            builder.add(key, edit)?;
         }
     }
     if let Some(damage) = &scan.damage {
@@ -68,7 +67,7 @@ pub fn salvage(
         lost.push(Lost::somewhere(fault));
     }
     let last = meta.sequence.max(scan.last()).max(mark.sequence).max(mark.committed);
-    lost.extend(lost_commits(&scan, meta.sequence, last));
+    lost.extend(lost_commits(meta.sequence, first_batch, scan.last(), last));
     let epoch = journal::Remains::of(&from.journal())?.epoch.max(Epoch(mark.epoch));
     let new_table = builder.finish(last, epoch, &options)?;
     let records = new_table.meta().unwrap_or_default().records;
@@ -81,18 +80,17 @@ pub fn salvage(
     })
 }
 
-/// The commits that are neither in the table nor in the journal.
-fn lost_commits(scan: &Scan, spilled: u64, last: u64) -> Vec<Lost> {
-    let mut sequences = scan.batches.iter().map(|kept| kept.sequence);
-    let first_batch = sequences.find(|sequence| *sequence > spilled);
+/// The commits that are neither in the table, which holds those up to `spilled`, nor in the journal, which holds those from
+/// `first_batch` to `journal_last` beside.
+fn lost_commits(spilled: u64, first_batch: Option<u64>, journal_last: u64, last: u64) -> Vec<Lost> {
     let behind_table = (spilled + 1, first_batch.map_or(last, |first| first - 1));
-    let behind_journal = (first_batch.map_or(last, |_| scan.last()) + 1, last);
+    let behind_journal = (first_batch.map_or(last, |_| journal_last) + 1, last);
     let gaps = [behind_table, behind_journal].into_iter().filter(|(first, last)| first <= last);
     gaps.map(|(first, last)| Lost::somewhere(format!("the commits {first} to {last}"))).collect()
 }
 
 fn describe(lost: Lost) -> String {
-    let name = |key: Bytes| format!("{}: ", hex::of(&key));
+    let name = |key: Key| format!("{}: ", hex::of(&key));
     format!("{}{}", lost.key.map(name).unwrap_or_default(), lost.fault)
 }
 

@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-
 use crate::directory::{self, Layout};
 use crate::disk::{self, Shared};
-use crate::journal::{self, Scan};
+use crate::journal::{self, Kept, Scan};
 use crate::table::{self, Lost, Table};
 use crate::watermark::{Mark, Watermark};
-use crate::{OpenError, Options, ReadError, Sequence, Snapshot, hex, remedy};
+use crate::{Key, OpenError, Options, ReadError, Sequence, Snapshot, hex, remedy};
 
 /// So many findings are listed; the rest is counted.
 const FINDINGS_MAX: usize = 1000;
@@ -102,13 +100,13 @@ pub fn verify(dir: impl AsRef<Path>, options: &Options) -> Result<VerifyReport, 
             None
         }
     };
-    let scan = check_journal(&layout, mark.unwrap_or_default(), &mut report)?;
+    let (scan, rewritten) = check_journal(&layout, mark.unwrap_or_default(), &mut report)?;
     if !table::exists(&layout.table()) {
         report.add_error(table::lost(&layout.table(), "the table is missing".into()))?;
         return Ok(report);
     }
     match Table::open(&layout.table(), options.table_cache_bytes, options.table_open_limit) {
-        Ok(table) => check_table(&layout, &table, mark, &scan, &mut report)?,
+        Ok(table) => check_table(&layout, &table, mark, &scan, &rewritten, &mut report)?,
         Err(error) => report.add_error(error)?,
     }
     Ok(report)
@@ -136,16 +134,24 @@ pub(crate) fn verify_running(shared: &Shared, snapshot: &Snapshot) -> Result<Ver
 }
 
 /// Reads the journal; goes on behind damage, file by file, to name all of it.
-fn check_journal(layout: &Layout, mark: Mark, report: &mut VerifyReport) -> Result<Scan, OpenError> {
-    let scan = match journal::scan(&layout.journal(), mark.sequence) {
-        Ok(scan) => scan,
+///
+/// Beside it, the keys that are in it: what it holds will be written again, so that damage to them in the table heals by
+/// itself.
+fn check_journal(
+    layout: &Layout,
+    mark: Mark,
+    report: &mut VerifyReport,
+) -> Result<(Scan, BTreeSet<Key>), OpenError> {
+    let keys = |kept: Kept| kept.batch.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    let (scan, rewritten) = match journal::scan(&layout.journal(), mark.sequence, keys) {
+        Ok(read) => read,
         Err(OpenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             report.add_error(OpenError::Damaged {
                 file: layout.journal(),
                 fault: "it is missing".into(),
                 remedy: remedy::RESTORE.into(),
             })?;
-            return Ok(Scan::default());
+            return Ok((Scan::default(), BTreeSet::new()));
         }
         Err(error) => return Err(error),
     };
@@ -163,7 +169,7 @@ fn check_journal(layout: &Layout, mark: Mark, report: &mut VerifyReport) -> Resu
     } else {
         report.torn_bytes = scan.torn_bytes();
     }
-    Ok(scan)
+    Ok((scan, rewritten.into_iter().flatten().collect()))
 }
 
 fn check_table(
@@ -171,6 +177,7 @@ fn check_table(
     table: &Table,
     mark: Option<Mark>,
     scan: &Scan,
+    rewritten: &BTreeSet<Key>,
     report: &mut VerifyReport,
 ) -> Result<(), OpenError> {
     // Without a watermark the table is taken at its word.
@@ -183,15 +190,12 @@ fn check_table(
     fits.or_else(|error| report.add_error(error))?;
     table.values().check(&table.live()).or_else(|error| report.add_error(error))?;
     table.values().list().map(drop).or_else(|error| report.add_error(error))?;
-    // What the journal holds will be written again: damage there heals by itself.
-    let rewritten =
-        scan.batches.iter().flat_map(|kept| kept.batch.iter().map(|(key, _)| key.clone())).collect();
-    scrub(table, &rewritten, report)
+    scrub(table, rewritten, report)
         .map_err(|error| directory::io_error(&table.path(), std::io::Error::other(error)))
 }
 
 /// Reads every record of the table.
-fn scrub(table: &Table, rewritten: &BTreeSet<Bytes>, report: &mut VerifyReport) -> Result<(), ReadError> {
+fn scrub(table: &Table, rewritten: &BTreeSet<Key>, report: &mut VerifyReport) -> Result<(), ReadError> {
     let path = table.path();
     let scrub = table.scrub::<ReadError>(&mut |_, _| Ok(()))?;
     report.table_records = scrub.records;

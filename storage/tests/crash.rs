@@ -11,7 +11,8 @@ use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
 use escrow_storage::{
-    Batch, Consent, DiskStore, FailPoint, FailPoints, Fault, OpenError, Operation, Options, Sequence, Store,
+    Batch, Consent, DiskStore, FailPoint, FailPoints, Fault, Key, OpenError, Operation, Options, Sequence,
+    Store,
 };
 use support::*;
 
@@ -158,9 +159,7 @@ fn crashed_dir(dir: &Path, options: Options) -> (std::path::PathBuf, Vec<usize>)
 }
 
 fn seven(last: u8) -> Model {
-    (1..=last)
-        .map(|number| (Bytes::from(format!("key-{number:02}")), Bytes::from(vec![number; 20])))
-        .collect()
+    (1..=last).map(|number| (Key::from(format!("key-{number:02}")), Bytes::from(vec![number; 20]))).collect()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use escrow_storage::{Batch, DiskStore, Epoch, KeyRange, Options, Read, Sequence, Snapshot, Store};
+use escrow_storage::{Batch, DiskStore, Epoch, Key, KeyRange, Options, Read, Sequence, Snapshot, Store};
 use support::*;
 
 #[test]
@@ -61,9 +61,9 @@ fn sequences_are_dense_over_reopens_and_old_journal_files_go() {
 fn scans_keep_their_limits_over_layers_and_tombstones() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), tiny());
-    let key = |number: u32| Bytes::from(number.to_be_bytes().to_vec());
+    let key = |number: u32| Key::from(&number.to_be_bytes());
     let mut batch = Batch::new();
-    (0..1000).for_each(|number| batch.put(key(number), key(number)));
+    (0..1000).for_each(|number| batch.put(key(number), number.to_be_bytes().to_vec()));
     store.commit(batch).unwrap();
     store.settle().unwrap();
     // Most of the table is hidden by tombstones above it, some entries are new.
@@ -73,7 +73,7 @@ fn scans_keep_their_limits_over_layers_and_tombstones() {
     let held = store.snapshot(); // keeps the overlay where it is
     store.commit(batch).unwrap();
     let reader = store.reader();
-    let keys = |entries: Vec<(Bytes, Bytes)>| entries.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    let keys = |entries: Vec<(Key, Bytes)>| entries.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
     let range = KeyRange::new(key(0), key(5000));
     assert_eq!(keys(reader.scan(&range, 3).unwrap()), [key(0), key(100), key(200)]);
     assert_eq!(keys(reader.scan_back(&range, 4).unwrap()), [key(2002), key(2001), key(2000), key(900)]);
@@ -182,9 +182,9 @@ fn readers_see_every_commit_while_overlays_move_to_the_table() {
                     assert!(bytes.iter().skip(8).all(|byte| *byte == count as u8), "a mixed value");
                     seen = count;
                     let entries = reader.scan(&KeyRange::new("a", "z"), 10).unwrap();
-                    assert!(entries.iter().any(|(key, _)| key == "steady"));
+                    assert!(entries.iter().any(|(key, _)| **key == *b"steady"));
                     let backwards = reader.scan_back(&KeyRange::new("a", "z"), 1).unwrap();
-                    assert_eq!(backwards[0].0, "steady");
+                    assert_eq!(backwards[0].0, "steady".into());
                 }
                 seen
             })

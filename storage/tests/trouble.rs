@@ -337,7 +337,7 @@ fn a_table_that_falls_behind_slows_commits_a_little_and_closes_the_door_in_the_e
         let room = store.room();
         assert_eq!(room == Room::Low, store.stats().overlay_bytes >= 32 << 10, "{number}");
         delays.push(store.stats().commit_delay);
-        store.commit(put(&format!("key-{number:02}"), vec![1; 1000])).unwrap();
+        store.commit(put(&format!("key-{number:03}"), vec![1; 400])).unwrap();
     }
     assert_eq!(store.room(), Room::Low, "new messages are refused, what settles went on");
     assert_eq!(delays[0], Duration::ZERO);
@@ -348,6 +348,27 @@ fn a_table_that_falls_behind_slows_commits_a_little_and_closes_the_door_in_the_e
     assert_eq!(store.room(), Room::Enough);
     assert_eq!(store.stats().commit_delay, Duration::ZERO);
     assert!(*seen.spilled_edits.lock().unwrap() >= 100);
+}
+
+#[test]
+fn large_values_that_the_table_does_not_take_close_the_door_by_what_a_restart_would_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { overlay_bytes_max: 1 << 20, journal_bytes_max: 64 << 10, ..journal_only() };
+    let (mut store, _) = open(dir.path(), options);
+    store.commit(put("key-000", "x")).unwrap();
+    let held = store.snapshot();
+    let before = store.stats().appended_bytes;
+    for number in 0..200 {
+        let is_full = store.stats().appended_bytes - before >= 128 << 10;
+        assert_eq!(store.room() == Room::Low, is_full, "{number}");
+        store.commit(put(&format!("key-{number:03}"), vec![1; 1000])).unwrap();
+    }
+    let stats = store.stats();
+    assert_eq!(store.room(), Room::Low);
+    assert!(stats.overlay_bytes < 64 << 10, "values are not in it: {stats:?}");
+    drop(held);
+    store.settle().unwrap();
+    assert_eq!(store.room(), Room::Enough);
 }
 
 #[test]

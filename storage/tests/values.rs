@@ -7,7 +7,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use escrow_storage::{Batch, DiskStore, Faults, Options, Read, Room, Store, verify};
+use escrow_storage::{Batch, DiskStore, Faults, Key, Options, Read, Room, Store, verify};
 use support::*;
 
 /// Bytes of all files below `dir`.
@@ -163,7 +163,7 @@ fn sparse_files_are_emptied_while_others_read() {
     assert!(store.reader().verify().unwrap().is_whole());
     store.close().unwrap();
     let (store, _) = open(dir.path(), tiny());
-    let expected: Vec<(Bytes, Bytes)> = model.into_iter().collect();
+    let expected: Vec<(Key, Bytes)> = model.into_iter().collect();
     assert_eq!(store.reader().scan(&everything(), usize::MAX).unwrap(), expected);
 }
 

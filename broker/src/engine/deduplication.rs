@@ -66,18 +66,13 @@ impl Deduplication {
     /// What became of a message that was stored not long ago; reads it.
     pub(super) fn fate_of(&self, turn: &Turn<'_>, id: MessageId) -> Step<Option<Fate>> {
         let Some(batch) = self.shelves[self.shelf_at(id)].get(&id) else { return Ok(None) };
-        let number = self.number_of(*batch);
+        let number = number_of(*batch, self.next);
         if number == self.next {
             return Ok(fate_in(&self.fresh, id));
         }
         let Some(at_ms) = self.time_of(number) else { return Ok(None) };
         let record: Option<Remembered> = turn.get(&keys::remembered(at_ms, number))?;
         Ok(record.and_then(|record| fate_in(&record.ids, id)))
-    }
-
-    /// The number of which this is the lower half: the highest there is, for fewer than half of that are remembered.
-    fn number_of(&self, batch: u32) -> u64 {
-        self.next.wrapping_sub(u64::from((self.next as u32).wrapping_sub(batch)))
     }
 
     /// When the batch of this number was written, Unix milliseconds.
@@ -91,10 +86,12 @@ impl Deduplication {
     /// comes [`Deduplication::recovered`].
     pub(super) fn recover(&mut self, at_ms: u64, number: u64, record: &Remembered) {
         self.window.push(at_ms, number, record.ids.len());
+        let next = self.next;
         for (id, _) in &record.ids {
-            let known = self.shelves[self.shelf_at(*id)].get(id);
-            if known.is_none_or(|known| self.number_of(*known) < number) {
-                self.shelf_of(*id).insert(*id, number as u32);
+            // Looked for once: a start does this for each id of the last while.
+            let known = self.shelf_of(*id).entry(*id).or_insert(number as u32);
+            if number_of(*known, next) < number {
+                *known = number as u32;
             }
         }
     }
@@ -138,6 +135,12 @@ impl Deduplication {
     pub(super) fn next_at(&self) -> Option<u64> {
         self.window.next_at()
     }
+}
+
+/// The number of which `batch` is the lower half, where the next one is `next`: the highest there is, for fewer than half of
+/// that are remembered.
+fn number_of(batch: u32, next: u64) -> u64 {
+    next.wrapping_sub(u64::from((next as u32).wrapping_sub(batch)))
 }
 
 /// The last that is said of an id.
@@ -198,7 +201,7 @@ mod tests {
         remembered.recovered();
         assert_eq!((remembered.time_of(later), remembered.time_of(earlier)), (Some(40), Some(90)));
         remembered.forget(earlier, &record);
-        let known = remembered.shelves[0].get(&id(1)).map(|batch| remembered.number_of(*batch));
+        let known = remembered.shelves[0].get(&id(1)).map(|batch| number_of(*batch, remembered.next));
         assert_eq!(known, Some(later));
         remembered.forget(later, &record);
         assert!(remembered.shelves[0].is_empty());

@@ -1,8 +1,7 @@
 //! Storing messages: deduplication by id, publishing at once, and messages that wait for their time.
 
-use bytes::Bytes;
 use escrow_protocol::{MessageId, Reason, TransactionId};
-use escrow_storage::{KeyRange, ReadError, Room};
+use escrow_storage::{Key, KeyRange, ReadError, Room};
 
 use super::sabotage::{Fault, planted};
 use super::trouble::Step;
@@ -285,11 +284,11 @@ pub(super) fn reused(id: MessageId) -> Refusal {
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     /// No scheduled message lies before this key. `None`: there is none at all.
-    from: Option<Bytes>,
+    from: Option<Key>,
 }
 
 impl Schedule {
-    fn expect(&mut self, key: Bytes) {
+    fn expect(&mut self, key: Key) {
         if self.from.as_ref().is_none_or(|from| key < *from) {
             self.from = Some(key);
         }
@@ -307,7 +306,7 @@ impl Schedule {
     }
 
     /// Finds the first message at or behind `from`.
-    pub(super) fn go_on_from(&mut self, from: Bytes, turn: &Turn<'_>) -> Step<()> {
+    pub(super) fn go_on_from(&mut self, from: Key, turn: &Turn<'_>) -> Step<()> {
         let range = KeyRange::new(from, keys::all(keys::space::SCHEDULED).end);
         self.from = match turn.scan(&range, 1) {
             Ok(found) => found.into_iter().next().map(|(key, _)| key),

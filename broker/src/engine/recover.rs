@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use escrow_protocol::Offset;
-use escrow_storage::{KeyRange, Read, ReadError, Room};
+use escrow_storage::{Key, KeyRange, Read, ReadError, Room};
 
 use super::audit::AuditLog;
 use super::checks::{Kinds, Questions};
@@ -349,12 +349,12 @@ impl Engine {
     fn step_over<R: Record>(
         &mut self,
         view: &dyn Read,
-        start: &bytes::Bytes,
-        end: &bytes::Bytes,
+        start: &Key,
+        end: &Key,
         damaged: &str,
         fault: &str,
         each: &mut impl FnMut(&mut Self, &[u8], R),
-    ) -> Result<bytes::Bytes, ReadError> {
+    ) -> Result<Key, ReadError> {
         let key = key_in(&KeyRange::new(start.clone(), end.clone()), damaged)?;
         let before = view.scan(&KeyRange::new(start.clone(), key.clone()), PAGE)?;
         for (key, value) in before {
@@ -368,8 +368,8 @@ impl Engine {
     fn step_over_page<R: Record>(
         &mut self,
         view: &dyn Read,
-        start: bytes::Bytes,
-        end: bytes::Bytes,
+        start: Key,
+        end: Key,
         fault: &str,
         each: &mut impl FnMut(&mut Self, &[u8], R),
     ) -> Result<(), ReadError> {

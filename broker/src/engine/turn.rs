@@ -2,7 +2,7 @@
 //! they see the store, so that two inputs of one turn agree.
 
 use bytes::Bytes;
-use escrow_storage::{Batch, Edit, Entry, KeyRange, Read, ReadError, Room};
+use escrow_storage::{Batch, Edit, Entry, Key, KeyRange, Read, ReadError, Room};
 
 use super::Effect;
 use crate::records::Record;
@@ -11,6 +11,8 @@ use crate::records::Record;
 pub struct Turn<'a> {
     view: &'a dyn Read,
     edits: Batch,
+    /// Where records are put together: each is then kept in memory of just its size, which takes the allocator one step.
+    scratch: Vec<u8>,
     room: Room,
     pub(super) effects: Vec<Effect>,
     failure: Option<ReadError>,
@@ -27,7 +29,7 @@ pub struct Finished {
 impl<'a> Turn<'a> {
     /// A turn over `view`. With [`Room::Low`] new messages are refused; all else goes on.
     pub fn new(view: &'a dyn Read, room: Room) -> Self {
-        Self { view, edits: Batch::new(), room, effects: Vec::new(), failure: None }
+        Self { view, edits: Batch::new(), scratch: Vec::new(), room, effects: Vec::new(), failure: None }
     }
 
     /// The store as it was before this turn.
@@ -57,21 +59,23 @@ impl<'a> Turn<'a> {
         self.get_bytes(key)?.map(|bytes| decode(key, bytes)).transpose()
     }
 
-    pub(super) fn put<R: Record>(&mut self, key: Bytes, record: &R) {
-        self.edits.put(key, record.encode());
+    pub(super) fn put<R: Record>(&mut self, key: Key, record: &R) {
+        record.encode_over(&mut self.scratch);
+        self.edits.put(key, Bytes::copy_from_slice(&self.scratch));
     }
 
     /// As [`Turn::put`], at a key that does not exist: a number that was just given, an id that was looked for. What is
     /// inserted and deleted again soon leaves no trace in the store.
-    pub(super) fn insert<R: Record>(&mut self, key: Bytes, record: &R) {
-        self.edits.insert(key, record.encode());
+    pub(super) fn insert<R: Record>(&mut self, key: Key, record: &R) {
+        record.encode_over(&mut self.scratch);
+        self.edits.insert(key, Bytes::copy_from_slice(&self.scratch));
     }
 
-    pub(super) fn insert_bytes(&mut self, key: Bytes, value: Bytes) {
+    pub(super) fn insert_bytes(&mut self, key: Key, value: Bytes) {
         self.edits.insert(key, value);
     }
 
-    pub(super) fn delete(&mut self, key: Bytes) {
+    pub(super) fn delete(&mut self, key: Key) {
         self.edits.delete(key);
     }
 
@@ -143,6 +147,6 @@ pub(crate) fn key_in(range: &KeyRange, hex: &str) -> Result<Vec<u8>, ReadError> 
 }
 
 /// The smallest key behind `key`.
-pub(crate) fn behind(key: &[u8]) -> Bytes {
-    [key, &[0]].concat().into()
+pub(crate) fn behind(key: &[u8]) -> Key {
+    Key::behind(key)
 }

@@ -37,11 +37,20 @@ pub trait Record: Sized {
 
     /// The record as bytes.
     fn encode(&self) -> Bytes {
-        let mut writer = Writer { bytes: Vec::with_capacity(1 + self.size_hint()) };
+        let mut bytes = Vec::new();
+        self.encode_over(&mut bytes);
+        // Exactly as large as it is: many of them are kept in memory, and what has room to spare costs that and a counter.
+        bytes.into_boxed_slice().into()
+    }
+
+    /// Writes the record over what `bytes` hold, in their memory.
+    fn encode_over(&self, bytes: &mut Vec<u8>) {
+        let mut writer = Writer { bytes: std::mem::take(bytes) };
+        writer.bytes.clear();
+        writer.bytes.reserve(1 + self.size_hint());
         writer.bytes.push(Self::VERSION);
         self.write(&mut writer);
-        // Exactly as large as it is: many of them are kept in memory, and what has room to spare costs that and a counter.
-        writer.bytes.into_boxed_slice().into()
+        *bytes = writer.bytes;
     }
 
     /// The record these bytes are.

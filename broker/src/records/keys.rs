@@ -1,9 +1,8 @@
 //! Where each record lies: one prefix byte a keyspace, then big-endian numbers, so that byte order is the order that
 //! scans want. One pair of functions for each keyspace: the key, and what a key says. Drawn in docs/format.md.
 
-use bytes::Bytes;
 use escrow_protocol::{MessageId, Offset};
-use escrow_storage::KeyRange;
+use escrow_storage::{Key, KeyRange};
 
 /// A topic within the broker's records: numbers are given once and never again, names may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,11 +74,8 @@ pub mod space {
     pub const ALARM_SINKS: u8 = 0x1d;
 }
 
-fn key(space: u8, parts: &[&[u8]]) -> Bytes {
-    let mut bytes = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
-    bytes.push(space);
-    parts.iter().for_each(|part| bytes.extend_from_slice(part));
-    bytes.into()
+fn key(space: u8, parts: &[&[u8]]) -> Key {
+    Key::of(std::iter::once(&[space][..]).chain(parts.iter().copied()))
 }
 
 fn u32_at(key: &[u8], at: usize) -> Option<u32> {
@@ -100,12 +96,12 @@ pub fn all(space: u8) -> KeyRange {
 }
 
 /// The one key of the counters.
-pub fn counters() -> Bytes {
+pub fn counters() -> Key {
     key(space::COUNTERS, &[])
 }
 
 /// `02 topic`
-pub fn topic(topic: TopicNumber) -> Bytes {
+pub fn topic(topic: TopicNumber) -> Key {
     key(space::TOPIC, &[&topic.0.to_be_bytes()])
 }
 
@@ -115,12 +111,12 @@ pub fn topic_of(key: &[u8]) -> Option<TopicNumber> {
 }
 
 /// `03 topic`
-pub fn tail(topic: TopicNumber) -> Bytes {
+pub fn tail(topic: TopicNumber) -> Key {
     key(space::TAIL, &[&topic.0.to_be_bytes()])
 }
 
 /// `04 group`
-pub fn group(group: GroupNumber) -> Bytes {
+pub fn group(group: GroupNumber) -> Key {
     key(space::GROUP, &[&group.0.to_be_bytes()])
 }
 
@@ -130,7 +126,7 @@ pub fn group_of(key: &[u8]) -> Option<GroupNumber> {
 }
 
 /// `05 group topic`
-pub fn progress(group: GroupNumber, topic: TopicNumber) -> Bytes {
+pub fn progress(group: GroupNumber, topic: TopicNumber) -> Key {
     key(space::PROGRESS, &[&group.0.to_be_bytes(), &topic.0.to_be_bytes()])
 }
 
@@ -140,7 +136,7 @@ pub fn progress_of(key: &[u8]) -> Option<(GroupNumber, TopicNumber)> {
 }
 
 /// `06 topic offset`
-pub fn queue(topic: TopicNumber, offset: Offset) -> Bytes {
+pub fn queue(topic: TopicNumber, offset: Offset) -> Key {
     key(space::QUEUE, &[&topic.0.to_be_bytes(), &offset.0.to_be_bytes()])
 }
 
@@ -155,17 +151,17 @@ pub fn queue_range(topic: TopicNumber, from: Offset, until: Offset) -> KeyRange 
 }
 
 /// `07 message`
-pub fn message(id: MessageId) -> Bytes {
+pub fn message(id: MessageId) -> Key {
     key(space::MESSAGE, &[id.as_bytes()])
 }
 
 /// `08 message`
-pub fn place(id: MessageId) -> Bytes {
+pub fn place(id: MessageId) -> Key {
     key(space::PLACE, &[id.as_bytes()])
 }
 
 /// `09 hash message`
-pub fn business_key(hash: u64, id: MessageId) -> Bytes {
+pub fn business_key(hash: u64, id: MessageId) -> Key {
     key(space::BUSINESS_KEY, &[&hash.to_be_bytes(), id.as_bytes()])
 }
 
@@ -180,12 +176,12 @@ pub fn business_key_range(hash: u64) -> KeyRange {
 }
 
 /// `0a number`
-pub fn undecided(number: u64) -> Bytes {
+pub fn undecided(number: u64) -> Key {
     key(space::UNDECIDED, &[&number.to_be_bytes()])
 }
 
 /// `0b number`
-pub fn decided(number: u64) -> Bytes {
+pub fn decided(number: u64) -> Key {
     key(space::DECIDED, &[&number.to_be_bytes()])
 }
 
@@ -195,12 +191,12 @@ pub fn transaction_of(key: &[u8]) -> Option<u64> {
 }
 
 /// `0c group 00 key`: a group's name has no zero byte.
-pub fn transaction_key(group: &str, transaction_key: &str) -> Bytes {
+pub fn transaction_key(group: &str, transaction_key: &str) -> Key {
     key(space::TRANSACTION_KEY, &[group.as_bytes(), &[0], transaction_key.as_bytes()])
 }
 
 /// `0d time number`: the time of the decision in Unix milliseconds, and the first transaction of the record.
-pub fn decided_log(at_ms: u64, number: u64) -> Bytes {
+pub fn decided_log(at_ms: u64, number: u64) -> Key {
     key(space::DECIDED_LOG, &[&at_ms.to_be_bytes(), &number.to_be_bytes()])
 }
 
@@ -210,7 +206,7 @@ pub fn decided_log_of(key: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// `0e time number`: the time of arrival in Unix milliseconds, and a number that is given once.
-pub fn remembered(at_ms: u64, number: u64) -> Bytes {
+pub fn remembered(at_ms: u64, number: u64) -> Key {
     key(space::REMEMBERED, &[&at_ms.to_be_bytes(), &number.to_be_bytes()])
 }
 
@@ -220,7 +216,7 @@ pub fn remembered_of(key: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// `0f topic offset group`
-pub fn retry(topic: TopicNumber, offset: Offset, group: GroupNumber) -> Bytes {
+pub fn retry(topic: TopicNumber, offset: Offset, group: GroupNumber) -> Key {
     key(space::RETRY, &[&topic.0.to_be_bytes(), &offset.0.to_be_bytes(), &group.0.to_be_bytes()])
 }
 
@@ -235,7 +231,7 @@ pub fn retry_range(topic: TopicNumber, from: Offset, until: Offset) -> KeyRange 
 }
 
 /// `10 topic offset group`
-pub fn dead_place(topic: TopicNumber, offset: Offset, group: GroupNumber) -> Bytes {
+pub fn dead_place(topic: TopicNumber, offset: Offset, group: GroupNumber) -> Key {
     key(space::DEAD_PLACE, &[&topic.0.to_be_bytes(), &offset.0.to_be_bytes(), &group.0.to_be_bytes()])
 }
 
@@ -245,7 +241,7 @@ pub fn dead_place_range(topic: TopicNumber, from: Offset, until: Offset) -> KeyR
 }
 
 /// `11 topic offset`: of the dead-letter topic.
-pub fn dead_letter(topic: TopicNumber, offset: Offset) -> Bytes {
+pub fn dead_letter(topic: TopicNumber, offset: Offset) -> Key {
     key(space::DEAD_LETTER, &[&topic.0.to_be_bytes(), &offset.0.to_be_bytes()])
 }
 
@@ -260,7 +256,7 @@ pub fn dead_letter_range(topic: TopicNumber, from: Offset, until: Offset) -> Key
 }
 
 /// `12 time message`
-pub fn scheduled(due_ms: u64, id: MessageId) -> Bytes {
+pub fn scheduled(due_ms: u64, id: MessageId) -> Key {
     key(space::SCHEDULED, &[&due_ms.to_be_bytes(), id.as_bytes()])
 }
 
@@ -275,12 +271,12 @@ pub fn scheduled_time_of(key: &[u8]) -> Option<u64> {
 }
 
 /// Before every scheduled message of `from_ms` and later.
-pub fn scheduled_from(from_ms: u64) -> Bytes {
+pub fn scheduled_from(from_ms: u64) -> Key {
     key(space::SCHEDULED, &[&from_ms.to_be_bytes()])
 }
 
 /// `13 number`
-pub fn audit(number: u64) -> Bytes {
+pub fn audit(number: u64) -> Key {
     key(space::AUDIT, &[&number.to_be_bytes()])
 }
 
@@ -290,7 +286,7 @@ pub fn audit_of(key: &[u8]) -> Option<u64> {
 }
 
 /// `14 number`
-pub fn job(number: u64) -> Bytes {
+pub fn job(number: u64) -> Key {
     key(space::JOB, &[&number.to_be_bytes()])
 }
 
@@ -300,12 +296,12 @@ pub fn job_of(key: &[u8]) -> Option<u64> {
 }
 
 /// `15 number`
-pub fn job_progress(number: u64) -> Bytes {
+pub fn job_progress(number: u64) -> Key {
     key(space::JOB_PROGRESS, &[&number.to_be_bytes()])
 }
 
 /// `16 number offset`: of the dead letter.
-pub fn job_failure(number: u64, offset: Offset) -> Bytes {
+pub fn job_failure(number: u64, offset: Offset) -> Key {
     key(space::JOB_FAILURE, &[&number.to_be_bytes(), &offset.0.to_be_bytes()])
 }
 
@@ -320,7 +316,7 @@ pub fn job_failures(number: u64) -> KeyRange {
 }
 
 /// `17 number`
-pub fn alarm(number: u64) -> Bytes {
+pub fn alarm(number: u64) -> Key {
     key(space::ALARM, &[&number.to_be_bytes()])
 }
 
@@ -330,7 +326,7 @@ pub fn alarm_of(key: &[u8]) -> Option<u64> {
 }
 
 /// `18 alarm notice`: the notice's number among those of its alarm.
-pub fn alarm_notice((alarm, notice): (u64, u64)) -> Bytes {
+pub fn alarm_notice((alarm, notice): (u64, u64)) -> Key {
     key(space::ALARM_NOTICE, &[&alarm.to_be_bytes(), &notice.to_be_bytes()])
 }
 
@@ -340,7 +336,7 @@ pub fn alarm_notice_of(key: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// `19 number`: numbered without gaps.
-pub fn story(number: u64) -> Bytes {
+pub fn story(number: u64) -> Key {
     key(space::STORY, &[&number.to_be_bytes()])
 }
 
@@ -355,17 +351,17 @@ pub fn story_range(from: u64, until: u64) -> KeyRange {
 }
 
 /// `1a number`: of its first story.
-pub fn chapter(first: u64) -> Bytes {
+pub fn chapter(first: u64) -> Key {
     key(space::CHAPTER, &[&first.to_be_bytes()])
 }
 
 /// `1b topic`: of the dead-letter topic.
-pub fn facets(topic: TopicNumber) -> Bytes {
+pub fn facets(topic: TopicNumber) -> Key {
     key(space::FACETS, &[&topic.0.to_be_bytes()])
 }
 
 /// `1c number part`: the deeds of a job from `part` times [`super::JobDeeds::IN_ONE`] on.
-pub fn job_deeds(number: u64, part: u64) -> Bytes {
+pub fn job_deeds(number: u64, part: u64) -> Key {
     key(space::JOB_DEEDS, &[&number.to_be_bytes(), &part.to_be_bytes()])
 }
 
@@ -380,7 +376,7 @@ pub fn all_job_deeds(number: u64) -> KeyRange {
 }
 
 /// The one key of the sinks that know of the open alarms.
-pub fn alarm_sinks() -> Bytes {
+pub fn alarm_sinks() -> Key {
     key(space::ALARM_SINKS, &[])
 }
 

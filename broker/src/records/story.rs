@@ -260,6 +260,11 @@ struct Frame<T> {
 impl Record for Story {
     const NAME: &'static str = "story";
 
+    fn size_hint(&self) -> usize {
+        const OF_A_NOTE: usize = 48;
+        OF_A_NOTE * (1 + self.notes.len())
+    }
+
     fn write(&self, to: &mut Writer) {
         let names = Names::of(&self.notes);
         to.list(&names.order, |to, name| to.text(name));

@@ -7,7 +7,7 @@ use std::hash::Hash;
 
 use bytes::Bytes;
 use escrow_protocol::{GroupName, LeaseToken, MessageId, TransactionId};
-use escrow_storage::Read;
+use escrow_storage::{Key, Read};
 
 use super::context::Context;
 use super::deed::{Deed, Done, Sent, TurnTold};
@@ -281,7 +281,7 @@ impl Story {
         if let Some(known) = self.transactions.all.get(&id) {
             return Some(known.clone());
         }
-        let read = |key: Bytes| record::<Transaction>(view, &key).ok().flatten();
+        let read = |key: Key| record::<Transaction>(view, &key).ok().flatten();
         let transaction = read(keys::undecided(id.number())).or_else(|| read(keys::decided(id.number())))?;
         let messages = transaction.messages.iter();
         let messages: Vec<Message> = messages

@@ -10,7 +10,7 @@ use crate::builder::{Builder, without_format};
 use crate::directory::{self, Found, Layout, io_error};
 use crate::failpoints::FailPoint;
 use crate::journal::{self, Closed, FileScan, Journal, JournalFile, Scan, Tail};
-use crate::overlay::Layers;
+use crate::overlay::{Layers, Written};
 use crate::room::RoomWatch;
 use crate::stats::Counters;
 use crate::table::{self, Meta, Table, TableError};
@@ -57,7 +57,9 @@ impl DiskStore {
             Found::Ours => None,
         };
         let mut watermark = Watermark::open(&layout.watermark())?;
-        let scan = journal::scan(&layout.journal(), watermark.mark().sequence)?;
+        let after = watermark.mark().sequence;
+        let (scan, batches) =
+            journal::scan(&layout.journal(), after, |kept| Written::of(kept.sequence, kept.batch, kept.at))?;
         // The table first: what is wrong with it or beneath it, only a restore or a salvage helps against, and a journal
         // that is damaged too would name a repair, which refuses then.
         let table = table.map_or_else(|| open_table(&layout, &options), Ok)?;
@@ -92,7 +94,8 @@ impl DiskStore {
             .map_err(|source| io_error(&layout.journal(), source))?;
         let mark = Mark { epoch: opened.epoch.0, committed: scan.last(), ..watermark.mark() };
         watermark.write(mark).map_err(|source| io_error(watermark.path(), source))?;
-        let layers = replay(scan, meta.sequence, &mut opened);
+        let layers = replay(batches, meta.sequence, &mut opened);
+        table.values().frames().keep(options.frames_bytes_max());
         let shared = Arc::new(Shared {
             layers: RwLock::new(layers),
             table,
@@ -118,14 +121,7 @@ fn start(shared: Arc<Shared>, journal: Journal, watermark: Watermark) -> Result<
         move || spill::run(&shared, watermark)
     });
     let spill = Some(spill.map_err(|source| io_error(&shared.layout.root, source))?);
-    let mut store = DiskStore {
-        shared,
-        journal,
-        spill,
-        freezes_seen: 0,
-        journal_bytes_since_freeze: 0,
-        cleared_away: None,
-    };
+    let mut store = DiskStore { shared, journal, spill, freezes_seen: 0, cleared_away: None };
     // What was replayed may be more than an overlay should hold.
     store.freeze_if_large();
     // The first look sets the ballast aside.
@@ -325,10 +321,10 @@ fn as_closed(file: &FileScan) -> Closed {
     }
 }
 
-fn replay(scan: Scan, spilled: u64, opened: &mut Opened) -> Layers {
+fn replay(batches: Vec<Written>, spilled: u64, opened: &mut Opened) -> Layers {
     let mut layers = Layers::new(spilled);
-    for kept in scan.batches.into_iter().filter(|kept| kept.sequence > spilled) {
-        layers.apply(kept.sequence, kept.batch, kept.at);
+    for written in batches.into_iter().filter(|written| written.sequence() > spilled) {
+        layers.apply(written);
         opened.frames_replayed += 1;
     }
     layers

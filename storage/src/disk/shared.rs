@@ -60,20 +60,20 @@ pub(super) struct GateState {
 impl Shared {
     /// The delay of a commit now.
     pub(super) fn commit_delay(&self) -> Duration {
-        let (live, is_behind) = {
+        let options = &self.options;
+        let (load, is_behind) = {
             let layers = read(&self.layers);
-            (layers.live_bytes(), layers.frozen().is_some())
+            (options.load(&layers), layers.frozen().is_some())
         };
         if !is_behind {
             return Duration::ZERO;
         }
-        let options = &self.options;
-        throttle::delay(live, options.overlay_bytes_max, options.live_limit(), options.commit_delay_max)
+        throttle::delay(load, options.overlay_bytes_max, options.live_limit(), options.commit_delay_max)
     }
 
     pub(super) fn room(&self) -> Room {
-        let live_bytes = read(&self.layers).live_bytes();
-        self.room.room(live_bytes)
+        let load = self.options.load(&read(&self.layers));
+        self.room.room(load)
     }
 
     /// Counts a damaged record that a read met.

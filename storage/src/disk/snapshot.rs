@@ -13,7 +13,7 @@ use super::shared::Shared;
 use crate::lock::{lock, write};
 use crate::overlay::Layers;
 use crate::table::Direction;
-use crate::{Entry, Epoch, KeyRange, Read, ReadError, Sequence, merge};
+use crate::{Entry, Epoch, Key, KeyRange, Read, ReadError, Sequence, merge};
 
 /// How many edits a walk over everything takes at a time.
 const WALK_EDITS: usize = 256;
@@ -59,7 +59,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// As [`Read::scan`].
-    pub fn walk(&self, visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>) -> Result<(), ReadError> {
+    pub fn walk(&self, visit: &mut dyn FnMut(Key, Bytes) -> ControlFlow<()>) -> Result<(), ReadError> {
         let range = everything();
         let walked =
             merge::walk(&self.shared.table, &self.layers, &range, Direction::Forward, WALK_EDITS, visit);

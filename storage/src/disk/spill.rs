@@ -16,10 +16,10 @@ use crate::directory::sync_dir;
 use crate::failpoints::FailPoint;
 use crate::journal::Closed;
 use crate::lock::{lock, read, write};
-use crate::overlay::{Frozen, Overlay, Placed};
+use crate::overlay::{Frozen, Overlay};
 use crate::stats::Counters;
-use crate::table::{Change, Outcome, Table};
-use crate::values::{FileId, Location, SEPARATE_BYTES_MIN};
+use crate::table::{Change, NewValue, Outcome, Table};
+use crate::values::{FileId, Held};
 use crate::watermark::{Mark, Watermark};
 
 /// How often a spill that waits for room on disk looks again.
@@ -92,9 +92,13 @@ fn spill(
     let is_stopped = || lock(&shared.gate.state).is_stopping;
     let used_before: Vec<FileId> = shared.table.live().into_keys().collect();
     let kept = worth_keeping(&frozen.overlay);
-    let changes = frozen.overlay.iter().map(|(key, Placed { edit, at })| {
-        let at = Some(*at).filter(|at: &Location| kept.contains(&at.file));
-        Change { key, edit, at }
+    let changes = frozen.overlay.iter().map(|(key, edit)| {
+        let value = edit.value().map(|held| match held {
+            Held::Inline(value) => NewValue::Here(value),
+            Held::At(pointer) if kept.contains(&pointer.at.file) => NewValue::At(pointer),
+            Held::At(pointer) => NewValue::Leaving(pointer),
+        });
+        Change { key, value }
     });
     let applied = shared.table.apply(changes, frozen.last, &is_stopped, failpoints);
     let meta = match applied.map_err(|error| error.to_string())? {
@@ -126,9 +130,9 @@ fn spill(
 /// The journal files that are kept for the values in them.
 fn worth_keeping(overlay: &Overlay) -> HashSet<FileId> {
     let mut of_values: HashMap<FileId, u64> = HashMap::new();
-    for (_, Placed { edit, at }) in overlay.iter() {
-        if let Some(value) = edit.value().filter(|value| value.len() >= SEPARATE_BYTES_MIN) {
-            *of_values.entry(at.file).or_default() += value.len() as u64;
+    for (_, edit) in overlay.iter() {
+        if let Some(Held::At(pointer)) = edit.value() {
+            *of_values.entry(pointer.at.file).or_default() += u64::from(pointer.length);
         }
     }
     let written = overlay.journal_bytes();

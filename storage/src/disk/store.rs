@@ -9,8 +9,9 @@ use super::shared::Shared;
 use crate::codec::{BATCH_BYTES_MAX, KEY_BYTES_MAX, edits_length};
 use crate::journal::{AppendError, Appended, Journal};
 use crate::lock::{lock, read, write};
+use crate::overlay::{Layers, Written};
 use crate::watermark::{Mark, Watermark};
-use crate::{Batch, CommitError, Epoch, Room, Sequence, Snapshot, Stats, Store, clock};
+use crate::{Batch, CommitError, Epoch, Options, Room, Sequence, Snapshot, Stats, Store, clock};
 
 /// While there is no room, so often at most an overlay is written to the table before it is large: that takes room, too.
 const CLEAR_AWAY_EVERY: Duration = Duration::from_secs(1);
@@ -23,8 +24,6 @@ pub struct DiskStore {
     pub(super) spill: Option<JoinHandle<Watermark>>,
     /// Up to which freeze the journal has begun a new file.
     pub(super) freezes_seen: u64,
-    /// How much was appended since an overlay was last frozen.
-    pub(super) journal_bytes_since_freeze: u64,
     /// When an overlay was last frozen for want of room.
     pub(super) cleared_away: Option<Instant>,
 }
@@ -47,7 +46,7 @@ impl DiskStore {
     /// [`CommitError::Failed`] if the table failed, [`CommitError::Refused`] if there is no room for writing it.
     pub fn settle(&mut self) -> Result<(), CommitError> {
         loop {
-            self.freeze_if(|layers| layers.can_freeze());
+            self.freeze_if(|_, _| true);
             let gate = &self.shared.gate;
             let is_done = || read(&self.shared.layers).frozen().is_none() || self.failure().is_some();
             let wait = Duration::from_secs(1);
@@ -159,25 +158,22 @@ impl DiskStore {
         }
     }
 
-    fn freeze_if(&mut self, is_due: impl FnOnce(&crate::overlay::Layers) -> bool) {
+    fn freeze_if(&mut self, is_due: impl FnOnce(&Layers, &Options) -> bool) {
         let is_frozen = {
             let mut layers = write(&self.shared.layers);
-            let is_frozen = layers.can_freeze() && is_due(&layers);
+            let is_frozen = layers.can_freeze() && is_due(&layers, &self.shared.options);
             if is_frozen {
                 layers.freeze();
             }
             is_frozen
         };
         if is_frozen {
-            self.journal_bytes_since_freeze = 0;
             self.shared.wake();
         }
     }
 
     pub(super) fn freeze_if_large(&mut self) {
-        let journal_is_large = self.journal_bytes_since_freeze >= self.shared.options.journal_bytes_max;
-        let overlay_bytes_max = self.shared.options.overlay_bytes_max;
-        self.freeze_if(|layers| journal_is_large || layers.live_bytes() >= overlay_bytes_max);
+        self.freeze_if(|layers, options| options.load(layers) >= options.overlay_bytes_max);
     }
 
     /// What is consumed while new messages are refused is deleted in memory only, where it would stay: nothing comes that
@@ -188,12 +184,21 @@ impl DiskStore {
         // Without room for the table a frozen overlay would only hold commits back.
         if is_due && self.shared.room.has_room_for_spill() {
             self.cleared_away = Some(now);
-            self.freeze_if(|_| true);
+            self.freeze_if(|_, _| true);
         }
     }
 
-    fn note(&mut self, appended: Appended, delay: Duration) {
-        self.journal_bytes_since_freeze += appended.bytes;
+    /// Lets readers see a batch that is durable.
+    fn show(&mut self, sequence: u64, batch: Batch, appended: Appended) {
+        let Appended { at, frame, .. } = appended;
+        let written = Written::of(sequence, batch, at);
+        let frames = self.shared.table.values().frames();
+        let unused = if written.has_large() { frames.remember(at, frame) } else { Some(frame) };
+        self.journal.write_next_in(unused);
+        write(&self.shared.layers).apply(written);
+    }
+
+    fn note(&mut self, appended: &Appended, delay: Duration) {
         self.shared.counters.add_sync(appended.sync);
         self.shared.counters.set_journal_bytes(self.journal.bytes());
         crate::stats::Counters::add(&self.shared.counters.appended_bytes, appended.bytes);
@@ -243,8 +248,8 @@ impl Store for DiskStore {
         let appended = self.append(&batch)?;
         let sequence = self.journal.last();
         // Durable from here; only now may anyone see it.
-        write(&self.shared.layers).apply(sequence, batch, appended.at);
-        self.note(appended, delay);
+        self.note(&appended, delay);
+        self.show(sequence, batch, appended);
         self.freeze_if_large();
         Ok(Sequence(sequence))
     }

@@ -80,8 +80,6 @@ pub(crate) struct Kept {
 pub(crate) struct Scan {
     /// In ascending order. The last one is the newest.
     pub(crate) files: Vec<FileScan>,
-    /// The batches that were asked for, ascending and without a gap.
-    pub(crate) batches: Vec<Kept>,
     /// The first damage; what lies behind it was not read.
     pub(crate) damage: Option<Damage>,
 }
@@ -103,22 +101,30 @@ impl Scan {
     }
 }
 
-/// Reads all journal files of `dir`; keeps the batches with a sequence above `after`. Damage is part of the answer.
+/// Reads all journal files of `dir`, and makes of each batch with a sequence above `after` what the caller needs of it, for
+/// there may be more of them than fit the memory: ascending and without a gap. Damage is part of the answer.
 ///
 /// # Errors
 /// [`OpenError::Newer`], [`OpenError::NotOurs`] and [`OpenError::Io`].
-pub(crate) fn scan(dir: &Path, after: u64) -> Result<Scan, OpenError> {
+pub(crate) fn scan<T>(dir: &Path, after: u64, keep: impl Fn(Kept) -> T) -> Result<(Scan, Vec<T>), OpenError> {
+    let mut batches = Vec::new();
+    let scan = scan_files(dir, &mut |kept| {
+        if kept.sequence > after {
+            batches.push((kept.sequence, keep(kept)));
+        }
+    })?;
+    // Of a file that does not follow the one before it.
+    batches.retain(|(sequence, _)| *sequence <= scan.last());
+    Ok((scan, batches.into_iter().map(|(_, kept)| kept).collect()))
+}
+
+fn scan_files(dir: &Path, keep: &mut impl FnMut(Kept)) -> Result<Scan, OpenError> {
     let mut scan = Scan::default();
     let paths = file_paths(dir)?;
     let newest = paths.last().cloned();
     for path in paths {
-        let mut keep = |kept: Kept| {
-            if kept.sequence > after {
-                scan.batches.push(kept);
-            }
-        };
         let is_newest = Some(&path) == newest.as_ref();
-        let read = scan_file(&path, &mut keep)?;
+        let read = scan_file(&path, keep)?;
         let good = scan.last();
         let file = match read {
             Ok(file) => file,
@@ -133,8 +139,6 @@ pub(crate) fn scan(dir: &Path, after: u64) -> Result<Scan, OpenError> {
             scan.files.push(file);
         }
         if damage.is_some() {
-            let last = scan.last();
-            scan.batches.retain(|kept| kept.sequence <= last);
             scan.damage = damage;
             return Ok(scan);
         }

@@ -38,12 +38,13 @@ pub(crate) struct Closed {
     pub(crate) bytes: u64,
 }
 
-/// How long the two halves of an append took.
-#[derive(Debug, Clone, Copy)]
+/// A frame that is durable, and how long the two halves of its append took.
+#[derive(Debug)]
 pub(crate) struct Appended {
     pub(crate) bytes: u64,
     /// Where the frame lies.
     pub(crate) at: Location,
+    pub(crate) frame: Vec<u8>,
     pub(crate) write: Duration,
     pub(crate) sync: Duration,
 }
@@ -70,7 +71,7 @@ pub(crate) struct Journal {
     faults: Faults,
 }
 
-/// The size above which the encoding buffer is given back after an append.
+/// The size above which the memory in which frames are put together is not kept for the next.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
 impl Journal {
@@ -129,21 +130,22 @@ impl Journal {
             return Err(AppendError::Failed(reason.clone()));
         }
         let started = clock::now();
-        let mut buffer = std::mem::take(&mut self.buffer);
-        frame::encode(batch, self.last + 1, self.header.salt(), &mut buffer);
+        let mut frame = std::mem::take(&mut self.buffer);
+        frame::encode(batch, self.last + 1, self.header.salt(), &mut frame);
         self.failpoints.pass(FailPoint::BeforeAppend);
-        let appended = self.write_and_sync(&buffer, started);
-        if buffer.capacity() <= BUFFER_BYTES_KEPT {
-            self.buffer = buffer;
-        }
-        let appended = appended?;
+        let appended = self.write_and_sync(frame, started)?;
         self.last += 1;
         Ok(appended)
     }
 
-    fn write_and_sync(&mut self, frame: &[u8], started: Instant) -> Result<Appended, AppendError> {
+    /// The next frame is put together in this memory, if it is not too large to be kept.
+    pub(crate) fn write_next_in(&mut self, unused: Option<Vec<u8>>) {
+        self.buffer = unused.filter(|buffer| buffer.capacity() <= BUFFER_BYTES_KEPT).unwrap_or_default();
+    }
+
+    fn write_and_sync(&mut self, frame: Vec<u8>, started: Instant) -> Result<Appended, AppendError> {
         self.write_ahead(frame.len() as u64);
-        if let Err(error) = self.file.write(frame, self.offset) {
+        if let Err(error) = self.file.write(&frame, self.offset) {
             return Err(self.cut_back(error));
         }
         self.failpoints.pass(FailPoint::AfterAppend);
@@ -154,7 +156,7 @@ impl Journal {
         self.offset += frame.len() as u64;
         self.written_to = self.written_to.max(self.offset);
         let (write, sync) = (written - started, clock::now() - written);
-        Ok(Appended { bytes: frame.len() as u64, at, write, sync })
+        Ok(Appended { bytes: frame.len() as u64, at, frame, write, sync })
     }
 
     /// Keeps zeros ahead of the frames. They become durable with the next sync, which then only overwrites. Not for

@@ -10,14 +10,14 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::block::{self, BLOCK_BYTES_MAX, Entry, PREFIX, Stored};
+use super::block::{self, BLOCK_BYTES_MAX, PREFIX, Stored};
 use super::guard::guarded;
 use super::meta::{self, LIVE_PREFIX, META_KEY, Meta};
 use super::{Table, TableError};
-use crate::Edit;
+use crate::Key;
 use crate::failpoints::{FailPoint, FailPoints};
 use crate::lock::{lock, write};
-use crate::values::{Copies, FileId, Live, Location, Pointer, SEPARATE_BYTES_MIN};
+use crate::values::{Copies, FileId, Held, Live, Pointer, SEPARATE_BYTES_MIN, ValueError};
 
 /// A sled batch is closed at so many records or bytes. While one is applied all reads of sled wait, so not more; each
 /// costs a lock and a record of its own, so not less.
@@ -40,16 +40,20 @@ pub(crate) enum Outcome {
 /// An edit on its way to the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Change<'a> {
-    pub(crate) key: &'a Bytes,
-    pub(crate) edit: &'a Edit,
-    /// Where the value lies already, and may stay. A large value that lies nowhere is copied.
-    pub(crate) at: Option<Location>,
+    pub(crate) key: &'a Key,
+    /// `None` deletes.
+    pub(crate) value: Option<NewValue<'a>>,
 }
 
-impl Change<'_> {
-    fn large_value(&self) -> Option<&Bytes> {
-        self.edit.value().filter(|value| value.len() >= SEPARATE_BYTES_MIN)
-    }
+/// A value on its way to the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum NewValue<'a> {
+    /// This. A large one is copied to a file of values.
+    Here(&'a Bytes),
+    /// It lies there, and stays.
+    At(&'a Pointer),
+    /// It lies there, and is copied, for that file goes.
+    Leaving(&'a Pointer),
 }
 
 impl Table {
@@ -65,7 +69,7 @@ impl Table {
         let db = self.writing()?;
         // Before the table points to them.
         let mut copied = self.copy_out(changes.clone())?;
-        let mut edits = changes.map(|change| (change.key.clone(), entry_of(&change, &mut copied))).peekable();
+        let mut edits = changes.map(|change| (change.key.clone(), held_of(&change, &mut copied))).peekable();
         let mut writer = self.writer(&db);
         while edits.peek().is_some() {
             let is_cut_short = writer.merge(&mut edits)?;
@@ -91,12 +95,26 @@ impl Table {
         changes: impl Iterator<Item = Change<'a>>,
     ) -> Result<VecDeque<Pointer>, TableError> {
         let mut copies = Copies::new(&self.values, self.next_copies_number()?);
-        for change in changes.filter(|change| change.at.is_none()) {
-            if let Some(value) = change.large_value() {
-                copies.add(change.key, value).map_err(TableError::Io)?;
+        for Change { key, value } in changes {
+            match value {
+                Some(NewValue::Here(value)) if value.len() >= SEPARATE_BYTES_MIN => copies.add(key, value),
+                Some(NewValue::Leaving(pointer)) => copies.add(key, &self.leaving(key, pointer)?),
+                _ => Ok(()),
             }
+            .map_err(TableError::Io)?;
         }
         copies.finish().map_err(TableError::Io)
+    }
+
+    /// A value that must be copied. The journal is read at a start: there, what is wrong with it is named with its remedy.
+    fn leaving(&self, key: &[u8], pointer: &Pointer) -> Result<Bytes, TableError> {
+        self.values.read(key, pointer).map_err(|error| match error {
+            ValueError::Io(error) => TableError::Io(error),
+            ValueError::Gone => {
+                TableError::Damaged(format!("the journal file {} is missing", pointer.at.file))
+            }
+            ValueError::Damaged(fault) => TableError::Damaged(fault),
+        })
     }
 
     /// A number that no file of copies has, and none to which the table points had.
@@ -119,16 +137,15 @@ impl Table {
     }
 }
 
-/// What is to be stored for a change; `None` deletes.
-fn entry_of(change: &Change<'_>, copied: &mut VecDeque<Pointer>) -> Option<Entry> {
-    let value = change.edit.value()?;
-    if value.len() < SEPARATE_BYTES_MIN {
-        return Some(Entry::Inline(value.clone()));
-    }
-    Some(Entry::At(match change.at {
-        Some(at) => Pointer::to(at, change.key, value),
-        None => copied.pop_front().expect("each large value without a place was copied, in this order"),
-    }))
+/// What is to be held for a change; `None` deletes.
+fn held_of(change: &Change<'_>, copied: &mut VecDeque<Pointer>) -> Option<Held> {
+    let mut copy =
+        || copied.pop_front().expect("each large value that may not stay was copied, in this order");
+    Some(match change.value? {
+        NewValue::Here(value) if value.len() < SEPARATE_BYTES_MIN => Held::Inline(value.clone()),
+        NewValue::At(pointer) => Held::At(*pointer),
+        NewValue::Here(_) | NewValue::Leaving(_) => Held::At(copy()),
+    })
 }
 
 /// The sled batch that is being filled. The batch holds blocks below those that are still to be merged only, so reading
@@ -146,12 +163,12 @@ pub(super) struct Writer<'a> {
 /// A block and what becomes of it.
 struct Merging {
     /// Under which key the first block of the result will lie.
-    key: Bytes,
+    key: Key,
     /// The keys of the blocks that were read.
-    old_keys: Vec<Bytes>,
+    old_keys: Vec<Key>,
     entries: Vec<Stored>,
     /// The key of the next block: not ours any more.
-    upper: Option<Bytes>,
+    upper: Option<Key>,
     has_shrunk: bool,
     /// Whether everything that was added lies behind all that was there.
     grew_at_its_end: bool,
@@ -163,14 +180,14 @@ impl Writer<'_> {
     /// the end of that block.
     pub(super) fn merge(
         &mut self,
-        edits: &mut Peekable<impl Iterator<Item = (Bytes, Option<Entry>)>>,
+        edits: &mut Peekable<impl Iterator<Item = (Key, Option<Held>)>>,
     ) -> Result<bool, TableError> {
         let Some((first, _)) = edits.peek() else { return Ok(false) };
         let mut merging = self.find(&first.clone())?;
         let mut left = RUN_EDITS_MAX;
         loop {
             let upper = merging.upper.clone();
-            let is_ours = |key: &Bytes| upper.as_ref().is_none_or(|upper| key < upper);
+            let is_ours = |key: &Key| upper.as_ref().is_none_or(|upper| key < upper);
             let mut news = Vec::new();
             while left > 0
                 && let Some(edit) = edits.next_if(|(key, _)| is_ours(key))
@@ -188,12 +205,12 @@ impl Writer<'_> {
     }
 
     /// The block in which `first` belongs: the last one that does not begin behind it, else the first of all.
-    fn find(&self, first: &Bytes) -> Result<Merging, TableError> {
+    fn find(&self, first: &Key) -> Result<Merging, TableError> {
         let floor =
             guarded(|| self.db.range(&[PREFIX][..]..=&block::table_key(first)[..]).next_back().transpose())?;
         let (found, key) = match floor {
             Some(found) => {
-                let key = Bytes::copy_from_slice(&found.0[1..]);
+                let key = Key::from(&found.0[1..]);
                 (Some(found), key)
             }
             // Everything below the first block is free: it is moved down to `first`.
@@ -210,8 +227,8 @@ impl Writer<'_> {
         };
         if let Some((table_key, bytes)) = found {
             merging.entries = decode(&table_key[1..], &bytes)?;
-            merging.upper = self.block_behind(&table_key)?.map(|(key, _)| Bytes::copy_from_slice(&key[1..]));
-            merging.old_keys.push(Bytes::copy_from_slice(&table_key[1..]));
+            merging.upper = self.block_behind(&table_key)?.map(|(key, _)| Key::from(&key[1..]));
+            merging.old_keys.push(Key::from(&table_key[1..]));
             merging.old_bytes = Some(bytes);
         }
         Ok(merging)
@@ -224,11 +241,7 @@ impl Writer<'_> {
     }
 
     /// Merges edits into the entries of a block, and counts what changes.
-    fn take_in(
-        &mut self,
-        merging: &mut Merging,
-        news: Vec<(Bytes, Option<Entry>)>,
-    ) -> Result<(), TableError> {
+    fn take_in(&mut self, merging: &mut Merging, news: Vec<(Key, Option<Held>)>) -> Result<(), TableError> {
         let Some((first_new, _)) = news.first() else { return Ok(()) };
         if merging.entries.last().is_some_and(|(last, _)| last >= first_new) {
             merging.grew_at_its_end = false;
@@ -248,10 +261,10 @@ impl Writer<'_> {
                 }
                 _ => {}
             }
-            if let Some((_, Entry::At(pointer))) = &old {
+            if let Some((_, Held::At(pointer))) = &old {
                 self.count(pointer, false)?;
             }
-            if let Some(Entry::At(pointer)) = &new {
+            if let Some(Held::At(pointer)) = &new {
                 self.count(pointer, true)?;
             }
             merged.extend(new.map(|entry| (key, entry)));
@@ -291,7 +304,7 @@ impl Writer<'_> {
         let Some(bytes) = guarded(|| self.db.get(&table_key))? else { return Ok(false) };
         merging.entries.extend(decode(&upper, &bytes)?);
         merging.old_keys.push(upper);
-        merging.upper = self.block_behind(&table_key)?.map(|(key, _)| Bytes::copy_from_slice(&key[1..]));
+        merging.upper = self.block_behind(&table_key)?.map(|(key, _)| Key::from(&key[1..]));
         merging.grew_at_its_end = false;
         Ok(true)
     }

@@ -3,10 +3,11 @@
 //! Pure. sled pays for each of its records (a lock, a page entry, a delta), so ours are put together. A checksum covers the
 //! block and its key: neither a swapped block nor a part of one passes.
 
+use crate::Key;
 use bytes::{Bytes, BytesMut};
 
 use crate::codec::Cursor;
-use crate::values::{FileId, Location, Pointer, SEPARATE_BYTES_MIN};
+use crate::values::{FileId, Held, Location, Pointer, SEPARATE_BYTES_MIN};
 
 /// The largest value that is given to sled. Up to 16 values (a few more after merges) share a page, and a page over
 /// 128 KiB becomes a blob file, which sled never syncs.
@@ -30,17 +31,8 @@ pub(super) const PREFIX: u8 = b'b';
 /// Why a block is not served.
 pub(super) type Fault = String;
 
-/// What is stored at a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Entry {
-    /// The value, shorter than [`SEPARATE_BYTES_MIN`].
-    Inline(Bytes),
-    /// Where the value is.
-    At(Pointer),
-}
-
 /// A key and what is stored at it.
-pub(super) type Stored = (Bytes, Entry);
+pub(super) type Stored = (Key, Held);
 
 /// The table key of a block.
 pub(super) fn table_key(key: &[u8]) -> Vec<u8> {
@@ -54,8 +46,8 @@ fn shared(previous: &[u8], key: &[u8]) -> usize {
 
 fn size_of(previous: &[u8], (key, entry): &Stored) -> usize {
     let payload = match entry {
-        Entry::Inline(value) => 2 + value.len(),
-        Entry::At(_) => POINTER_BYTES,
+        Held::Inline(value) => 2 + value.len(),
+        Held::At(_) => POINTER_BYTES,
     };
     ENTRY_HEADER_BYTES + key.len() - shared(previous, key) + payload
 }
@@ -107,14 +99,14 @@ pub(super) fn encode(key: &[u8], entries: &[Stored]) -> Vec<u8> {
         let shared = shared(previous, key);
         out.push(shared as u8);
         out.extend_from_slice(&((key.len() - shared) as u16).to_be_bytes());
-        out.push(if matches!(entry, Entry::At(_)) { KIND_POINTER } else { KIND_INLINE });
+        out.push(if matches!(entry, Held::At(_)) { KIND_POINTER } else { KIND_INLINE });
         out.extend_from_slice(&key[shared..]);
         match entry {
-            Entry::Inline(value) => {
+            Held::Inline(value) => {
                 out.extend_from_slice(&(value.len() as u16).to_be_bytes());
                 out.extend_from_slice(value);
             }
-            Entry::At(pointer) => {
+            Held::At(pointer) => {
                 out.extend_from_slice(&pointer.at.file.0.to_be_bytes());
                 out.extend_from_slice(&pointer.at.offset.to_be_bytes());
                 out.extend_from_slice(&pointer.length.to_be_bytes());
@@ -144,9 +136,9 @@ pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<Vec<Stored>, Fault> {
     // Values share one copy of the block.
     let copy = Bytes::copy_from_slice(bytes);
     let mut entries = Vec::with_capacity(usize::from(walk.left));
-    let mut last: Option<Bytes> = None;
+    let mut last: Option<Key> = None;
     while let Some(raw) = walk.next()? {
-        let key = Bytes::copy_from_slice(&walk.key);
+        let key = Key::from(&walk.key[..]);
         if last.as_ref().is_some_and(|last| *last >= key) {
             return Err("its keys are out of order".into());
         }
@@ -154,25 +146,6 @@ pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<Vec<Stored>, Fault> {
         entries.push((key, raw.entry(|value| copy.slice_ref_within(bytes, value))));
     }
     Ok(entries)
-}
-
-/// What the block under `block_key` holds at `key`.
-pub(super) fn find(block_key: &[u8], bytes: &[u8], key: &[u8]) -> Result<Option<Entry>, Fault> {
-    check(block_key, bytes)?;
-    search(bytes, key)
-}
-
-/// [`find`] in a block that was checked before.
-pub(super) fn search(bytes: &[u8], key: &[u8]) -> Result<Option<Entry>, Fault> {
-    let mut walk = Walk::over(bytes)?;
-    while let Some(raw) = walk.next()? {
-        match walk.key[..].cmp(key) {
-            std::cmp::Ordering::Less => {}
-            std::cmp::Ordering::Equal => return Ok(Some(raw.entry(Bytes::copy_from_slice))),
-            std::cmp::Ordering::Greater => break,
-        }
-    }
-    Ok(None)
 }
 
 /// A slice of a copy for a slice of the original.
@@ -194,10 +167,10 @@ enum Raw<'a> {
 }
 
 impl Raw<'_> {
-    fn entry(self, own: impl FnOnce(&[u8]) -> Bytes) -> Entry {
+    fn entry(self, own: impl FnOnce(&[u8]) -> Bytes) -> Held {
         match self {
-            Self::Inline(value) => Entry::Inline(own(value)),
-            Self::At(pointer) => Entry::At(pointer),
+            Self::Inline(value) => Held::Inline(own(value)),
+            Self::At(pointer) => Held::At(pointer),
         }
     }
 }
@@ -278,10 +251,6 @@ pub(crate) fn fuzz(key: &[u8], bytes: &[u8]) {
     }
     for bytes in [bytes, &sealed] {
         let Ok(entries) = decode(key, bytes) else { continue };
-        for (entry_key, entry) in &entries {
-            let found = find(key, bytes, entry_key).expect("a block that is decoded is searched");
-            assert_eq!(found.as_ref(), Some(entry), "a record is not found where it is");
-        }
         let again = encode(key, &entries);
         assert_eq!(decode(key, &again).as_ref(), Ok(&entries), "a block does not survive writing");
     }
@@ -294,10 +263,10 @@ mod tests {
     fn entries(count: usize) -> Vec<Stored> {
         let entry = |number: usize| {
             let at = Location { file: FileId(7), offset: number as u64 };
-            let pointer = Entry::At(Pointer { at, length: 1000, crc: 5 });
-            let inline = Entry::Inline(vec![number as u8; number % SEPARATE_BYTES_MIN].into());
+            let pointer = Held::At(Pointer { at, length: 1000, crc: 5 });
+            let inline = Held::Inline(vec![number as u8; number % SEPARATE_BYTES_MIN].into());
             (
-                Bytes::from(format!("a-common-prefix-{number:05}")),
+                Key::from(format!("a-common-prefix-{number:05}")),
                 if number.is_multiple_of(3) { pointer } else { inline },
             )
         };
@@ -314,10 +283,6 @@ mod tests {
                 let bytes = encode(&part[0].0, part);
                 assert!(bytes.len() <= BLOCK_BYTES_MAX && bytes.len() == size(part));
                 assert_eq!(decode(&part[0].0, &bytes).unwrap(), part);
-                for (key, entry) in part {
-                    assert_eq!(find(&part[0].0, &bytes, key).unwrap().as_ref(), Some(entry));
-                }
-                assert_eq!(find(&part[0].0, &bytes, b"a-common-prefix-00000x").unwrap(), None);
                 from += count;
             }
             assert_eq!(from, all.len());
@@ -333,7 +298,6 @@ mod tests {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(decode(b"a", &flipped).is_err(), "bit {bit}");
-            assert!(find(b"a", &flipped, &all[3].0).is_err(), "bit {bit}");
         }
         for length in 0..bytes.len() {
             assert!(decode(b"a", &bytes[..length]).is_err(), "{length} bytes");
@@ -342,8 +306,8 @@ mod tests {
 
     #[test]
     fn a_large_entry_of_the_longest_key_fits_beside_another() {
-        let key = |last: u8| Bytes::from([vec![last; 1], vec![b'k'; crate::KEY_BYTES_MAX - 1]].concat());
-        let value = Entry::Inline(vec![1; SEPARATE_BYTES_MIN - 1].into());
+        let key = |last: u8| Key::from([vec![last; 1], vec![b'k'; crate::KEY_BYTES_MAX - 1]].concat());
+        let value = Held::Inline(vec![1; SEPARATE_BYTES_MIN - 1].into());
         let all = [(key(1), value.clone()), (key(2), value)];
         assert!(size(&all) <= BLOCK_BYTES_MAX);
         assert_eq!(cut(&all, true), [2]);

@@ -26,15 +26,15 @@ use std::sync::{Mutex, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 
-use self::block::{Entry, PREFIX};
+use self::block::PREFIX;
 use self::guard::guarded;
 use self::recent::{Known, Recent};
 use crate::failpoints::{FailPoint, FailPoints};
 use crate::lock::{lock, read, write};
-use crate::values::{FileId, Live, ValueError, Values};
-use crate::{ReadError, hex};
+use crate::values::{FileId, Held, Live, Values};
+use crate::{Key, ReadError, hex};
 
-pub(crate) use apply::{Change, Outcome};
+pub(crate) use apply::{Change, NewValue, Outcome};
 pub(crate) use guard::TableError;
 pub(crate) use meta::Meta;
 pub(crate) use open::{damaged, lost};
@@ -105,14 +105,14 @@ impl Table {
     }
 
     /// What is stored at `key`.
-    fn entry(&self, key: &[u8]) -> Result<Option<Entry>, ReadError> {
+    fn entry(&self, key: &[u8]) -> Result<Option<Held>, ReadError> {
         if let Some(found) = self.recent.find(key, self.writes.load(Ordering::Acquire)) {
-            return found.map_err(|fault| corrupt(key, fault));
+            return Ok(found);
         }
         let known = self.block_for(key)?;
-        let found = known.search(key).map_err(|fault| corrupt(key, fault));
+        let found = known.search(key);
         self.recent.remember(key, known);
-        found
+        Ok(found)
     }
 
     /// The block in which `key` belongs, read and checked.
@@ -126,36 +126,24 @@ impl Table {
             guarded(|| db.range(&[PREFIX][..]..=&table_key[..]).next_back().transpose()).map_err(failed)?;
         let next = guarded(|| db.range::<&[u8], _>((Excluded(&table_key[..]), Unbounded)).next().transpose());
         let until = next.map_err(failed)?.filter(|(next, _)| next.first() == Some(&PREFIX));
-        let until = until.map(|(next, _)| Bytes::copy_from_slice(&next[1..]));
+        let until = until.map(|(next, _)| Key::from(&next[1..]));
         let Some((block_key, bytes)) = floor else {
-            return Ok(Known { writes, from: Bytes::new(), until, bytes: None });
+            return Ok(Known { writes, from: Key::default(), until, entries: Vec::new() });
         };
-        block::check(&block_key[1..], &bytes).map_err(|fault| corrupt(key, fault))?;
-        let from = Bytes::copy_from_slice(&block_key[1..]);
-        Ok(Known { writes, from, until, bytes: Some(bytes) })
+        let entries = block::decode(&block_key[1..], &bytes).map_err(|fault| corrupt(key, fault))?;
+        Ok(Known { writes, from: Key::from(&block_key[1..]), until, entries })
     }
 
-    /// The value of `entry`, which was found at `key`. A value that was moved meanwhile is looked for again.
-    fn resolve(&self, key: &[u8], mut entry: Entry) -> Result<Bytes, ReadError> {
+    /// The value of `held`, which was found at `key`. A value that was moved meanwhile is looked for again.
+    fn resolve(&self, key: &[u8], mut held: Held) -> Result<Bytes, ReadError> {
         loop {
-            let pointer = match entry {
-                Entry::Inline(value) => return Ok(value),
-                Entry::At(pointer) => pointer,
-            };
-            let fault = match self.values.read(key, &pointer) {
-                Ok(value) => return Ok(value),
-                Err(ValueError::Io(error)) => {
-                    return Err(ReadError::Failed(format!("values/{}: {error}", pointer.at.file)));
-                }
-                Err(ValueError::Gone) => {
-                    format!("the file of its value, values/{}, is missing", pointer.at.file)
-                }
-                // A file that was let go may have been written over.
-                Err(ValueError::Damaged(fault)) => fault,
-            };
+            let read = self.values.resolve(key, &held);
+            if !matches!(read, Err(ReadError::Corrupt { .. })) {
+                return read;
+            }
             match self.entry(key)? {
-                Some(moved) if moved != Entry::At(pointer) => entry = moved,
-                _ => return Err(corrupt(key, fault)),
+                Some(moved) if moved != held => held = moved,
+                _ => return read,
             }
         }
     }

@@ -4,9 +4,8 @@
 
 use std::collections::VecDeque;
 
-use super::block::Entry;
 use super::{Table, TableError};
-use crate::values::{Copies, FileId, Pointer, Resting, ValueError, resting_in};
+use crate::values::{Copies, FileId, Held, Pointer, Resting, ValueError, resting_in};
 
 /// How many bytes of values are moved with one batch.
 const PIECE_BYTES: usize = 4 << 20;
@@ -54,7 +53,7 @@ impl Table {
     fn is_at(&self, resting: &Resting) -> Result<bool, crate::ReadError> {
         let entry = self.entry(&resting.key)?;
         Ok(
-            matches!(entry, Some(Entry::At(pointer)) if pointer == Pointer::to(resting.at, &resting.key, &resting.value)),
+            matches!(entry, Some(Held::At(pointer)) if pointer == Pointer::to(resting.at, &resting.key, &resting.value)),
         )
     }
 
@@ -70,7 +69,7 @@ impl Table {
         let pointers: VecDeque<Pointer> = copies.finish().map_err(TableError::Io)?;
         let db = self.writing()?;
         let keys = piece.into_iter().map(|resting| resting.key);
-        let mut edits = keys.zip(pointers).map(|(key, pointer)| (key, Some(Entry::At(pointer)))).peekable();
+        let mut edits = keys.zip(pointers).map(|(key, pointer)| (key, Some(Held::At(pointer)))).peekable();
         let mut writer = self.writer(&db);
         while edits.peek().is_some() {
             if writer.merge(&mut edits)? || writer.is_full() {

@@ -6,19 +6,19 @@ use super::block::{self, PREFIX};
 use super::guard::guarded;
 use super::meta::{self, Meta};
 use super::{Direction, Table, TableError};
-use crate::values::{FileId, Live};
-use crate::{ReadError, hex};
+use crate::values::{FileId, Held, Live};
+use crate::{Key, ReadError, hex};
 
 /// A record, or a stretch of them, that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lost {
     /// The key, if it is known; else only that something between two keys is lost.
-    pub(crate) key: Option<Bytes>,
+    pub(crate) key: Option<Key>,
     pub(crate) fault: String,
 }
 
 impl Lost {
-    pub(crate) fn at(key: Bytes, fault: String) -> Self {
+    pub(crate) fn at(key: Key, fault: String) -> Self {
         Self { key: Some(key), fault }
     }
 
@@ -36,7 +36,7 @@ pub(crate) struct Scrub {
     live: std::collections::HashMap<FileId, Live>,
 }
 
-type Keep<'a, E> = &'a mut dyn FnMut(Bytes, Bytes) -> Result<(), E>;
+type Keep<'a, E> = &'a mut dyn FnMut(Key, Bytes) -> Result<(), E>;
 
 impl Table {
     /// Hands every readable record to `keep`, and names the others. A page that cannot be read ends the walk; it is then
@@ -65,13 +65,13 @@ impl Table {
     fn scrub_towards<E: From<ReadError>>(
         &self,
         direction: Direction,
-        until: Option<&Bytes>,
+        until: Option<&Key>,
         scrub: &mut Scrub,
         keep: Keep<'_, E>,
-    ) -> Result<Option<(Bytes, String)>, E> {
+    ) -> Result<Option<(Key, String)>, E> {
         let db = self.reading()?;
         let mut blocks = db.range(&[PREFIX][..]..&[PREFIX + 1][..]);
-        let mut at = Bytes::new();
+        let mut at = Key::default();
         loop {
             let next = guarded(|| match direction {
                 Direction::Forward => blocks.next().transpose(),
@@ -79,7 +79,7 @@ impl Table {
             });
             let (key, bytes) = match next.map_err(|error| error.into_read_error(&at)) {
                 Ok(None) => return Ok(None),
-                Ok(Some((key, bytes))) => (Bytes::copy_from_slice(&key[1..]), bytes),
+                Ok(Some((key, bytes))) => (Key::from(&key[1..]), bytes),
                 Err(ReadError::Corrupt { fault, .. }) => return Ok(Some((at, fault))),
                 Err(error) => return Err(error.into()),
             };
@@ -93,7 +93,7 @@ impl Table {
 
     fn scrub_block<E: From<ReadError>>(
         &self,
-        key: &Bytes,
+        key: &Key,
         bytes: &[u8],
         scrub: &mut Scrub,
         keep: Keep<'_, E>,
@@ -108,7 +108,7 @@ impl Table {
         };
         for (key, entry) in entries {
             scrub.records += 1;
-            if let block::Entry::At(pointer) = &entry {
+            if let Held::At(pointer) = &entry {
                 let live = scrub.live.entry(pointer.at.file).or_default();
                 live.values += 1;
                 live.bytes += u64::from(pointer.length);

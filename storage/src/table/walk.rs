@@ -8,11 +8,12 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::block::{self, Entry, PREFIX, Stored};
+use super::block::{self, PREFIX, Stored};
 use super::guard::guarded;
 use super::{Direction, Reading, Table, corrupt};
 use crate::lock::read;
-use crate::{KeyRange, ReadError};
+use crate::values::Held;
+use crate::{Key, KeyRange, ReadError};
 
 impl Table {
     /// The records of `range`, in order.
@@ -58,7 +59,7 @@ impl Records<'_> {
     }
 
     /// The value of what this walk met at `key`.
-    pub(crate) fn value(&self, key: &[u8], entry: Entry) -> Result<Bytes, ReadError> {
+    pub(crate) fn value(&self, key: &[u8], entry: Held) -> Result<Bytes, ReadError> {
         self.table.resolve(key, entry)
     }
 
@@ -120,13 +121,13 @@ impl Records<'_> {
             Direction::Forward => {
                 self.ready.extend(within);
                 if let Some((last, _)) = self.ready.back() {
-                    self.rest.start = [&last[..], &[0]].concat().into();
+                    self.rest.start = Key::behind(last);
                 }
             }
             Direction::Backward => {
                 self.ready.extend(within.collect::<Vec<_>>().into_iter().rev());
                 if block_key < &self.rest.end[..] {
-                    self.rest.end = Bytes::copy_from_slice(block_key).max(self.rest.start.clone());
+                    self.rest.end = Key::from(block_key).max(self.rest.start.clone());
                 }
             }
         }
@@ -138,15 +139,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::table::Change;
+    use crate::table::{Change, NewValue};
     use crate::{Edit, FailPoints};
 
-    fn key(number: usize) -> Bytes {
-        Bytes::from(format!("key-{number:04}"))
+    fn key(number: usize) -> Key {
+        Key::from(format!("key-{number:04}"))
     }
 
-    fn apply(table: &Table, edits: &[(Bytes, Edit)]) {
-        let changes = edits.iter().map(|(key, edit)| Change { key, edit, at: None });
+    fn apply(table: &Table, edits: &[(Key, Edit)]) {
+        let changes = edits.iter().map(|(key, edit)| Change { key, value: edit.value().map(NewValue::Here) });
         table.apply(changes, 1, &|| false, &FailPoints::off()).unwrap();
     }
 
@@ -169,8 +170,7 @@ mod tests {
             for _ in 0..40 {
                 seen.extend(records.next().unwrap().map(|(key, _)| key));
             }
-            let news =
-                (0..2000).map(|number| (Bytes::from(format!("key-0{}0x{number:04}", 7)), value.clone()));
+            let news = (0..2000).map(|number| (Key::from(format!("key-0{}0x{number:04}", 7)), value.clone()));
             apply(&table, &news.collect::<Vec<_>>());
             while let Some((key, _)) = records.next().unwrap() {
                 seen.push(key);

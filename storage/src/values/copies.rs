@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::{FileId, Location, Pointer, Values};
 use crate::codec::{PUT_HEADER_BYTES, edits_length};
 use crate::journal::frame::{self, FRAME_HEADER_BYTES, HEADER_BYTES, Header};
-use crate::{Batch, Epoch};
+use crate::{Batch, Epoch, Key};
 
 /// A file of copies ends at this size.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -55,7 +55,7 @@ impl<'a> Copies<'a> {
     }
 
     /// Adds a value. Keys come in ascending order.
-    pub(crate) fn add(&mut self, key: &Bytes, value: &Bytes) -> io::Result<()> {
+    pub(crate) fn add(&mut self, key: &Key, value: &Bytes) -> io::Result<()> {
         self.pending.put(key.clone(), value.clone());
         self.pending_bytes += key.len() + value.len();
         if self.pending_bytes >= FRAME_BYTES { self.write() } else { Ok(()) }

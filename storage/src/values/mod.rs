@@ -6,6 +6,7 @@
 
 mod copies;
 mod file;
+mod frames;
 mod relocate;
 
 use std::collections::HashMap;
@@ -18,10 +19,11 @@ use bytes::Bytes;
 use crate::directory::{create_with_parents, io_error, sync_dir};
 use crate::journal;
 use crate::lock::{read, write};
-use crate::{OpenError, remedy};
+use crate::{OpenError, ReadError, hex, remedy};
 
 pub(crate) use copies::Copies;
 pub(crate) use file::ValueFile;
+pub(crate) use frames::Frames;
 pub(crate) use relocate::{Resting, resting_in};
 
 /// Values from this length on are kept out of the table. Smaller ones cost less inside it than a pointer and a read.
@@ -107,6 +109,15 @@ fn checksum(key: &[u8], value: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// What is held at a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// The value, shorter than [`SEPARATE_BYTES_MIN`].
+    Inline(Bytes),
+    /// Where the value is.
+    At(Pointer),
+}
+
 /// How much of a file the table points to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Live {
@@ -131,13 +142,21 @@ pub(crate) struct Values {
     dir: PathBuf,
     journal: PathBuf,
     open: RwLock<HashMap<FileId, Arc<ValueFile>>>,
+    /// What was written to the journal last.
+    frames: Frames,
 }
 
 impl Values {
     /// The files of the data directory `root`. Nothing is read or made.
     pub(crate) fn of(root: &Path) -> Self {
         let layout = crate::directory::Layout::new(root);
-        Self { dir: layout.values(), journal: layout.journal(), open: RwLock::default() }
+        let (dir, journal) = (layout.values(), layout.journal());
+        Self { dir, journal, open: RwLock::default(), frames: Frames::default() }
+    }
+
+    /// What was written to the journal last.
+    pub(crate) fn frames(&self) -> &Frames {
+        &self.frames
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -148,13 +167,33 @@ impl Values {
         create_with_parents(&self.dir)
     }
 
+    /// The value of what is held at `key`.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`]: it is not there, or not what was written; or it was moved since `held` was found.
+    pub(crate) fn resolve(&self, key: &[u8], held: &Held) -> Result<Bytes, ReadError> {
+        let pointer = match held {
+            Held::Inline(value) => return Ok(value.clone()),
+            Held::At(pointer) => pointer,
+        };
+        let fault = match self.read(key, pointer) {
+            Ok(value) => return Ok(value),
+            Err(ValueError::Io(error)) => {
+                return Err(ReadError::Failed(format!("values/{}: {error}", pointer.at.file)));
+            }
+            Err(ValueError::Gone) => format!("the file of its value, values/{}, is missing", pointer.at.file),
+            // A file that was let go may have been written over.
+            Err(ValueError::Damaged(fault)) => fault,
+        };
+        Err(ReadError::Corrupt { key: hex::of(key), fault })
+    }
+
     /// The value that `pointer`, found at `key`, leads to.
     pub(crate) fn read(&self, key: &[u8], pointer: &Pointer) -> Result<Bytes, ValueError> {
-        let file = self.file(pointer.at.file)?;
-        let value = file.read(pointer.at.offset, pointer.length).map_err(|error| match error {
-            ValueError::Damaged(fault) => ValueError::Damaged(format!("values/{}: {fault}", pointer.at.file)),
-            other => other,
-        })?;
+        let value = match self.frames.read(pointer.at, pointer.length) {
+            Some(value) => value,
+            None => self.read_file(pointer)?,
+        };
         if checksum(key, &value) != pointer.crc {
             let fault = format!(
                 "the checksum of its value in values/{} at offset {} does not match",
@@ -163,6 +202,14 @@ impl Values {
             return Err(ValueError::Damaged(fault));
         }
         Ok(value)
+    }
+
+    fn read_file(&self, pointer: &Pointer) -> Result<Bytes, ValueError> {
+        let file = self.file(pointer.at.file)?;
+        file.read(pointer.at.offset, pointer.length).map_err(|error| match error {
+            ValueError::Damaged(fault) => ValueError::Damaged(format!("values/{}: {fault}", pointer.at.file)),
+            other => other,
+        })
     }
 
     /// The open file of this id, wherever it lies.

@@ -6,13 +6,13 @@
 use bytes::Bytes;
 
 use super::{FileId, Location, SEPARATE_BYTES_MIN, ValueError, Values};
-use crate::codec;
 use crate::journal::frame::{FRAME_HEADER_BYTES, Frame, HEADER_BYTES, Header};
+use crate::{Key, codec};
 
 /// A value in a file.
 #[derive(Debug)]
 pub(crate) struct Resting {
-    pub(crate) key: Bytes,
+    pub(crate) key: Key,
     pub(crate) value: Bytes,
     pub(crate) at: Location,
 }
@@ -46,7 +46,7 @@ pub(crate) fn resting_in(
             if length >= SEPARATE_BYTES_MIN {
                 let start = FRAME_HEADER_BYTES + start;
                 take(Resting {
-                    key: Bytes::copy_from_slice(key),
+                    key: Key::from(key),
                     value: bytes.slice(start..start + length),
                     at: Location { file: id, offset: offset + start as u64 },
                 });

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use escrow_storage::{Batch, DiskStore, Edit, KeyRange, Opened, Options, Read, Store};
+use escrow_storage::{Batch, DiskStore, Edit, Key, KeyRange, Opened, Options, Read, Store};
 
 /// The state as it must be.
-pub type Model = BTreeMap<Bytes, Bytes>;
+pub type Model = BTreeMap<Key, Bytes>;
 
 /// Settings under which every mechanism runs within a few commits.
 pub fn tiny() -> Options {

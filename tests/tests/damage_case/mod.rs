@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use escrow_storage::{DiskStore, KeyRange, Options, Read as _, Store as _};
+use escrow_storage::{DiskStore, Key, KeyRange, Options, Read as _, Store as _};
 use escrow_tests::rig::{BrokerProcess, Exhibit, Ports, Readout, Sent, escrow, exhibit_settings};
 
 pub(crate) use judge::{Judge, Kind};
@@ -28,7 +28,7 @@ pub(crate) struct Case {
     /// Everything that was answered.
     pub(crate) sent: Vec<Sent>,
     /// Every record.
-    pub(crate) records: BTreeMap<Bytes, Bytes>,
+    pub(crate) records: BTreeMap<Key, Bytes>,
 }
 
 impl Case {
@@ -78,7 +78,7 @@ fn text(path: &Path) -> &str {
 }
 
 /// Every record of a store, read in this process.
-fn records_of(dir: &Path) -> Result<BTreeMap<Bytes, Bytes>, String> {
+fn records_of(dir: &Path) -> Result<BTreeMap<Key, Bytes>, String> {
     let options = Options { ballast_bytes: 0, ..Options::default() };
     let (store, _) = DiskStore::open(dir, options).map_err(|error| error.to_string())?;
     let everything = KeyRange::new(Bytes::new(), Bytes::from(vec![0xff; 400]));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use escrow_broker::records::keys::space;
+use escrow_storage::Key;
 
 /// What is named as lost.
 #[derive(Debug, Default)]
@@ -52,20 +53,20 @@ impl Gaps {
 }
 
 /// Whether a record is of what clients did. Alarms are the broker's own: the one that met the damage has raised some.
-fn is_told_by_clients(key: &Bytes) -> bool {
+fn is_told_by_clients(key: &Key) -> bool {
     ![space::ALARM, space::ALARM_NOTICE, space::ALARM_SINKS].contains(&key[0])
 }
 
 /// Nothing may be missing or different that is not named.
 pub(crate) fn judge(
-    saved: &BTreeMap<Bytes, Bytes>,
-    truth: &BTreeMap<Bytes, Bytes>,
+    saved: &BTreeMap<Key, Bytes>,
+    truth: &BTreeMap<Key, Bytes>,
     gaps: &Gaps,
 ) -> Result<(), String> {
     if gaps.has_lost_commits {
         return Ok(());
     }
-    let hex = |key: &Bytes| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |key: &Key| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut unnamed = 0;
     for (key, value) in truth.iter().filter(|(key, _)| is_told_by_clients(key)) {
         let name = hex(key);

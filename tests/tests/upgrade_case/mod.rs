@@ -11,9 +11,9 @@ use escrow_broker::records::{
     Group, JobDeeds, JobFailure, JobPlan, JobProgress, Message, Place, Progress, QueueEntry, Record,
     Remembered, Retry, Story, Stub, Tail, Topic, Transaction, TransactionKey,
 };
-use escrow_storage::{DiskStore, KeyRange, Options, Read as _, Store as _};
+use escrow_storage::{DiskStore, Key, KeyRange, Options, Read as _, Store as _};
 
-pub(crate) type Records = BTreeMap<Bytes, Bytes>;
+pub(crate) type Records = BTreeMap<Key, Bytes>;
 
 /// Every record of a store.
 pub(crate) fn records_of(dir: &Path) -> Records {

@@ -7,11 +7,10 @@ pub(crate) mod record;
 use bytes::Bytes;
 
 use self::record::Head;
-use super::block::Entry;
 use super::guard::guarded;
 use super::{Table, TableError, corrupt};
-use crate::values::{Copies, SEPARATE_BYTES_MIN};
-use crate::{ReadError, hex};
+use crate::values::{Copies, Held, SEPARATE_BYTES_MIN};
+use crate::{Key, ReadError, hex};
 
 /// How many records are moved at a time.
 const PIECE_RECORDS: usize = 256;
@@ -23,7 +22,7 @@ const HEADS: std::ops::Range<&[u8]> = (&[record::HEAD] as &[u8])..(&[record::HEA
 /// A record of format 1.
 #[derive(Debug)]
 pub(super) struct Old {
-    pub(super) key: Bytes,
+    pub(super) key: Key,
     /// The value, or why it cannot be served.
     pub(super) value: Result<Bytes, ReadError>,
     part_count: u32,
@@ -58,7 +57,7 @@ impl Table {
         }
     }
 
-    fn move_legacy_piece(&self, db: &sled::Db, piece: Vec<(Bytes, Bytes, u32)>) -> Result<(), TableError> {
+    fn move_legacy_piece(&self, db: &sled::Db, piece: Vec<(Key, Bytes, u32)>) -> Result<(), TableError> {
         let mut copies = Copies::new(&self.values, self.next_copies_number()?);
         for (key, value, _) in piece.iter().filter(|(_, value, _)| value.len() >= SEPARATE_BYTES_MIN) {
             copies.add(key, value).map_err(TableError::Io)?;
@@ -75,9 +74,9 @@ impl Table {
             .into_iter()
             .map(|(key, value, _)| {
                 let entry = if value.len() < SEPARATE_BYTES_MIN {
-                    Entry::Inline(value)
+                    Held::Inline(value)
                 } else {
-                    Entry::At(pointers.pop_front().expect("each large value was copied, in this order"))
+                    Held::At(pointers.pop_front().expect("each large value was copied, in this order"))
                 };
                 (key, Some(entry))
             })
@@ -97,7 +96,7 @@ impl Table {
         let db = self.writing()?;
         let mut heads = db.range(HEADS);
         while let Some((table_key, head)) = guarded(|| heads.next().transpose())? {
-            let key = Bytes::copy_from_slice(&table_key[1..]);
+            let key = Key::from(&table_key[1..]);
             let part_count = Head::decode(&head).map_or(0, |head| record::part_count(head.length));
             let value = value_of(&db, &key, &head)?.map_err(|fault| corrupt(&key, fault));
             if !take(Old { key, value, part_count })? {
@@ -112,15 +111,15 @@ impl Table {
         let db = self.writing()?;
         let mut strays = Vec::new();
         let mut parts = db.range(record::ALL_PARTS);
-        let mut owner = Bytes::new();
+        let mut owner = Key::default();
         let mut count = 0;
         while let Some((part, _)) = guarded(|| parts.next().transpose())? {
             let Some((key, number)) = record::key_of_part(&part) else {
                 strays.push(super::Lost::somewhere(format!("{} is no record", hex::of(&part))));
                 continue;
             };
-            if owner != key || count == 0 {
-                owner = Bytes::copy_from_slice(key);
+            if *owner != *key || count == 0 {
+                owner = Key::from(key);
                 let head = guarded(|| db.get(record::head_key(key)))?;
                 let length =
                     head.as_deref().and_then(|head| Head::decode(head).ok()).map_or(0, |head| head.length);
