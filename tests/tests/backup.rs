@@ -52,6 +52,7 @@ async fn a_backup_holds_what_was_answered_and_only_a_whole_one_is_restored() {
         }
     }
     load.progress(100).await;
+    failures.extend(load.ask_http(ports.http).await.err());
     failures.extend(load.finish().await.err());
     broker.stop().expect("it stops as it should");
     let seen = format!("{answered} messages answered before, {refused} altered ones refused");

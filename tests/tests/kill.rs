@@ -101,7 +101,7 @@ impl Rig {
         let restored = restore(&backup, scratch.path())?;
         let other_ports = Ports::free();
         let mut restored = BrokerProcess::start(&restored, other_ports, &SETTINGS, None)?;
-        load.read_restored(&other_ports.url(), as_of).await;
+        load.read_restored(other_ports, as_of).await?;
         restored.stop()?;
         let verdicts = load.finish().await?;
         broker.stop()?;

@@ -201,6 +201,7 @@ impl Rig {
             let _ = tokio::time::timeout(Duration::from_millis(500), answers).await;
             *nested = Some(cut(mounted, image, load.history())?);
         }
+        load.ask_http(ports.http).await?;
         // On a task of its own, so that a panic is the failure of this cut and not the end of the run.
         let finished = tokio::spawn(load.finish()).await;
         broker.kill();

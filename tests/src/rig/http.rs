@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 pub struct Page {
     /// The status.
     pub status: u16,
+    /// Where it leads on.
+    pub location: Option<String>,
     /// The body, as text.
     pub text: String,
     /// How long it took.
@@ -42,7 +44,8 @@ pub async fn get_with(port: u16, path: &str, head: &str) -> std::io::Result<Page
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| std::io::Error::other(format!("no HTTP: {head:?}")))?;
-    Ok(Page { status, text: body.to_owned(), took })
+    let location = head.lines().find_map(|line| line.strip_prefix("location: ")).map(str::to_owned);
+    Ok(Page { status, location, text: body.to_owned(), took })
 }
 
 #[allow(clippy::disallowed_methods, reason = "a rig measures; nothing is decided by it but what it reports")]

@@ -113,6 +113,8 @@ pub(super) struct Facts {
     pub(super) deliveries: Vec<(Moment, Delivered)>,
     /// Who read which message, and of what time that is.
     pub(super) readings: Vec<(Reader, u64, usize)>,
+    /// Who was told how many places of the topic are taken, and of what time that is.
+    pub(super) counts: Vec<(Reader, u64, usize)>,
     /// Readers that came to the end.
     pub(super) read_all: Vec<Reader>,
     /// From when to when somebody set the wall clock.
@@ -146,6 +148,7 @@ impl Facts {
                 }
                 Event::Delivered(delivered) => facts.deliveries.push((at, delivered)),
                 Event::Read { reader, message, as_of } => facts.readings.push((reader, message, as_of)),
+                Event::Counted { reader, places, as_of } => facts.counts.push((reader, places, as_of)),
                 Event::Found { message, offset } => drop(facts.message(message).offsets.insert(offset)),
                 Event::Altered { message } => facts.message(message).altered += 1,
                 Event::ReadAll(reader) => facts.read_all.push(reader),
@@ -246,7 +249,7 @@ impl Facts {
                 .in_groups()
                 .map(|(_, _, it)| it.redrives.iter().filter(|it| it.is_ok()).count())
                 .sum(),
-            readings: self.readings.len(),
+            readings: self.readings.len() + self.counts.len(),
             handed_back: self.in_groups().map(|(_, _, it)| settled(it)).sum(),
             halves: self.messages.values().filter(|message| message.half.is_some()).count(),
             checks: decisions.filter(|done| done.answered.is_none()).count(),

@@ -407,14 +407,22 @@ fn places_against_the_order_of_commits_are_convicted() {
 
 #[test]
 fn readers_are_judged_like_groups() {
-    use Reader::{Backup, DeadLetters, Export, Http, Replay, Search};
-    for reader in [Replay, DeadLetters, Search, Http, Export, Backup] {
+    use Reader::{Backup, Console, DeadLetters, Export, Http, Replay, Search};
+    for reader in [Replay, DeadLetters, Search, Http, Console, Export, Backup] {
         let read = |message, as_of| Event::Read { reader, message, as_of };
         good().event(read(1, 100)).acquitted();
         good().event(read(1, 3)).convicted("before anybody committed");
         good().event(read(7, 100)).convicted("never sent");
         good().half(2, Choice::Rollback).event(read(2, 100)).convicted("was to be rolled back");
     }
+}
+
+#[test]
+fn places_of_more_messages_than_were_committed_are_convicted() {
+    let counted = |places, as_of| Event::Counted { reader: Reader::Console, places, as_of };
+    good().half(2, Choice::Rollback).event(counted(1, 100)).acquitted();
+    good().half(2, Choice::Rollback).event(counted(2, 100)).convicted("2 messages have a place in the topic");
+    good().event(counted(1, 3)).convicted("and 0 commits had begun");
 }
 
 #[test]

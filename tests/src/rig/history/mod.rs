@@ -131,8 +131,10 @@ pub enum Reader {
     DeadLetters,
     /// Somebody who searches messages by their business key.
     Search,
-    /// Somebody who asks `/api/v1` or the console.
+    /// Somebody who asks `/api/v1`.
     Http,
+    /// Somebody who looks at the pages of the console.
+    Console,
     /// An export of dead letters.
     Export,
     /// A group on a broker that was restored from a backup.
@@ -166,6 +168,15 @@ pub enum Event {
         /// The message.
         message: u64,
         /// What is read is as old as this event's number: a backup is of the time when it was taken.
+        as_of: usize,
+    },
+    /// Somebody was told that so many messages have, or had, a place in the topic.
+    Counted {
+        /// Who.
+        reader: Reader,
+        /// How many.
+        places: u64,
+        /// As in [`Read`](Self::Read).
         as_of: usize,
     },
     /// Somebody found it at this place of its topic.
@@ -259,6 +270,16 @@ impl History {
     /// Whether nothing happened.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The message that was made last. 0: none was.
+    pub fn newest(&self) -> u64 {
+        let events = self.events.lock().expect("nobody panics holding it");
+        let made = events.iter().rev().find_map(|(_, event)| match event {
+            Event::Made { message, .. } => Some(*message),
+            _ => None,
+        });
+        made.unwrap_or(0)
     }
 
     /// What is known of a disk whose power was cut when `certain` events had been noted, and was off by the time of

@@ -23,6 +23,7 @@ pub(super) fn judge(facts: &Facts, faults: &mut Vec<String>) {
             None => faults.push(format!("{who}: message {id} was read and never sent")),
         }
     }
+    judge_counts(facts, faults);
     let mut places: BTreeMap<u64, u64> = BTreeMap::new();
     for (id, message) in &facts.messages {
         judge_decision(facts, *id, message, faults);
@@ -69,6 +70,21 @@ fn judge_sight(who: &str, id: u64, message: &Message, index: usize, faults: &mut
             faults.push(format!("{who}: message {id} was seen before anybody committed it ({choice:?})"));
         }
         None => faults.push(format!("{who}: message {id} was seen, and was to be rolled back ({choice:?})")),
+    }
+}
+
+/// Only what is committed has a place: there are no more of them than of commits that had begun.
+fn judge_counts(facts: &Facts, faults: &mut Vec<String>) {
+    let commits = facts.messages.values().filter_map(|message| message.commits().min());
+    let mut commits: Vec<usize> = commits.map(|began| began.index).collect();
+    commits.sort_unstable();
+    for (reader, places, as_of) in &facts.counts {
+        let begun = commits.partition_point(|began| began < as_of) as u64;
+        if *places > begun {
+            faults.push(format!(
+                "{reader:?}: {places} messages have a place in the topic, and {begun} commits had begun"
+            ));
+        }
     }
 }
 

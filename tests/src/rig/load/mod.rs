@@ -2,6 +2,7 @@
 //! consumers that ack, nack, reject or let go; a person who redrives; everything noted in the history.
 
 mod body;
+mod console;
 mod consumers;
 mod person;
 mod producers;
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::history::{Answer, Event, History, Operation, Verdicts};
+use super::process::Ports;
 pub use consumers::PREFETCH;
 use producers::TruthfulChecker;
 
@@ -32,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PAST_TRANSACTIONS: usize = 64;
 /// As many of the newest messages are asked for over HTTP at once.
 const NEWEST: u64 = 50;
+/// So many of those, and as many of all before, are looked for in the console: the story of each is put together for it.
+const LOOKED_FOR: u64 = 6;
 /// How long the topic keeps what is finished: longer than any run, so that everything can be replayed.
 const KEEP_FINISHED_MS: i64 = 3_600_000;
 
@@ -299,19 +303,30 @@ impl Load {
         }
     }
 
-    /// Asks `/api/v1` at this port for the newest messages while the load runs, and exports the dead letters; notes in the
-    /// history what is shown.
+    /// Asks `/api/v1` at this port for the newest messages while the load runs, exports the dead letters, and goes through
+    /// the pages of the console; notes in the history what is shown.
     ///
     /// # Errors
     /// If it does not answer.
     pub async fn ask_http(&self, port: u16) -> Result<(), String> {
-        let newest = self.shared.next_message.load(Ordering::SeqCst);
-        let messages = newest.saturating_sub(NEWEST).max(1)..newest;
+        let behind = self.history().newest() + 1;
+        let messages = behind.saturating_sub(NEWEST).max(1)..behind;
         readers::ask_http(port, messages, &self.shared.history)
             .await
             .map_err(|error| format!("the HTTP API: {error}"))?;
         let exported = readers::export_http(port, &self.shared.history).await;
-        exported.map_err(|error| format!("the exports: {error}"))
+        exported.map_err(|error| format!("the exports: {error}"))?;
+        self.look_at_console(port, None).await
+    }
+
+    /// Goes through the pages of the console at this port. `of_backup`: the broker was restored from a backup of that time.
+    async fn look_at_console(&self, port: u16, of_backup: Option<usize>) -> Result<(), String> {
+        let behind = self.history().newest() + 1;
+        let newest = behind.saturating_sub(LOOKED_FOR).max(1);
+        let apart = (newest / LOOKED_FOR).max(1);
+        let messages = (1..newest).step_by(apart as usize).chain(newest..behind);
+        let looked = console::Onlooker::new(port, self.history(), of_backup).look(messages).await;
+        looked.map_err(|error| format!("the console: {error}"))
     }
 
     /// Takes a backup through the broker while the load runs; says what its bytes are, and of what time they are: the
@@ -325,13 +340,20 @@ impl Load {
         Ok((bytes, self.shared.history.len()))
     }
 
-    /// Reads all that a broker has that was restored from a backup of the time `as_of`; notes it in the history.
+    /// Reads all that a broker has that was restored from a backup of the time `as_of`, and its console; notes it in the
+    /// history.
+    ///
+    /// # Errors
+    /// If its console does not answer.
     ///
     /// # Panics
     /// If that broker does not serve.
-    pub async fn read_restored(&self, url: &str, as_of: usize) {
-        let client = self.reach.connect_to(url, "restored").await;
+    pub async fn read_restored(&self, ports: Ports, as_of: usize) -> Result<(), String> {
+        // First: readers are groups of their own, with places of their own.
+        self.look_at_console(ports.http, Some(as_of)).await?;
+        let client = self.reach.connect_to(&ports.url(), "restored").await;
         readers::read_restored(&client, &self.shared.history, as_of).await;
+        Ok(())
     }
 
     /// Waits until nothing is undecided, scheduled, owed, retrying or leased. Each look waits for one more settlement or
