@@ -16,8 +16,13 @@ pub enum FailPoint {
     AfterAppend,
     /// The frame is durable, readers do not see it yet and the caller does not know.
     AfterSync,
+    /// Values are written to a file of copies, not yet synced; nothing points to them.
+    InCopies,
     /// One batch of the frozen overlay is in the table, more may follow.
     InSpill,
+    /// One batch of pointers leads to the copies of what lived in a file of values, more may follow; the file is still
+    /// there.
+    InEmptying,
     /// The table was flushed by sled, but not yet synced by us.
     BetweenFlushAndSync,
     /// The watermark is durable, the journal files below it are still there.
@@ -30,11 +35,13 @@ pub enum FailPoint {
 
 impl FailPoint {
     /// All of them, for a rig that tries each.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::BeforeAppend,
         Self::AfterAppend,
         Self::AfterSync,
+        Self::InCopies,
         Self::InSpill,
+        Self::InEmptying,
         Self::BetweenFlushAndSync,
         Self::BeforeJournalDrop,
         Self::AfterJournalDrop,
@@ -47,7 +54,9 @@ impl FailPoint {
             Self::BeforeAppend => "before_append",
             Self::AfterAppend => "after_append",
             Self::AfterSync => "after_sync",
+            Self::InCopies => "in_copies",
             Self::InSpill => "in_spill",
+            Self::InEmptying => "in_emptying",
             Self::BetweenFlushAndSync => "between_flush_and_sync",
             Self::BeforeJournalDrop => "before_journal_drop",
             Self::AfterJournalDrop => "after_journal_drop",

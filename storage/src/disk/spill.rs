@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::shared::{GateState, Shared};
 use crate::clock;
 use crate::directory::sync_dir;
-use crate::failpoints::FailPoint;
+use crate::failpoints::{FailPoint, FailPoints};
 use crate::journal::Closed;
 use crate::lock::{lock, read, write};
 use crate::overlay::{Frozen, Overlay};
@@ -108,7 +108,7 @@ fn spill(
     };
     // Emptying writes before it frees: on a disk that is nearly full that would end the store.
     let may_empty = !is_stopped() && shared.room.has_room_for_spare(EMPTYING_BYTES);
-    let emptied = if may_empty { empty_sparse(&shared.table, stuck)? } else { Vec::new() };
+    let emptied = if may_empty { empty_sparse(&shared.table, stuck, failpoints)? } else { Vec::new() };
     shared.table.sync(failpoints).map_err(|error| error.to_string())?;
     let committed = read(&shared.layers).last();
     let mark = Mark { sequence: meta.sequence, records: meta.records, epoch: shared.epoch.0, committed };
@@ -143,7 +143,11 @@ fn worth_keeping(overlay: &Overlay) -> HashSet<FileId> {
 }
 
 /// Moves what is left in files of values that are mostly unused, and what lies in many small ones; which were looked at.
-fn empty_sparse(table: &Table, stuck: &mut HashSet<FileId>) -> Result<Vec<FileId>, String> {
+fn empty_sparse(
+    table: &Table,
+    stuck: &mut HashSet<FileId>,
+    failpoints: &FailPoints,
+) -> Result<Vec<FileId>, String> {
     let mut sparse: Vec<(u64, FileId)> = Vec::new();
     let mut small = Vec::new();
     for (id, live) in table.live().into_iter().filter(|(id, _)| !stuck.contains(id)) {
@@ -160,7 +164,7 @@ fn empty_sparse(table: &Table, stuck: &mut HashSet<FileId>) -> Result<Vec<FileId
     if small.len() >= SMALL_FILES_MAX {
         files.append(&mut small);
     }
-    stuck.extend(table.relocate(&files).map_err(|error| error.to_string())?);
+    stuck.extend(table.relocate(&files, failpoints).map_err(|error| error.to_string())?);
     Ok(files)
 }
 

@@ -68,7 +68,7 @@ impl Table {
     ) -> Result<Outcome, TableError> {
         let db = self.writing()?;
         // Before the table points to them.
-        let mut copied = self.copy_out(changes.clone())?;
+        let mut copied = self.copy_out(changes.clone(), failpoints)?;
         let mut edits = changes.map(|change| (change.key.clone(), held_of(&change, &mut copied))).peekable();
         let mut writer = self.writer(&db);
         while edits.peek().is_some() {
@@ -93,8 +93,9 @@ impl Table {
     fn copy_out<'a>(
         &self,
         changes: impl Iterator<Item = Change<'a>>,
+        failpoints: &FailPoints,
     ) -> Result<VecDeque<Pointer>, TableError> {
-        let mut copies = Copies::new(&self.values, self.next_copies_number()?);
+        let mut copies = Copies::new(&self.values, self.next_copies_number()?, failpoints);
         for Change { key, value } in changes {
             match value {
                 Some(NewValue::Here(value)) if value.len() >= SEPARATE_BYTES_MIN => copies.add(key, value),

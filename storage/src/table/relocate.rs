@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use super::{Table, TableError};
+use crate::failpoints::{FailPoint, FailPoints};
 use crate::values::{Copies, FileId, Held, Pointer, Resting, ValueError, resting_in};
 
 /// How many bytes of values are moved with one batch.
@@ -13,21 +14,30 @@ const PIECE_BYTES: usize = 4 << 20;
 impl Table {
     /// Moves what lives in `files` into as few new ones as it takes; those that could not be walked to their end, and stay
     /// as they are.
-    pub(crate) fn relocate(&self, files: &[FileId]) -> Result<Vec<FileId>, TableError> {
+    pub(crate) fn relocate(
+        &self,
+        files: &[FileId],
+        failpoints: &FailPoints,
+    ) -> Result<Vec<FileId>, TableError> {
         let mut living = Vec::new();
         let mut stuck = Vec::new();
         for id in files {
-            if !self.collect(*id, &mut living)? {
+            if !self.collect(*id, &mut living, failpoints)? {
                 tracing::warn!(file = %id, "a file of values is damaged where nothing is read: it is kept as it is");
                 stuck.push(*id);
             }
         }
-        self.move_piece(living)?;
+        self.move_piece(living, failpoints)?;
         Ok(stuck)
     }
 
     /// Adds what lives in the file `id` to `living`, and moves that when it is much; whether the whole file was walked.
-    fn collect(&self, id: FileId, living: &mut Vec<Resting>) -> Result<bool, TableError> {
+    fn collect(
+        &self,
+        id: FileId,
+        living: &mut Vec<Resting>,
+        failpoints: &FailPoints,
+    ) -> Result<bool, TableError> {
         let mut bytes = 0;
         let mut failed = None;
         let walked = resting_in(&self.values, id, &mut |resting| {
@@ -38,7 +48,7 @@ impl Table {
             living.push(resting);
             if bytes >= PIECE_BYTES {
                 bytes = 0;
-                failed = self.move_piece(std::mem::take(living)).err();
+                failed = self.move_piece(std::mem::take(living), failpoints).err();
             }
         });
         let walked = match walked {
@@ -57,12 +67,12 @@ impl Table {
         )
     }
 
-    fn move_piece(&self, mut piece: Vec<Resting>) -> Result<(), TableError> {
+    fn move_piece(&self, mut piece: Vec<Resting>, failpoints: &FailPoints) -> Result<(), TableError> {
         if piece.is_empty() {
             return Ok(());
         }
         piece.sort_by(|left, right| left.key.cmp(&right.key));
-        let mut copies = Copies::new(&self.values, self.next_copies_number()?);
+        let mut copies = Copies::new(&self.values, self.next_copies_number()?, failpoints);
         for resting in &piece {
             copies.add(&resting.key, &resting.value).map_err(TableError::Io)?;
         }
@@ -74,8 +84,11 @@ impl Table {
         while edits.peek().is_some() {
             if writer.merge(&mut edits)? || writer.is_full() {
                 writer.write()?;
+                failpoints.pass(FailPoint::InEmptying);
             }
         }
-        writer.write()
+        writer.write()?;
+        failpoints.pass(FailPoint::InEmptying);
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::{FileId, Location, Pointer, Values};
 use crate::codec::{PUT_HEADER_BYTES, edits_length};
+use crate::failpoints::{FailPoint, FailPoints};
 use crate::journal::frame::{self, FRAME_HEADER_BYTES, HEADER_BYTES, Header};
 use crate::{Batch, Epoch, Key};
 
@@ -24,6 +25,7 @@ const FRAME_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Copies<'a> {
     values: &'a Values,
+    failpoints: &'a FailPoints,
     next_number: u64,
     open: Option<Open>,
     pending: Batch,
@@ -43,9 +45,10 @@ struct Open {
 
 impl<'a> Copies<'a> {
     /// The first file that is begun gets the number `next_number`, which was never used.
-    pub(crate) fn new(values: &'a Values, next_number: u64) -> Self {
+    pub(crate) fn new(values: &'a Values, next_number: u64, failpoints: &'a FailPoints) -> Self {
         Self {
             values,
+            failpoints,
             next_number,
             open: None,
             pending: Batch::new(),
@@ -81,6 +84,7 @@ impl<'a> Copies<'a> {
         let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES + edits_length(&batch));
         frame::encode(&batch, open.header.first + open.frames, open.header.salt(), &mut bytes);
         open.file.write_all_at(&bytes, open.offset)?;
+        self.failpoints.pass(FailPoint::InCopies);
         let mut offset = open.offset + (FRAME_HEADER_BYTES + 4) as u64;
         for (key, edit) in batch.iter() {
             let value = edit.value().expect("only values are added");

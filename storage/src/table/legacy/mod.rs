@@ -58,7 +58,8 @@ impl Table {
     }
 
     fn move_legacy_piece(&self, db: &sled::Db, piece: Vec<(Key, Bytes, u32)>) -> Result<(), TableError> {
-        let mut copies = Copies::new(&self.values, self.next_copies_number()?);
+        let failpoints = crate::FailPoints::off();
+        let mut copies = Copies::new(&self.values, self.next_copies_number()?, &failpoints);
         for (key, value, _) in piece.iter().filter(|(_, value, _)| value.len() >= SEPARATE_BYTES_MIN) {
             copies.add(key, value).map_err(TableError::Io)?;
         }

@@ -110,6 +110,8 @@ struct Shared {
     keeps_finished: bool,
     stop_producing: AtomicBool,
     stop_consuming: AtomicBool,
+    /// Consumers are: producers wait for them.
+    is_far_behind: AtomicBool,
     stopped: Notify,
     /// Operations that were answered: what a rig waits for before it strikes.
     answered: AtomicU64,
@@ -125,6 +127,7 @@ impl Shared {
             keeps_finished,
             stop_producing: AtomicBool::new(false),
             stop_consuming: AtomicBool::new(false),
+            is_far_behind: AtomicBool::new(false),
             stopped: Notify::new(),
             answered: AtomicU64::new(0),
             progress: Notify::new(),
@@ -245,6 +248,12 @@ impl Load {
         tokio::time::timeout(PATIENCE, self.shared.progress(more)).await.expect("the load makes progress");
     }
 
+    /// Nothing more is sent; consumers go on.
+    pub fn stop_producing(&self) {
+        self.shared.stop_producing.store(true, Ordering::SeqCst);
+        self.shared.stopped.notify_waiters();
+    }
+
     /// How many operations were answered so far.
     pub fn answered(&self) -> u64 {
         self.shared.answered.load(Ordering::SeqCst)
@@ -274,8 +283,7 @@ impl Load {
     /// # Panics
     /// If things do not come to rest in time.
     pub async fn finish(mut self) -> Result<Verdicts, String> {
-        self.shared.stop_producing.store(true, Ordering::SeqCst);
-        self.shared.stopped.notify_waiters();
+        self.stop_producing();
         tokio::time::timeout(PATIENCE, drain(&mut self.producers)).await.expect("producers stop");
         let client = self.reach.connect_directly("judge").await;
         // The judge's own checker settles what producers left behind when they stopped.

@@ -1,6 +1,8 @@
-//! The person of the load, who looks into the dead letters now and then and sends one of them again.
+//! The person of the load, who looks now and then at how far behind consumers are, and into the dead letters, and sends one
+//! of them again.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use escrow::{Client, v1};
 
@@ -9,15 +11,19 @@ use super::{GROUPS, Shared, number_of, producers};
 
 /// How many answers lie between two looks.
 const LOOK_EVERY: u64 = 40;
+/// With more than this before all groups together, producers wait: it must come to rest in time on a slow machine, too.
+const LAG_MAX: u64 = 5_000;
 
 pub(super) async fn redrive_now_and_then(client: Client, shared: Arc<Shared>, mut rng: fastrand::Rng) {
     while shared.is_producing() {
         shared.progress(LOOK_EVERY).await;
+        // The broker may be down just now: there is another time.
+        let Ok(status) = client.admin().get_status(v1::GetStatusRequest {}).await else { continue };
+        shared.is_far_behind.store(status.into_inner().lag > LAG_MAX, Ordering::SeqCst);
         let group = GROUPS[rng.usize(0..GROUPS.len())];
         let filter = v1::DeadLetterFilter { group: group.into(), ..Default::default() };
         let page = Some(v1::Page { limit: 20, cursor: String::new() });
         let request = v1::ListDeadLettersRequest { page, filter: Some(filter) };
-        // The broker may be down just now: there is another time.
         let Ok(found) = client.admin().list_dead_letters(request).await else { continue };
         let mut letters = found.into_inner().dead_letters;
         if letters.is_empty() {

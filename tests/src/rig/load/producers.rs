@@ -1,5 +1,6 @@
 //! Producers of the load, and the checker that answers for them.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -71,6 +72,10 @@ pub(super) async fn produce(client: Client, shared: Arc<Shared>, mut rng: fastra
         }
     };
     while shared.is_producing() {
+        if shared.is_far_behind.load(Ordering::SeqCst) {
+            shared.progress(1).await;
+            continue;
+        }
         match rng.u8(0..10) {
             0 => decide_something_past(&producer, &shared, &mut rng).await,
             _ => send_something(&producer, &shared, &mut rng).await,
@@ -80,7 +85,7 @@ pub(super) async fn produce(client: Client, shared: Arc<Shared>, mut rng: fastra
 }
 
 async fn send_something(producer: &Producer<WithChecker>, shared: &Shared, rng: &mut fastrand::Rng) {
-    let number = shared.next_message.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    let number = shared.next_message.fetch_add(1, Ordering::SeqCst);
     let choice = match rng.u8(0..12) {
         0..4 => Choice::Publish,
         4..8 => Choice::Commit,
