@@ -166,7 +166,8 @@ fn view_of(
     (due_ms, id): (u64, MessageId),
 ) -> Result<ScheduledView, ReadError> {
     let message = match stub.key_hash {
-        Some(_) => record::<Message>(view, &keys::message(id))?,
+        // Damaged, it is shown without its key: it must not hide all the others.
+        Some(_) => unless_damaged(record::<Message>(view, &keys::message(id)))?,
         None => None,
     };
     let topic = labels.topic(stub.topic)?;

@@ -190,3 +190,25 @@ async fn what_waits_for_a_checker_is_found_by_key_behind_what_does_not() {
     assert_eq!(found, ["unanswered"]);
     assert!(pages > 2, "each page looks at as many as it holds");
 }
+
+#[tokio::test]
+async fn a_damaged_scheduled_message_hides_no_other() {
+    let harness = Harness::start().await;
+    let mut admin = harness.admin();
+    let now_ms = admin.get_status(v1::GetStatusRequest {}).await.unwrap().into_inner().now_ms;
+    let mut ids = Vec::new();
+    for key in ["damaged", "whole"] {
+        let deliver_at_ms = now_ms + 3_600_000;
+        let later = v1::Message { deliver_at_ms, key: key.to_owned(), ..message("t", "x") };
+        let request = v1::PublishRequest { message: Some(later) };
+        ids.push(harness.producer().publish(request).await.unwrap().into_inner().message_id);
+    }
+    let mut key = vec![escrow_broker::records::keys::space::MESSAGE];
+    key.extend_from_slice(&ids[0]);
+    assert!(harness.disk.flip_bit_at(&key));
+    let request = v1::ListScheduledRequest { page: whole(), ..Default::default() };
+    let listed = admin.list_scheduled(request).await.unwrap().into_inner().scheduled;
+    let mut keys: Vec<_> = listed.iter().map(|one| one.key.as_str()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["", "whole"]);
+}
