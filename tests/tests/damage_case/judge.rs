@@ -1,9 +1,10 @@
 //! One trial: damage a copy, look at it as a person would, and follow what the messages say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use escrow_broker::records::keys;
 use escrow_tests::rig::{
     BrokerProcess, EXHIBIT_GROUPS, Fate, Ports, Readout, Sent, commands_in, escrow, exhibit_settings, fresh,
 };
@@ -95,6 +96,10 @@ impl Judge {
                 let wrong = wrong_messages(&readout, &case.sent, Some(&case.truth));
                 if !wrong.is_empty() {
                     return Err(shown("wrong", &wrong));
+                }
+                let unexplained = unexplained(&readout, case, damage);
+                if !unexplained.is_empty() {
+                    return Err(shown("missing, and not among what was hit", &unexplained));
                 }
                 differences = differences_of(&readout, &case.truth);
                 reports.extend(readout.reports);
@@ -285,26 +290,38 @@ pub(crate) fn wrong_messages(readout: &Readout, sent: &[Sent], truth: Option<&Re
     wrong
 }
 
+/// What is missing although the damage did not hit it, as far as that can be said: no report of something else excuses it.
+fn unexplained(readout: &Readout, case: &Case, damage: &Damage) -> Vec<String> {
+    let Some(hit) = damage.messages_hit(case) else { return Vec::new() };
+    let missing = missing(readout, &case.sent, u64::MAX);
+    missing.filter(|sent| !hit.contains(&keys::message(sent.id))).map(in_words).collect()
+}
+
 /// What was answered before commit `first`, and is not there.
 pub(crate) fn missing_messages(readout: &Readout, sent: &[Sent], first: u64) -> Vec<String> {
+    missing(readout, sent, first).map(in_words).collect()
+}
+
+fn missing<'s>(readout: &Readout, sent: &'s [Sent], first: u64) -> impl Iterator<Item = &'s Sent> {
     let slow = format!("delivered to {}:", EXHIBIT_GROUPS[0]);
-    let mut seen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for (place, content) in &readout.messages {
         let is_counted = place.starts_with(&slow) || !place.starts_with("delivered");
         if is_counted {
-            seen.insert(content.key.as_str(), place);
+            seen.insert(content.key.clone());
         }
     }
-    let expected = sent.iter().filter(|sent| sent.fate != Fate::RolledBack && sent.sequence < first);
-    let missing = expected.filter(|sent| !seen.contains_key(sent.content.key.as_str()));
-    missing
-        .map(|sent| format!("{} ({:?}, commit {}) is missing", sent.content.key, sent.fate, sent.sequence))
-        .collect()
+    let expected = sent.iter().filter(move |sent| sent.fate != Fate::RolledBack && sent.sequence < first);
+    expected.filter(move |sent| !seen.contains(&sent.content.key))
+}
+
+fn in_words(sent: &Sent) -> String {
+    format!("{} ({:?}, commit {}) is missing", sent.content.key, sent.fate, sent.sequence)
 }
 
 /// Where two readouts differ.
 fn differences_of(readout: &Readout, truth: &Readout) -> Vec<String> {
-    let places: std::collections::BTreeSet<_> = readout.lines.keys().chain(truth.lines.keys()).collect();
+    let places: BTreeSet<_> = readout.lines.keys().chain(truth.lines.keys()).collect();
     let differing = places.into_iter().filter(|place| readout.lines.get(*place) != truth.lines.get(*place));
     let is =
         |lines: Option<&String>| lines.map_or("nothing".to_owned(), |line| line.chars().take(300).collect());

@@ -3,16 +3,21 @@
 mod judge;
 mod salvaged;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use escrow_broker::records::keys::space;
 use escrow_storage::{DiskStore, Key, KeyRange, Options, Read as _, Store as _};
 use escrow_tests::rig::{BrokerProcess, Exhibit, Ports, Readout, Sent, escrow, exhibit_settings};
 
 pub(crate) use judge::{Judge, Kind};
 
+/// Records below `space` whose loss hides no message: they tell what happened to those.
+const TELLING_SPACES: [u8; 2] = [space::STORY, space::CHAPTER];
+/// A value that is shorter never lies in a file of values, where it could stand by chance.
+const VALUE_BYTES_MIN: usize = 512;
 /// How many sendings make an exhibit.
 const ROUNDS: u32 = 160;
 
@@ -185,6 +190,35 @@ impl Damage {
                 file.set_len(self.offset).expect("it can be cut");
             }
         }
+    }
+
+    /// The messages that it hit, by the keys of their records, where it lies in a file of values: each value stands there as
+    /// it was written. `None`: nobody can say, for it is elsewhere, where other records lead to messages; or it hit one
+    /// that does.
+    fn messages_hit(&self, case: &Case) -> Option<BTreeSet<Key>> {
+        if !self.file.starts_with("values") {
+            return None;
+        }
+        let file = std::fs::read(case.dir.join(&self.file)).expect("it can be read");
+        let mut hit = BTreeSet::new();
+        for (key, value) in case.records.iter().filter(|(_, value)| value.len() >= VALUE_BYTES_MIN) {
+            let places = (0..file.len()).filter(|at| file[*at..].starts_with(value));
+            if !places.into_iter().any(|at| self.is_in(at as u64, value.len() as u64)) {
+                continue;
+            }
+            match key[0] {
+                space::MESSAGE => drop(hit.insert(key.clone())),
+                other if TELLING_SPACES.contains(&other) => {}
+                _ => return None,
+            }
+        }
+        Some(hit)
+    }
+
+    /// Whether it hit what lies at `at`, so many bytes long.
+    fn is_in(&self, at: u64, length: u64) -> bool {
+        let is_behind = self.offset < at + length;
+        is_behind && (self.bit.is_none() || at <= self.offset)
     }
 
     /// A cut of the newest journal file of a broker that was killed looks like a last write that was torn there: what
