@@ -112,6 +112,8 @@ struct Shared {
     stop_consuming: AtomicBool,
     /// Consumers are: producers wait for them.
     is_far_behind: AtomicBool,
+    /// Dead letters are: producers wait. It takes long on a slow machine, and longer the more of them there are.
+    is_exporting: AtomicBool,
     stopped: Notify,
     /// Operations that were answered: what a rig waits for before it strikes.
     answered: AtomicU64,
@@ -128,6 +130,7 @@ impl Shared {
             stop_producing: AtomicBool::new(false),
             stop_consuming: AtomicBool::new(false),
             is_far_behind: AtomicBool::new(false),
+            is_exporting: AtomicBool::new(false),
             stopped: Notify::new(),
             answered: AtomicU64::new(0),
             progress: Notify::new(),
@@ -164,6 +167,23 @@ impl Shared {
 
     fn is_producing(&self) -> bool {
         !self.stop_producing.load(Ordering::SeqCst)
+    }
+
+    /// Whether producers wait.
+    fn is_pausing(&self) -> bool {
+        self.is_far_behind.load(Ordering::SeqCst) || self.is_exporting.load(Ordering::SeqCst)
+    }
+
+    /// Waits until anything changes that producers may have waited for.
+    async fn pause(&self) {
+        let changed = self.progress.notified();
+        let stopped = self.stopped.notified();
+        if self.is_pausing() && self.is_producing() {
+            tokio::select! {
+                () = changed => {}
+                () = stopped => {}
+            }
+        }
     }
 
     /// Waits until `more` operations were answered, or producing stops.
@@ -322,7 +342,10 @@ impl Load {
         readers::ask_http(port, messages, &self.shared.history)
             .await
             .map_err(|error| format!("the HTTP API: {error}"))?;
+        self.shared.is_exporting.store(true, Ordering::SeqCst);
         let exported = readers::export_http(port, &self.shared.history).await;
+        self.shared.is_exporting.store(false, Ordering::SeqCst);
+        self.shared.progress.notify_waiters();
         exported.map_err(|error| format!("the exports: {error}"))?;
         self.look_at_console(port, None).await
     }

@@ -72,8 +72,8 @@ pub(super) async fn produce(client: Client, shared: Arc<Shared>, mut rng: fastra
         }
     };
     while shared.is_producing() {
-        if shared.is_far_behind.load(Ordering::SeqCst) {
-            shared.progress(1).await;
+        if shared.is_pausing() {
+            shared.pause().await;
             continue;
         }
         match rng.u8(0..10) {
