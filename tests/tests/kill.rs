@@ -11,7 +11,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use escrow_storage::FailPoint;
-use escrow_tests::rig::{BrokerProcess, Load, Plan, Ports, Trials, Verdicts, restore};
+use escrow_tests::rig::{
+    BrokerProcess, FORGETFUL, Load, Plan, Ports, Trials, Verdicts, forgotten_stories, restore,
+};
 
 /// Small bounds, so that files turn over and the table is written many times in a short run.
 const SETTINGS: [&str; 7] = [
@@ -55,7 +57,7 @@ async fn nothing_answered_is_lost_over_kills() {
     if trials.count >= EVERY_POINT_FROM && !missed.is_empty() {
         failures.push(format!("in {} kills it never died at {missed:?}", rig.kills));
     }
-    let seen = format!("died {}; {}", rig.deaths(), rig.seen.seen());
+    let seen = format!("died {}; {} stories forgotten; {}", rig.deaths(), rig.forgotten, rig.seen.seen());
     trials.finish(rig.kills, &seen, &failures);
 }
 
@@ -64,6 +66,8 @@ async fn nothing_answered_is_lost_over_kills() {
 struct Rig {
     kills: u64,
     directories: u64,
+    /// Stories of messages that were forgotten under the load.
+    forgotten: u64,
     /// Deaths that were at a fail point indeed.
     at: BTreeMap<&'static str, u64>,
     seen: Verdicts,
@@ -77,8 +81,11 @@ impl Rig {
         let ports = Ports::free();
         // The first keeps what is finished and is replayed in the end; in the next one files of values become sparse.
         let keeps_finished = self.directories.is_multiple_of(2);
+        // In the first and the fourth of four, so that both kinds have both.
+        let is_forgetful = matches!(self.directories % 4, 0 | 3);
         self.directories += 1;
-        let mut broker = BrokerProcess::start(&dir, ports, &SETTINGS, None)?;
+        let settings = settings(is_forgetful);
+        let mut broker = BrokerProcess::start(&dir, ports, &settings, None)?;
         let plan = Plan { seed: rng.u64(..), producers: 8, consumers: 2, keeps_finished };
         let load = Load::start(&ports.url(), plan).await;
         let points: Vec<FailPoint> =
@@ -91,11 +98,11 @@ impl Rig {
             self.kills += 1;
             // The next one, just come back, dies at a fail point.
             let point = points[(self.kills / 2) as usize % points.len()];
-            if die_at(&dir, ports, point, rng).await {
+            if die_at(&dir, ports, &settings, point, rng).await {
                 *self.at.entry(point.name()).or_default() += 1;
             }
             self.kills += 1;
-            broker = BrokerProcess::start(&dir, ports, &SETTINGS, None)?;
+            broker = BrokerProcess::start(&dir, ports, &settings, None)?;
             load.ask_http(ports.http).await?;
         }
         load.progress(100).await;
@@ -105,11 +112,16 @@ impl Rig {
         load.stop_producing();
         let restored = restore(&backup, scratch.path())?;
         let other_ports = Ports::free();
-        let mut restored = BrokerProcess::start(&restored, other_ports, &SETTINGS, None)?;
+        let mut restored = BrokerProcess::start(&restored, other_ports, &settings, None)?;
         load.read_restored(other_ports, as_of).await?;
         restored.stop()?;
         let verdicts = load.finish().await?;
         broker.stop()?;
+        let forgotten = forgotten_stories(&dir)?;
+        if is_forgetful && forgotten == 0 {
+            return Err("no story was forgotten under the load, as it should have been".into());
+        }
+        self.forgotten += forgotten;
         Ok(verdicts)
     }
 
@@ -121,6 +133,12 @@ impl Rig {
     }
 }
 
+/// With those under which stories are forgotten all the time, or without.
+fn settings(is_forgetful: bool) -> Vec<&'static str> {
+    let more = if is_forgetful { &FORGETFUL[..] } else { &[] };
+    [&SETTINGS, more].concat()
+}
+
 /// Whether a broker comes by a fail point soon: where everything is kept, no file of values is ever emptied.
 fn can_pass(point: FailPoint, keeps_finished: bool) -> bool {
     point != FailPoint::InEmptying || !keeps_finished
@@ -128,7 +146,13 @@ fn can_pass(point: FailPoint, keeps_finished: bool) -> bool {
 
 /// A broker that dies at a fail point: in its start, or under the load, which goes on meanwhile. One that does not come by
 /// the point in time is killed. Says whether it died there.
-async fn die_at(dir: &Path, ports: Ports, point: FailPoint, rng: &mut fastrand::Rng) -> bool {
+async fn die_at(
+    dir: &Path,
+    ports: Ports,
+    settings: &[&'static str],
+    point: FailPoint,
+    rng: &mut fastrand::Rng,
+) -> bool {
     // How many times the point may be passed before: what comes with every batch is passed often, a spill seldom, a
     // recovery once.
     let passes = match point {
@@ -136,9 +160,10 @@ async fn die_at(dir: &Path, ports: Ports, point: FailPoint, rng: &mut fastrand::
         FailPoint::DuringRecovery => 1,
         _ => rng.u32(1..4),
     };
-    let (dir, failpoint) = (dir.to_owned(), format!("{}:{passes}", point.name()));
+    let (dir, settings, failpoint) =
+        (dir.to_owned(), settings.to_owned(), format!("{}:{passes}", point.name()));
     let died = tokio::task::spawn_blocking(move || {
-        match BrokerProcess::start(&dir, ports, &SETTINGS, Some(&failpoint)) {
+        match BrokerProcess::start(&dir, ports, &settings, Some(&failpoint)) {
             Ok(mut broker) => {
                 let ended = broker.wait(FAIL_POINT_LIMIT).is_some();
                 broker.kill();

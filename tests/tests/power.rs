@@ -7,10 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use escrow_tests::rig::{
-    BrokerProcess, History, Kind, Load, Mounted, Plan, Ports, Shelf, Trials, Verdicts, verify,
+    BrokerProcess, FORGETFUL, History, Kind, Load, Mounted, Plan, Ports, Shelf, Trials, Verdicts,
+    forgotten_stories, verify,
 };
 
 /// Small bounds, so that files turn over and the table is written many times in a short run.
@@ -46,13 +48,22 @@ async fn nothing_answered_is_lost_over_power_cuts() {
         Ok(shelf) => shelf,
         Err(reason) => return trials.not_run(&reason),
     };
-    let mut rig =
-        Rig { shelf, trials, done: 0, at: BTreeMap::new(), seen: Verdicts::default(), failures: vec![] };
+    let mut rig = Rig {
+        shelf,
+        trials,
+        done: 0,
+        at: BTreeMap::new(),
+        seen: Verdicts::default(),
+        forgotten: AtomicU64::new(0),
+        failures: vec![],
+    };
     let mut loads = 0;
     while rig.done < rig.trials.count {
         let kind = Kind::ALL[loads % Kind::ALL.len()];
         let first = rig.done;
-        if let Err(fault) = rig.load(kind, &mut rig.trials.rng(first)).await {
+        // In the first and the fourth of four, so that both file systems have both.
+        let is_forgetful = matches!(loads % 4, 0 | 3);
+        if let Err(fault) = rig.load(kind, is_forgetful, &mut rig.trials.rng(first)).await {
             rig.failures.push(format!("the load before cut {first} on {}: {fault}", kind.name()));
             rig.done += 1;
         }
@@ -61,8 +72,12 @@ async fn nothing_answered_is_lost_over_power_cuts() {
     if rig.failures.is_empty() && (rig.seen.promised == 0 || rig.seen.deliveries == 0) {
         rig.failures.push(format!("nothing was tried: {}", rig.seen.seen()));
     }
+    let forgotten = rig.forgotten.into_inner();
+    if rig.failures.is_empty() && forgotten == 0 {
+        rig.failures.push("no story was forgotten, as it should have been".into());
+    }
     let at = rig.at.iter().map(|(place, count)| format!("{count} {place}, "));
-    let seen = format!("{}{}", at.collect::<String>(), rig.seen.seen());
+    let seen = format!("{}{forgotten} stories forgotten, {}", at.collect::<String>(), rig.seen.seen());
     rig.trials.finish(rig.done, &seen, &rig.failures);
 }
 
@@ -74,6 +89,8 @@ struct Cut {
     image: PathBuf,
     history: History,
     keeps_finished: bool,
+    /// Whether stories are forgotten all the time.
+    is_forgetful: bool,
     /// How many cuts came before it.
     depth: u32,
 }
@@ -85,13 +102,15 @@ struct Rig {
     /// Cuts by what was going on.
     at: BTreeMap<String, u64>,
     seen: Verdicts,
+    /// Stories of messages that were forgotten by the time of each judgement, each counted from the first.
+    forgotten: AtomicU64,
     failures: Vec<String>,
 }
 
 impl Rig {
     /// One load, its cuts, and what becomes of them.
-    async fn load(&mut self, kind: Kind, rng: &mut fastrand::Rng) -> Result<(), String> {
-        let mut cuts = self.cut_a_load(kind, rng).await?;
+    async fn load(&mut self, kind: Kind, is_forgetful: bool, rng: &mut fastrand::Rng) -> Result<(), String> {
+        let mut cuts = self.cut_a_load(kind, is_forgetful, rng).await?;
         // Both file systems have their turn, in a short form too.
         let until = self.trials.count.min(self.done + self.trials.count.div_ceil(2));
         while let Some(cut) = cuts.pop().filter(|_| self.done < until) {
@@ -115,13 +134,18 @@ impl Rig {
     }
 
     /// Runs a load on a fresh file system and cuts it again and again.
-    async fn cut_a_load(&self, kind: Kind, rng: &mut fastrand::Rng) -> Result<Vec<Cut>, String> {
+    async fn cut_a_load(
+        &self,
+        kind: Kind,
+        is_forgetful: bool,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Vec<Cut>, String> {
         let original = self.shelf.image("original");
         let mounted =
             Mounted::make(kind, &original, Kind::IMAGE_BYTES_MIN, &self.shelf.mount_point("original"))?;
         let ports = Ports::free();
-        let mut broker = BrokerProcess::start(mounted.dir(), ports, &SETTINGS, None)?;
         let keeps_finished = rng.bool();
+        let mut broker = BrokerProcess::start(mounted.dir(), ports, &settings(is_forgetful), None)?;
         // One consumer is slower than eight producers: a backlog grows.
         let plan = Plan { seed: rng.u64(..), producers: 8, consumers: 1, keeps_finished };
         let load = Load::start(&ports.url(), plan).await;
@@ -131,7 +155,7 @@ impl Rig {
             load.progress(rng.u64(1..ANSWERS_BETWEEN_CUTS_MAX)).await;
             let image = self.shelf.image(&format!("cut-{number}"));
             let history = cut(&mounted, &image, load.history())?;
-            cuts.push(Cut { during: "load", kind, image, history, keeps_finished, depth: 1 });
+            cuts.push(Cut { during: "load", kind, image, history, keeps_finished, is_forgetful, depth: 1 });
         }
         broker.kill();
         Ok(cuts)
@@ -144,20 +168,20 @@ impl Rig {
         cuts: &mut Vec<Cut>,
         rng: &mut fastrand::Rng,
     ) -> Result<Verdicts, String> {
-        let Cut { kind, keeps_finished, depth, .. } = this;
+        let Cut { kind, keeps_finished, is_forgetful, depth, .. } = this;
         let name = format!("restored-{depth}");
         let mounted = Mounted::mount(kind, &this.image, &self.shelf.mount_point(&name))?;
         let again = self.shelf.image(&format!("cut-{depth}-again"));
         let mut add = |during, history| {
             let image = again.clone();
-            cuts.push(Cut { during, kind, image, history, keeps_finished, depth: depth + 1 });
+            cuts.push(Cut { during, kind, image, history, keeps_finished, is_forgetful, depth: depth + 1 });
         };
         verify(mounted.dir())?;
         let may_cut = depth < DEPTH_MAX;
         let ports = Ports::free();
         let starting = tokio::task::spawn_blocking({
             let dir = mounted.dir().to_owned();
-            move || BrokerProcess::start(&dir, ports, &SETTINGS, None)
+            move || BrokerProcess::start(&dir, ports, &settings(is_forgetful), None)
         });
         tokio::pin!(starting);
         let how = rng.u8(0..4);
@@ -180,6 +204,7 @@ impl Rig {
         if let Some(history) = nested {
             add("drain", history);
         }
+        self.forgotten.fetch_add(forgotten_stories(mounted.dir())?, Ordering::Relaxed);
         verdicts
     }
 
@@ -210,6 +235,12 @@ impl Rig {
             Err(panic) => Err(format!("{panic}; the broker's log ends:\n{}", broker.log_tail())),
         }
     }
+}
+
+/// With those under which stories are forgotten all the time, or without.
+fn settings(is_forgetful: bool) -> Vec<&'static str> {
+    let more = if is_forgetful { &FORGETFUL[..] } else { &[] };
+    [&SETTINGS, more].concat()
 }
 
 /// Cuts the power: copies the disk; says what is known of what it holds.
