@@ -205,7 +205,7 @@ pub(super) const KEYS: &[Key] = &[
         "store.overlay",
         Shape::Size(KIB, u64::MAX),
         store.overlay_bytes_max,
-        "New data is written to the table when it takes more memory than this. Twice as much is ordinary."
+        "New data is written to the table when it takes more memory than this; bodies of 512 bytes and more stay in the journal. Twice as much is ordinary, and half of it of what was written last."
     ),
     number!(
         "store.overlay_hard",
@@ -223,7 +223,7 @@ pub(super) const KEYS: &[Key] = &[
         "store.journal",
         Shape::Size(4 * KIB, u64::MAX),
         store.journal_bytes_max,
-        "Data goes to the table when the journal has grown by this: it bounds what a restart has to read."
+        "Data goes to the table when the journal has grown by this: it bounds what a restart has to read. Where the table cannot keep up, new messages are refused at twice as much."
     ),
     number!(
         "store.journal_ahead",
