@@ -133,38 +133,44 @@ impl fmt::Debug for Key {
 }
 
 impl From<&[u8]> for Key {
+    #[inline]
     fn from(bytes: &[u8]) -> Self {
-        Self::of([bytes])
+        if bytes.len() > SHORT_BYTES {
+            return Self(Repr::Long(bytes.into()));
+        }
+        let mut short = [0; SHORT_BYTES];
+        short[..bytes.len()].copy_from_slice(bytes);
+        Self(Repr::Short { length: bytes.len() as u8, bytes: short })
     }
 }
 
 impl<const N: usize> From<&[u8; N]> for Key {
     fn from(bytes: &[u8; N]) -> Self {
-        Self::of([&bytes[..]])
+        Self::from(&bytes[..])
     }
 }
 
 impl From<&str> for Key {
     fn from(text: &str) -> Self {
-        Self::of([text.as_bytes()])
+        Self::from(text.as_bytes())
     }
 }
 
 impl From<String> for Key {
     fn from(text: String) -> Self {
-        Self::of([text.as_bytes()])
+        Self::from(text.as_bytes())
     }
 }
 
 impl From<Vec<u8>> for Key {
     fn from(bytes: Vec<u8>) -> Self {
-        Self::of([&bytes[..]])
+        Self::from(&bytes[..])
     }
 }
 
 impl From<Bytes> for Key {
     fn from(bytes: Bytes) -> Self {
-        Self::of([&bytes[..]])
+        Self::from(&bytes[..])
     }
 }
 

@@ -135,14 +135,12 @@ pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<Vec<Stored>, Fault> {
     let mut walk = Walk::over(bytes)?;
     // Values share one copy of the block.
     let copy = Bytes::copy_from_slice(bytes);
-    let mut entries = Vec::with_capacity(usize::from(walk.left));
-    let mut last: Option<Key> = None;
+    let mut entries: Vec<Stored> = Vec::with_capacity(usize::from(walk.left));
     while let Some(raw) = walk.next()? {
         let key = Key::from(&walk.key[..]);
-        if last.as_ref().is_some_and(|last| *last >= key) {
+        if entries.last().is_some_and(|(last, _)| *last >= key) {
             return Err("its keys are out of order".into());
         }
-        last = Some(key.clone());
         entries.push((key, raw.entry(|value| copy.slice_ref_within(bytes, value))));
     }
     Ok(entries)

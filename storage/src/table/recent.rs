@@ -12,13 +12,16 @@ use bytes::Bytes;
 use super::block::Stored;
 use crate::lock::lock;
 
-/// How many blocks are remembered: one for each first byte of a key, modulo this.
+/// Where blocks are remembered: a place for each first byte of a key, modulo this.
 const PLACES: usize = 32;
+/// How many blocks are remembered at one place: ids of one millisecond are in no order, and lie in neighbouring blocks.
+const BLOCKS_MAX: usize = 8;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Recent {
-    places: [Mutex<Option<Known>>; PLACES],
+    /// The one that was used last first.
+    places: [Mutex<Vec<Known>>; PLACES],
 }
 
 /// A block that was read and checked.
@@ -35,6 +38,10 @@ pub(super) struct Known {
 }
 
 impl Known {
+    fn speaks_for(&self, key: &[u8]) -> bool {
+        self.from[..] <= *key && self.until.as_ref().is_none_or(|until| key < &until[..])
+    }
+
     pub(super) fn search(&self, key: &[u8]) -> Option<Held> {
         let at = self.entries.binary_search_by(|(known, _)| known[..].cmp(key)).ok()?;
         Some(match &self.entries[at].1 {
@@ -54,20 +61,21 @@ impl Default for Recent {
 impl Recent {
     /// What is stored at `key`, if a block is remembered that speaks for it as of `writes`.
     pub(super) fn find(&self, key: &[u8], writes: u64) -> Option<Option<Held>> {
-        let place = lock(self.place(key));
-        let known = place.as_ref().filter(|known| {
-            known.writes == writes
-                && known.from[..] <= *key
-                && known.until.as_ref().is_none_or(|until| key < &until[..])
-        })?;
-        Some(known.search(key))
+        let mut place = lock(self.place(key));
+        let at = place.iter().position(|known| known.writes == writes && known.speaks_for(key))?;
+        place[..=at].rotate_right(1);
+        Some(place[0].search(key))
     }
 
+    /// Remembers the block in which `key` belongs. What was read before the last change is of no use any more.
     pub(super) fn remember(&self, key: &[u8], known: Known) {
-        *lock(self.place(key)) = Some(known);
+        let mut place = lock(self.place(key));
+        place.retain(|other| other.writes == known.writes);
+        place.truncate(BLOCKS_MAX - 1);
+        place.insert(0, known);
     }
 
-    fn place(&self, key: &[u8]) -> &Mutex<Option<Known>> {
+    fn place(&self, key: &[u8]) -> &Mutex<Vec<Known>> {
         &self.places[key.first().map_or(0, |first| usize::from(*first)) % PLACES]
     }
 }
