@@ -13,13 +13,15 @@ pub(super) struct Clock {
     elapsed_ms: u64,
     /// How far the wall clock was set forward or back in all.
     skew_ms: i64,
+    /// The most that was.
+    furthest_skew_ms: i64,
     /// When the current process began, on `elapsed_ms`.
     process_began_ms: u64,
 }
 
 impl Clock {
     pub(super) fn new() -> Self {
-        Self { elapsed_ms: 0, skew_ms: 0, process_began_ms: 0 }
+        Self { elapsed_ms: 0, skew_ms: 0, furthest_skew_ms: 0, process_began_ms: 0 }
     }
 
     pub(super) fn elapsed_ms(&self) -> u64 {
@@ -41,6 +43,12 @@ impl Clock {
     /// Somebody sets the wall clock.
     pub(super) fn jump(&mut self, by_ms: i64) {
         self.skew_ms += by_ms;
+        self.furthest_skew_ms = self.furthest_skew_ms.max(self.skew_ms);
+    }
+
+    /// How long it takes at most until the wall clock shows again what it showed before it was set back, milliseconds.
+    pub(super) fn set_back_ms(&self) -> u64 {
+        self.furthest_skew_ms.abs_diff(self.skew_ms)
     }
 
     /// How far the wall clock is from what it would be, milliseconds.
