@@ -10,7 +10,8 @@ use escrow_storage::{DiskStore, Options, Read as _, Store as _};
 /// there are more notes than so many.
 pub const FORGETFUL: [&str; 2] = ["retention.story_age=2s", "retention.story_count=200"];
 
-/// How many stories were written to `dir` and forgotten: they are numbered from 1, and go oldest first.
+/// How many stories were written to `dir` by a load and forgotten, at least: they are numbered from 1, and go oldest first. If
+/// none is left, all were, and nothing says how many: that counts as one.
 ///
 /// # Errors
 /// If the store does not open.
@@ -21,5 +22,5 @@ pub fn forgotten_stories(dir: &Path) -> Result<u64, String> {
         store.reader().scan(&keys::story_range(0, u64::MAX), 1).map_err(|error| error.to_string())?;
     store.close().map_err(|error| error.to_string())?;
     let oldest = oldest.first().and_then(|(key, _)| keys::story_of(key));
-    Ok(oldest.map_or(0, |oldest| oldest - 1))
+    Ok(oldest.map_or(1, |oldest| oldest - 1))
 }
