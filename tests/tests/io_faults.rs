@@ -314,13 +314,14 @@ impl End {
     }
 }
 
-/// Whether the process must end: the store itself could not make this file durable. A file that has no name yet is given
-/// up when there is no room, and the one before goes on. Not the table's: its library flushes now and then for itself,
+/// Whether the process must end: the store itself could not make this file durable. A file that is to become the next of the
+/// journal and is not yet, new or spare, is given up when there is no room, and the one before goes on. Not the table's: its library flushes now and then for itself,
 /// which nothing rests on; when the store's own sync of it fails the process ends as for the others. Not directories: what
 /// rests on a name (that an old file is written over) is left undone until it is durable.
 fn must_stop(fault: Fault, file: &str) -> bool {
     let is_ours = ["/journal/", "/values/", "/WATERMARK"].iter().any(|part| file.contains(part));
-    let is_given_up = fault == Fault::SyncNoSpace && file.contains("unfinished");
+    let is_not_the_journals_yet = ["unfinished.tmp", "spare.tmp"].iter().any(|name| file.ends_with(name));
+    let is_given_up = fault == Fault::SyncNoSpace && is_not_the_journals_yet;
     fault.is_sync() && is_ours && !is_given_up
 }
 
