@@ -100,14 +100,20 @@ pub fn verify(dir: impl AsRef<Path>, options: &Options) -> Result<VerifyReport, 
             None
         }
     };
-    let (scan, rewritten) = check_journal(&layout, mark.unwrap_or_default(), &mut report)?;
-    if !table::exists(&layout.table()) {
-        report.add_error(table::lost(&layout.table(), "the table is missing".into()))?;
-        return Ok(report);
-    }
-    match Table::open(&layout.table(), options.table_cache_bytes, options.table_open_limit) {
-        Ok(table) => check_table(&layout, &table, mark, &scan, &rewritten, &mut report)?,
-        Err(error) => report.add_error(error)?,
+    let table = table::exists(&layout.table())
+        .then(|| Table::open(&layout.table(), options.table_cache_bytes, options.table_open_limit));
+    // A repair of the journal refuses where the table, or what it points to, is damaged: nobody is sent there then.
+    let can_repair = table.as_ref().is_some_and(|table| {
+        table.as_ref().is_ok_and(|table| {
+            let fits = disk::check_against_mark(table, mark.unwrap_or_default());
+            fits.is_ok() && table.values().check(&table.live()).is_ok()
+        })
+    });
+    let (scan, rewritten) = check_journal(&layout, mark.unwrap_or_default(), can_repair, &mut report)?;
+    match table {
+        None => report.add_error(table::lost(&layout.table(), "the table is missing".into()))?,
+        Some(Ok(table)) => check_table(&layout, &table, mark, &scan, &rewritten, &mut report)?,
+        Some(Err(error)) => report.add_error(error)?,
     }
     Ok(report)
 }
@@ -140,6 +146,7 @@ pub(crate) fn verify_running(shared: &Shared, snapshot: &Snapshot) -> Result<Ver
 fn check_journal(
     layout: &Layout,
     mark: Mark,
+    can_repair: bool,
     report: &mut VerifyReport,
 ) -> Result<(Scan, BTreeSet<Key>), OpenError> {
     let keys = |kept: Kept| kept.batch.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
@@ -159,17 +166,28 @@ fn check_journal(
     report.frames = scan.files.iter().map(|file| file.frames).sum();
     report.last_sequence = Sequence(scan.last());
     if let Some(damage) = &scan.damage {
-        report.add_error(damage.clone().into_error())?;
+        report.add_error(with_remedy(damage.clone().into_error(), can_repair))?;
         for path in journal::paths_behind(&layout.journal(), &damage.path)? {
             match journal::check_closed(&path, None) {
                 Ok(_) => {}
-                Err(error) => report.add_error(error)?,
+                Err(error) => report.add_error(with_remedy(error, can_repair))?,
             }
         }
     } else {
         report.torn_bytes = scan.torn_bytes();
     }
     Ok((scan, rewritten.into_iter().flatten().collect()))
+}
+
+/// Damage of the journal, with a remedy that works.
+fn with_remedy(error: OpenError, can_repair: bool) -> OpenError {
+    match error {
+        OpenError::Damaged { file, fault, .. } if !can_repair => {
+            let salvage = remedy::salvage(remedy::root_above(&file, 2));
+            OpenError::Damaged { file, fault, remedy: format!("{}, or {salvage}", remedy::RESTORE) }
+        }
+        other => other,
+    }
 }
 
 fn check_table(

@@ -386,6 +386,29 @@ fn a_short_journal_file_into_which_the_table_points_is_named_with_a_remedy_that_
 }
 
 #[test]
+fn a_verification_sends_nobody_to_a_repair_that_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), journal_only());
+    store.commit(put("small", value_of(1, 40))).unwrap();
+    store.commit(put("large", value_of(1, 9000))).unwrap();
+    store.settle().unwrap();
+    // In the next file: the one before has lost its end, and large values of the table with it.
+    store.commit(put("behind", value_of(1, 40))).unwrap();
+    store.close().unwrap();
+    let path = files_in(&dir.path().join("journal")).swap_remove(0);
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1000).unwrap();
+    let report = verify(dir.path(), &journal_only()).unwrap();
+    let of_the_journal = report.findings.iter().filter(|finding| finding.file == path);
+    assert!(of_the_journal.count() >= 2, "as a journal file and as one of values: {:?}", report.findings);
+    for finding in &report.findings {
+        assert!(!finding.remedy.contains("give up"), "{finding:?}");
+        assert!(finding.remedy.contains("--salvage-into"), "{finding:?}");
+    }
+    let refused = repair(dir.path(), &journal_only(), Consent::GiveUpLostCommits);
+    assert!(matches!(refused, Err(RepairError::Table(_))), "{refused:?}");
+}
+
+#[test]
 fn a_damaged_record_of_format_1_is_named_and_nothing_else_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     copy_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats/1"), dir.path());
