@@ -58,8 +58,10 @@ impl Model {
         match command {
             Command::CheckNow(id) => self.check_now(now, *id, outcome),
             Command::Resume(id) => self.resumed(now, *id, outcome),
-            Command::CancelScheduled(id) => self.cancelled(*id, outcome),
-            Command::MoveScheduled { id, deliver_at_ms } => self.schedule_moved(*id, *deliver_at_ms, outcome),
+            Command::CancelScheduled(id) => self.cancelled(*id, outcome, expected),
+            Command::MoveScheduled { id, deliver_at_ms } => {
+                self.schedule_moved(*id, *deliver_at_ms, outcome, expected)
+            }
             Command::RunRetry { group, id } => {
                 self.retry_ordered(now, (group, *id), Order::Run, outcome, expected)
             }
