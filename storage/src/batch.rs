@@ -2,11 +2,12 @@
 //!
 //! Invariant: keys in a batch are strictly ascending, so a key is edited at most once.
 
-use crate::Key;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
+
+use crate::Key;
 
 /// One change to one key.
 #[derive(Debug, Clone, PartialEq, Eq)]

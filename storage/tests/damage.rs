@@ -8,8 +8,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use escrow_storage::{
-    Consent, DiskStore, Epoch, OpenError, Options, Read, ReadError, RepairError, Sequence, Store, repair,
-    salvage, verify,
+    CommitError, Consent, DiskStore, Epoch, OpenError, Options, Read, ReadError, RepairError, Sequence,
+    Store, repair, salvage, verify,
 };
 use support::*;
 
@@ -383,6 +383,34 @@ fn a_short_journal_file_into_which_the_table_points_is_named_with_a_remedy_that_
     let refused = repair(dir.path(), &journal_only(), Consent::GiveUpLostCommits);
     assert!(matches!(refused, Err(RepairError::Table(_))), "{refused:?}");
     assert_salvages(dir.path(), &model, "a journal file of 1000 bytes");
+}
+
+#[test]
+fn a_large_value_that_is_damaged_in_the_journal_is_neither_served_nor_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { journal_bytes_max: 1 << 20, journal_file_bytes_max: 1 << 20, ..tiny() };
+    let (mut store, _) = open(dir.path(), options.clone());
+    let large = value_of(5, 3000);
+    store.commit(put("large", large.clone())).unwrap();
+    // More of it than of the value: the file is not worth keeping, and the value is to be copied.
+    (0..20).for_each(|seed| drop(store.commit(put("noise", value_of(seed, 400))).unwrap()));
+    assert_eq!(store.reader().get(b"large").unwrap().unwrap(), large, "it is whole so far");
+    let path = files_in(&dir.path().join("journal")).pop().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(large.len()).position(|window| window == large).unwrap();
+    bytes[at + 1500] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+
+    let read = store.reader().get(b"large");
+    assert!(matches!(read, Err(ReadError::Corrupt { .. })), "{read:?}");
+    assert_eq!(store.stats().corrupt_records, 1);
+    let settled = store.settle();
+    let Err(CommitError::Failed(reason)) = &settled else { panic!("{settled:?}") };
+    let name = format!("journal/{}", path.file_name().unwrap().to_str().unwrap());
+    assert!(reason.contains(&name), "{reason}");
+    drop(store);
+    let error = DiskStore::open(dir.path(), options).unwrap_err();
+    assert!(matches!(&error, OpenError::Damaged { file, .. } if *file == path), "{error}");
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use escrow_storage::{KeyRange, Read, ReadError};
+use escrow_storage::{Key, KeyRange, Read, ReadError};
 
 use super::outbox::NoticeId;
-use crate::engine::{behind, key_in};
+use crate::engine::key_in;
 use crate::records::keys::{self, space};
 use crate::records::{Alarm, AlarmNotice, AlarmSinks, Record};
 
@@ -62,6 +62,6 @@ fn each<R: Record>(view: &dyn Read, space: u8, mut take: impl FnMut(&[u8], R)) -
             }
         }
         let Some(last) = last.filter(|_| !is_last) else { return Ok(()) };
-        range = KeyRange::new(behind(&last), range.end);
+        range = KeyRange::new(Key::behind(&last), range.end);
     }
 }

@@ -4,10 +4,10 @@
 use std::fmt::Write as _;
 
 use escrow_protocol::{MessageId, TransactionId};
-use escrow_storage::{KeyRange, Read, ReadError, Room};
+use escrow_storage::{Key, KeyRange, Read, ReadError, Room};
 
 use super::trouble::Step;
-use super::turn::{behind, key_in};
+use super::turn::key_in;
 use super::{Cancelled, Command, Engine, JobOrder, JobView, Moved, Now, Operator, Reply, Turn};
 use crate::records::keys::{self, space};
 use crate::records::{
@@ -332,7 +332,7 @@ fn last_number(view: &dyn Read, range: &KeyRange) -> Result<Option<u64>, ReadErr
         Ok(found) => Ok(found.first().and_then(|(key, _)| keys::audit_of(key))),
         Err(ReadError::Corrupt { key, .. }) => {
             let key = key_in(range, &key)?;
-            let later = last_number(view, &KeyRange::new(behind(&key), range.end.clone()))?;
+            let later = last_number(view, &KeyRange::new(Key::behind(&key), range.end.clone()))?;
             Ok(later.or_else(|| keys::audit_of(&key)))
         }
         Err(error) => Err(error),

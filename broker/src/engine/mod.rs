@@ -54,8 +54,8 @@ pub use input::*;
 pub use refusal::Refusal;
 pub use settings::*;
 pub use time::Now;
+pub(crate) use turn::key_in;
 pub use turn::{Finished, Turn};
-pub(crate) use turn::{behind, key_in};
 
 use escrow_protocol::{Reason, ShardId};
 use escrow_storage::{Epoch, Read, ReadError, Room};

@@ -5,7 +5,7 @@ use escrow_storage::{Key, KeyRange, ReadError, Room};
 
 use super::sabotage::{Fault, planted};
 use super::trouble::Step;
-use super::turn::{behind, key_in};
+use super::turn::key_in;
 use super::{Cancelled, Engine, Moved, NewMessage, Now, Refusal, Reply, Turn};
 use crate::records::{
     Ending, Fate, Happening, Message, Place, Record as _, Standing, Stub, Subject, TopicNumber, Transaction,
@@ -153,7 +153,7 @@ impl Engine {
             Err(error) => return Err(error.into()),
         };
         let is_full = due.len() == limit;
-        let mut from = due.last().map(|(key, _)| behind(key));
+        let mut from = due.last().map(|(key, _)| Key::behind(key));
         for (key, value) in due {
             match Stub::decode(value) {
                 Ok(stub) => self.release_one(now, turn, &stub)?,
@@ -169,7 +169,7 @@ impl Engine {
         if let Some((key, fault)) = damaged.filter(|_| !is_full) {
             // It stays where it is; the schedule goes on behind it.
             self.report_damaged(&key, &fault);
-            from = Some(behind(&key));
+            from = Some(Key::behind(&key));
         }
         self.schedule.go_on_from(from.unwrap_or(range.start), turn)
     }

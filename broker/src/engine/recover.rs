@@ -21,7 +21,7 @@ use super::timers::{Timers, WallTimer};
 use super::topics::{Topic, Topics};
 use super::transactions::Transactions;
 use super::trouble::Trouble;
-use super::turn::{behind, decode, hex, key_in};
+use super::turn::{decode, hex, key_in};
 use super::{Boot, Counts, Engine, Now, Recovered, Turn};
 use crate::records::{
     Counters, DecidedLog, Group as GroupRecord, Progress, Record, Remembered, Retry, Tail,
@@ -326,7 +326,7 @@ impl Engine {
                 Err(error) => return Err(error),
             };
             let Some((last, _)) = page.last() else { return Ok(()) };
-            start = behind(last);
+            start = Key::behind(last);
             for (key, value) in page {
                 self.take_record(&key, value, &mut each);
             }
@@ -361,7 +361,7 @@ impl Engine {
             self.take_record(&key, value, each);
         }
         self.report_damaged(&key, fault);
-        Ok(behind(&key))
+        Ok(Key::behind(&key))
     }
 
     /// From `start` on nothing can be read, up to nobody knows where: what lies behind is found from the other end.

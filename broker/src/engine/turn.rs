@@ -145,8 +145,3 @@ pub(crate) fn key_in(range: &KeyRange, hex: &str) -> Result<Vec<u8>, ReadError> 
         ReadError::Failed(format!("a scan met a damaged record at {hex:?}, which is no key of its range"))
     })
 }
-
-/// The smallest key behind `key`.
-pub(crate) fn behind(key: &[u8]) -> Key {
-    Key::behind(key)
-}

@@ -2,12 +2,12 @@
 
 use escrow_protocol::limits::DELIVER_AHEAD_MS_MAX;
 use escrow_protocol::{MessageId, TopicName};
-use escrow_storage::{KeyRange, Read, ReadError};
+use escrow_storage::{Key, KeyRange, Read, ReadError};
 
 use super::transactions::Labels;
 use super::{Operator, Page, Paged, Service, mismatch, same_key, unless_damaged};
 use crate::dispatch::{decode, record};
-use crate::engine::{Cancelled, Command, Moved, Refusal, Reply, behind};
+use crate::engine::{Cancelled, Command, Moved, Refusal, Reply};
 use crate::records::keys::space;
 use crate::records::{Message, Place, Standing, Stub, keys};
 
@@ -128,7 +128,7 @@ fn list(
     let hash = matching.key.as_deref().map(keys::hash_of);
     let mut range = keys::all(space::SCHEDULED);
     if let Some((due, id)) = after {
-        range = KeyRange::new(behind(&keys::scheduled(due, id)), range.end);
+        range = KeyRange::new(Key::behind(&keys::scheduled(due, id)), range.end);
     }
     let mut labels = Labels::new(view);
     let (mut items, mut examined) = (Vec::new(), 0);
@@ -151,7 +151,7 @@ fn list(
             if items.len() == limit || examined == EXAMINED_MAX {
                 return Ok(Paged { items, next: Some(cursor_of((due_ms, id))) });
             }
-            range = KeyRange::new(behind(&key), range.end.clone());
+            range = KeyRange::new(Key::behind(&key), range.end.clone());
         }
         if is_last {
             return Ok(Paged { items, next: None });

@@ -203,9 +203,8 @@ async fn a_damaged_scheduled_message_hides_no_other() {
         let request = v1::PublishRequest { message: Some(later) };
         ids.push(harness.producer().publish(request).await.unwrap().into_inner().message_id);
     }
-    let mut key = vec![escrow_broker::records::keys::space::MESSAGE];
-    key.extend_from_slice(&ids[0]);
-    assert!(harness.disk.flip_bit_at(&key));
+    let damaged = escrow_protocol::MessageId::from_slice(&ids[0]).unwrap();
+    assert!(harness.disk.flip_bit_at(&escrow_broker::records::keys::message(damaged)));
     let request = v1::ListScheduledRequest { page: whole(), ..Default::default() };
     let listed = admin.list_scheduled(request).await.unwrap().into_inner().scheduled;
     let mut keys: Vec<_> = listed.iter().map(|one| one.key.as_str()).collect();

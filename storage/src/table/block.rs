@@ -3,9 +3,9 @@
 //! Pure. sled pays for each of its records (a lock, a page entry, a delta), so ours are put together. A checksum covers the
 //! block and its key: neither a swapped block nor a part of one passes.
 
-use crate::Key;
 use bytes::{Bytes, BytesMut};
 
+use crate::Key;
 use crate::codec::Cursor;
 use crate::values::{FileId, Held, Location, Pointer, SEPARATE_BYTES_MIN};
 

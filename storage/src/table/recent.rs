@@ -3,14 +3,14 @@
 //!
 //! Owns no truth: a block is used only while nothing was written since it was read.
 
-use crate::Key;
-use crate::values::Held;
 use std::sync::Mutex;
 
 use bytes::Bytes;
 
 use super::block::Stored;
+use crate::Key;
 use crate::lock::lock;
+use crate::values::Held;
 
 /// Where blocks are remembered: a place for each first byte of a key, modulo this.
 const PLACES: usize = 32;
@@ -77,5 +77,52 @@ impl Recent {
 
     fn place(&self, key: &[u8]) -> &Mutex<Vec<Known>> {
         &self.places[key.first().map_or(0, |first| usize::from(*first)) % PLACES]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The block of the numbers from 10 `nth` on, of which every other is there.
+    fn known(nth: u8, writes: u64) -> Known {
+        let key = |number: u8| Key::from(&[b'k', number]);
+        let entries =
+            (0..10).step_by(2).map(|one| (key(10 * nth + one), Held::Inline(vec![nth, one].into())));
+        Known { writes, from: key(10 * nth), until: Some(key(10 * nth + 10)), entries: entries.collect() }
+    }
+
+    #[test]
+    fn a_block_answers_for_all_between_its_ends_and_for_nothing_else() {
+        let recent = Recent::default();
+        recent.remember(b"k\x0a", known(1, 7));
+        for number in 0..30 {
+            let expected = match number {
+                10..20 if number % 2 == 0 => Some(Some(Held::Inline(vec![1, number - 10].into()))),
+                10..20 => Some(None),
+                _ => None,
+            };
+            assert_eq!(recent.find(&[b'k', number], 7), expected, "{number}");
+        }
+        assert_eq!(recent.find(b"k\x0a", 8), None, "the table has changed since");
+        assert_eq!(recent.find(b"l\x0a", 7), None);
+    }
+
+    #[test]
+    fn the_blocks_used_last_are_remembered_and_those_of_an_older_table_are_not() {
+        let recent = Recent::default();
+        let is_known = |nth: u8, writes| recent.find(&[b'k', 10 * nth], writes).is_some();
+        for nth in 0..BLOCKS_MAX as u8 {
+            recent.remember(&[b'k', 10 * nth], known(nth, 7));
+        }
+        assert!(is_known(0, 7), "all of them fit");
+        recent.remember(b"k\x64", known(10, 7));
+        assert!(
+            is_known(0, 7) && is_known(10, 7) && !is_known(1, 7),
+            "the one that was used least recently goes"
+        );
+        recent.remember(b"k\x6e", known(11, 8));
+        assert!(is_known(11, 8) && !is_known(0, 7));
+        assert_eq!(lock(recent.place(b"k")).len(), 1);
     }
 }

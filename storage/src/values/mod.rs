@@ -179,9 +179,11 @@ impl Values {
         let fault = match self.read(key, pointer) {
             Ok(value) => return Ok(value),
             Err(ValueError::Io(error)) => {
-                return Err(ReadError::Failed(format!("values/{}: {error}", pointer.at.file)));
+                return Err(ReadError::Failed(format!("{}: {error}", self.shown(pointer.at.file))));
             }
-            Err(ValueError::Gone) => format!("the file of its value, values/{}, is missing", pointer.at.file),
+            Err(ValueError::Gone) => {
+                format!("the file of its value, {}, is missing", self.shown(pointer.at.file))
+            }
             // A file that was let go may have been written over.
             Err(ValueError::Damaged(fault)) => fault,
         };
@@ -196,8 +198,9 @@ impl Values {
         };
         if checksum(key, &value) != pointer.crc {
             let fault = format!(
-                "the checksum of its value in values/{} at offset {} does not match",
-                pointer.at.file, pointer.at.offset
+                "the checksum of its value in {} at offset {} does not match",
+                self.shown(pointer.at.file),
+                pointer.at.offset
             );
             return Err(ValueError::Damaged(fault));
         }
@@ -207,7 +210,9 @@ impl Values {
     fn read_file(&self, pointer: &Pointer) -> Result<Bytes, ValueError> {
         let file = self.file(pointer.at.file)?;
         file.read(pointer.at.offset, pointer.length).map_err(|error| match error {
-            ValueError::Damaged(fault) => ValueError::Damaged(format!("values/{}: {fault}", pointer.at.file)),
+            ValueError::Damaged(fault) => {
+                ValueError::Damaged(format!("{}: {fault}", self.shown(pointer.at.file)))
+            }
             other => other,
         })
     }
@@ -252,6 +257,12 @@ impl Values {
         let (here, there) = (self.path(id), self.journal.join(id.name()));
         let is_still_the_journals = id.copies_number().is_none() && !here.exists() && there.exists();
         if is_still_the_journals { there } else { here }
+    }
+
+    /// That place within the data directory, for messages.
+    fn shown(&self, id: FileId) -> String {
+        let is_here = self.place(id).starts_with(&self.dir);
+        format!("{}/{id}", if is_here { "values" } else { "journal" })
     }
 
     /// Moves a journal file here that the journal is done with. Durable when the directories are synced.

@@ -91,21 +91,29 @@ impl Model {
         };
         require!(is_over, "message {id} is stored and was stored again");
         for (topic, offset) in known.places.clone() {
-            let trimmed = self.placed(topic, offset).is_some_and(|placed| placed.trimmed);
-            let is_gone = trimmed || expected.removed_places.contains(&(topic, offset));
-            require!(is_gone, "message {id} is stored and was stored again: it is in a queue at {offset}");
-            let from = (topic, offset, GroupNumber(0));
-            let until = (topic, offset.next(), GroupNumber(0));
-            let held = self
-                .retries
-                .range(from..until)
-                .chain(self.dead_places.range(from..until).map(|(held, _)| held));
-            let kept = held.copied().find(|held| !expected.removed_holds.contains(held));
-            require!(kept.is_none(), "message {id} is stored and was stored again: {kept:?} holds it");
-            if !trimmed {
+            self.is_left((topic, offset), expected)
+                .map_err(|kept| format!("message {id} is stored and was stored again: {kept}"))?;
+            if !self.is_trimmed(topic, offset) {
                 self.trimmed(now, topic, offset)?;
             }
         }
+        Ok(())
+    }
+
+    fn is_trimmed(&self, topic: TopicNumber, offset: Offset) -> bool {
+        self.placed(topic, offset).is_some_and(|placed| placed.trimmed)
+    }
+
+    /// With this turn nothing keeps a message at this place: it is in no queue, and no retry and no dead letter holds it.
+    fn is_left(&self, (topic, offset): (TopicNumber, Offset), expected: &Expectations) -> Verdict {
+        let is_gone = self.is_trimmed(topic, offset) || expected.removed_places.contains(&(topic, offset));
+        require!(is_gone, "it is in a queue at {offset}");
+        let from = (topic, offset, GroupNumber(0));
+        let until = (topic, offset.next(), GroupNumber(0));
+        let dead = self.dead_places.range(from..until).map(|(held, _)| held);
+        let mut held = self.retries.range(from..until).chain(dead);
+        let kept = held.find(|held| !expected.removed_holds.contains(held));
+        require!(kept.is_none(), "{kept:?} holds it");
         Ok(())
     }
 
@@ -149,18 +157,10 @@ impl Model {
     /// what held one.
     pub(super) fn leaves_in_this_turn(&self, id: MessageId, expected: &Expectations) -> bool {
         let known = &self.messages[&id];
-        let is_gone = |&(topic, offset): &(TopicNumber, Offset)| {
-            let trimmed = self.placed(topic, offset).is_some_and(|placed| placed.trimmed);
-            let from = (topic, offset, GroupNumber(0));
-            let until = (topic, offset.next(), GroupNumber(0));
-            let mut held = self
-                .retries
-                .range(from..until)
-                .chain(self.dead_places.range(from..until).map(|(held, _)| held));
-            (trimmed || expected.removed_places.contains(&(topic, offset)))
-                && held.all(|held| expected.removed_holds.contains(held))
-        };
-        known.fate == MessageFate::Queued && !known.places.is_empty() && known.places.iter().all(is_gone)
+        let mut places = known.places.iter();
+        known.fate == MessageFate::Queued
+            && !known.places.is_empty()
+            && places.all(|place| self.is_left(*place, expected).is_ok())
     }
 
     pub(super) fn cancelled(&mut self, id: MessageId, outcome: &Outcome, expected: &Expectations) -> Verdict {
