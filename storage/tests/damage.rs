@@ -393,7 +393,9 @@ fn a_large_value_that_is_damaged_in_the_journal_is_neither_served_nor_copied() {
     let large = value_of(5, 3000);
     store.commit(put("large", large.clone())).unwrap();
     // More of it than of the value: the file is not worth keeping, and the value is to be copied.
-    (0..20).for_each(|seed| drop(store.commit(put("noise", value_of(seed, 400))).unwrap()));
+    for seed in 0..20 {
+        store.commit(put("noise", value_of(seed, 400))).unwrap();
+    }
     assert_eq!(store.reader().get(b"large").unwrap().unwrap(), large, "it is whole so far");
     let path = files_in(&dir.path().join("journal")).pop().unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
