@@ -104,6 +104,12 @@ impl Options {
         self.overlay_bytes_max / 2
     }
 
+    /// How many bytes of journal files are kept to be written over. One spill lets go of as much as may lie behind an overlay
+    /// and the rest of a file, and as much is written until the next: with so many, none is begun anew meanwhile.
+    pub(crate) fn spare_bytes_max(&self) -> u64 {
+        self.journal_bytes_max.saturating_add(self.journal_file_bytes_max)
+    }
+
     /// Where the live overlay's memory ends, in bytes: it may be as large as that when it is frozen, and then there are two.
     pub(crate) fn live_limit(&self) -> u64 {
         self.hard_limit() / 2

@@ -320,7 +320,7 @@ impl End {
 /// rests on a name (that an old file is written over) is left undone until it is durable.
 fn must_stop(fault: Fault, file: &str) -> bool {
     let is_ours = ["/journal/", "/values/", "/WATERMARK"].iter().any(|part| file.contains(part));
-    let is_not_the_journals_yet = ["unfinished.tmp", "spare.tmp"].iter().any(|name| file.ends_with(name));
+    let is_not_the_journals_yet = file.contains("/journal/") && file.ends_with(".tmp");
     let is_given_up = fault == Fault::SyncNoSpace && is_not_the_journals_yet;
     fault.is_sync() && is_ours && !is_given_up
 }

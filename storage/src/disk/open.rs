@@ -103,7 +103,7 @@ impl DiskStore {
             counters: Counters::default(),
             room,
             closed_files: Mutex::new(closed),
-            spare: Arc::clone(journal.spare()),
+            spares: Arc::clone(journal.spares()),
             spilled: AtomicU64::new(meta.sequence),
             epoch: opened.epoch,
             failure: Mutex::new(None),
@@ -282,9 +282,7 @@ fn retire_old_files(
     spilled: u64,
     opened: &mut Opened,
 ) -> Result<Vec<Closed>, OpenError> {
-    for leftover in [journal::UNFINISHED, journal::SPARE] {
-        let _ = std::fs::remove_file(layout.journal().join(leftover));
-    }
+    journal::delete_leftovers(&layout.journal()).map_err(|source| io_error(&layout.journal(), source))?;
     let mut closed = Vec::new();
     // A newest file without a batch is replaced by the one that is begun now.
     for file in scan.files.iter().filter(|file| file.frames > 0) {

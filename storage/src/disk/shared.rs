@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::Duration;
 
 use crate::directory::{DirectoryLock, Layout};
-use crate::journal::{Closed, Spare};
+use crate::journal::{Closed, Spares};
 use crate::lock::{lock, read};
 use crate::overlay::Layers;
 use crate::room::RoomWatch;
@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     /// Journal files that take no more frames, ascending.
     pub(super) closed_files: Mutex<Vec<Closed>>,
     /// Where they go when the table has overtaken them.
-    pub(super) spare: Arc<Spare>,
+    pub(super) spares: Arc<Spares>,
     /// The last sequence that is in the table and synced.
     pub(super) spilled: AtomicU64,
     /// The claim under which the store works.

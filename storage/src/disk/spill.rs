@@ -203,7 +203,7 @@ fn drop_journal(shared: &Shared, sequence: u64) {
     for file in &done {
         let room_for_spare = shared.room.has_room_for_spare(file.bytes);
         let retired = keep_for_values(&shared.table, file)
-            .and_then(|is_kept| if is_kept { Ok(()) } else { shared.spare.retire(file, room_for_spare) });
+            .and_then(|is_kept| if is_kept { Ok(()) } else { shared.spares.retire(file, room_for_spare) });
         if let Err(error) = retired {
             // The next start does it; until then it only takes space.
             tracing::warn!(file = %file.path.display(), %error, "an old journal file could not be retired");
@@ -213,7 +213,7 @@ fn drop_journal(shared: &Shared, sequence: u64) {
     shared.options.failpoints.pass(FailPoint::AfterJournalDrop);
     let synced = shared.table.values().sync_dir().and_then(|()| sync_dir(&shared.layout.journal()));
     match synced {
-        Ok(()) => shared.spare.names_are_durable(),
+        Ok(()) => shared.spares.names_are_durable(),
         Err(error) => {
             tracing::warn!(%error, "the names of journal files could not be synced after old ones were retired");
         }

@@ -116,10 +116,10 @@ impl DiskStore {
         clock::now() - started
     }
 
-    /// Appends; if the disk is full, once more without the spare file, and once more without the ballast.
+    /// Appends; if the disk is full, once more without the spare files, and once more without the ballast.
     fn append(&mut self, batch: &Batch) -> Result<Appended, CommitError> {
         let mut appended = self.journal.append(batch);
-        if matches!(appended, Err(AppendError::NoSpace(_))) && self.shared.spare.give_up() {
+        if matches!(appended, Err(AppendError::NoSpace(_))) && self.shared.spares.give_up() {
             appended = self.journal.append(batch);
         }
         if matches!(appended, Err(AppendError::NoSpace(_))) && self.shared.room.give_up_ballast() {
@@ -257,7 +257,7 @@ impl Store for DiskStore {
     fn room(&mut self) -> Room {
         let room = self.shared.room();
         if room == Room::Low {
-            self.shared.spare.give_up();
+            self.shared.spares.give_up();
             self.clear_away();
         }
         room

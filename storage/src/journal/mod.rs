@@ -8,9 +8,10 @@ mod durable;
 mod file;
 pub(crate) mod frame;
 mod scan;
-mod spare;
+mod spares;
 mod writer;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use durable::make_durable;
@@ -18,7 +19,7 @@ pub(crate) use file::JournalFile;
 pub(crate) use scan::{
     Damage, FileScan, Kept, Remains, Scan, Tail, check_closed, paths_behind, scan, scan_bytes,
 };
-pub(crate) use spare::Spare;
+pub(crate) use spares::Spares;
 pub(crate) use writer::{AppendError, Appended, Closed, Journal, create_file};
 
 /// What the names of journal files end in.
@@ -27,8 +28,33 @@ pub(crate) const SUFFIX: &str = ".log";
 /// A file that was being created when the process died. Deleted at the next open.
 pub(crate) const UNFINISHED: &str = "unfinished.tmp";
 
-/// A file that is no longer needed, kept to be written over. Deleted at the next open.
-pub(crate) const SPARE: &str = "spare.tmp";
+/// What the names of files begin with that are no longer needed and kept to be written over.
+const SPARE: &str = "spare";
+const SPARE_SUFFIX: &str = ".tmp";
+
+/// Deletes what an earlier process left in `dir` that is not of the journal.
+pub(crate) fn delete_leftovers(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if is_leftover(&entry.file_name().to_string_lossy()) {
+            // If it stays, it only takes space, until the next open.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file of that name, in the directory of the journal, does not belong to it.
+fn is_leftover(name: &str) -> bool {
+    // `spare.tmp` is what the only one was called.
+    name == UNFINISHED || (name.starts_with(SPARE) && name.ends_with(SPARE_SUFFIX))
+}
+
+/// What the journal file `path` is called while it is kept to be written over.
+fn spare_path(path: &Path) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{SPARE}-{stem}{SPARE_SUFFIX}"))
+}
 
 /// The first sequence of the journal file at `path`, by its name.
 pub(crate) fn first_of(path: &Path) -> Option<u64> {

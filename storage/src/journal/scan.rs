@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::frame::{FRAME_HEADER_BYTES, Frame, HEADER_BYTES, Header, HeaderFault};
-use super::{SPARE, SUFFIX, UNFINISHED};
+use super::{SUFFIX, is_leftover};
 use crate::values::{FileId, Location};
 use crate::{Batch, Epoch, OpenError, remedy};
 
@@ -355,7 +355,7 @@ fn file_paths(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
         let stem = name.strip_suffix(SUFFIX).unwrap_or_default();
         if stem.len() == 20 && stem.bytes().all(|byte| byte.is_ascii_digit()) {
             paths.push(path);
-        } else if name != UNFINISHED && name != SPARE {
+        } else if !is_leftover(&name) {
             return Err(OpenError::NotOurs { path: dir.into(), fault: format!("it holds {name}") });
         }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::file::JournalFile;
 use super::frame::{self, HEADER_BYTES, Header};
-use super::{Spare, UNFINISHED, file_path};
+use super::{Spares, UNFINISHED, file_path};
 use crate::clock;
 use crate::directory::sync_dir;
 use crate::failpoints::{FailPoint, FailPoints};
@@ -65,8 +65,8 @@ pub(crate) struct Journal {
     buffer: Vec<u8>,
     file_bytes_max: u64,
     ahead_bytes: u64,
-    /// What the next file may be written over.
-    spare: Arc<Spare>,
+    /// What the next files may be written over.
+    spares: Arc<Spares>,
     failpoints: FailPoints,
     faults: Faults,
 }
@@ -90,7 +90,7 @@ impl Journal {
             buffer: Vec::new(),
             file_bytes_max: options.journal_file_bytes_max,
             ahead_bytes: options.journal_ahead_bytes,
-            spare: Arc::new(Spare::new(dir)),
+            spares: Arc::new(Spares::new(options.spare_bytes_max())),
             failpoints: options.failpoints.clone(),
             faults: options.faults.clone(),
         })
@@ -105,8 +105,8 @@ impl Journal {
     }
 
     /// Where files go that are no longer needed.
-    pub(crate) fn spare(&self) -> &Arc<Spare> {
-        &self.spare
+    pub(crate) fn spares(&self) -> &Arc<Spares> {
+        &self.spares
     }
 
     /// Whether `batch` should go to a new file. One that is larger than a whole file gets a file to itself.
@@ -228,11 +228,11 @@ impl Journal {
         Ok(closed)
     }
 
-    /// The next file, and up to where it has blocks: over the spare one if there is one, else a new one.
+    /// The next file, and up to where it has blocks: over a spare one if there is one, else a new one.
     fn next_file(&self) -> Result<(Header, JournalFile, u64), CreateError> {
         let header = Header { epoch: self.header.epoch, first: self.last + 1, is_reused: true };
         let path = file_path(&self.dir, header.first);
-        let reused = self.spare.reuse(|spare| {
+        let reused = self.spares.reuse(|spare| {
             let file = JournalFile::reuse(spare, &path, &header, &self.faults)?;
             Ok((file.length()?, file))
         });
@@ -251,7 +251,7 @@ impl Journal {
 
     /// Takes no more frames. What lies behind them is given back; if not, it is accepted.
     pub(crate) fn close(&mut self) {
-        self.spare.give_up();
+        self.spares.give_up();
         if self.poison.is_none() {
             self.file.give_back(self.offset);
             self.poison = Some("the journal is closed".into());
