@@ -89,8 +89,8 @@ run() {
     counts)
         for count in 1 10 100 1000; do
             timed "topics-$count" 1 publish --outstanding 256 --topics "$count"
-            # As many deliveries each time.
-            measure "groups-$count" 1 consume --outstanding 256 --groups "$count" --backlog "$((200000 / count))" --prefetch 256
+            # As many deliveries each time, and so many that opening a thousand groups is little of it.
+            measure "groups-$count" 1 consume --outstanding 256 --groups "$count" --backlog "$((1000000 / count))" --prefetch 256
             measure "consumers-$count" 1 consume --outstanding 1000 --consumers "$count" --backlog 200000 --prefetch 64
         done
         ;;

@@ -72,7 +72,7 @@ pub struct Arguments {
     /// Measure the cost at ten thousand, a hundred thousand … messages, up to the backlog (backlog)
     #[arg(long)]
     pub curve: bool,
-    /// Deliveries each consumer may hold [default: 1024]
+    /// Deliveries each consumer may hold [default: 4096]
     #[arg(long)]
     pub prefetch: Option<u32>,
     /// Seconds measured [default: 10; backlog: 600; soak: 3600]

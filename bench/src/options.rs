@@ -132,7 +132,8 @@ pub struct Options {
     pub backlog: u64,
     /// `backlog`: measure the cost at ten thousand, a hundred thousand … messages, up to the backlog.
     pub curve: bool,
-    /// Deliveries each consumer may hold.
+    /// Deliveries each consumer may hold: those on their way to it, those it handles, and those whose acks wait for their disk.
+    /// With fewer than are under way in all of that, it is this number that is measured, not the broker.
     pub prefetch: u32,
     /// How long is measured, where time is the measure.
     #[serde(serialize_with = "seconds")]
@@ -177,7 +178,7 @@ impl Options {
             nack_percent: 0,
             backlog: 100_000,
             curve: false,
-            prefetch: 1024,
+            prefetch: 4096,
             duration: Duration::from_secs(10),
             warm_up: Duration::from_secs(2),
             verify: true,

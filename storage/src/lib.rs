@@ -48,7 +48,7 @@ pub use faults::{Fault, Faults, Operation};
 pub use key::Key;
 pub use mem::{FailMode, MemDisk, MemReader, MemStore};
 pub use options::{COMMIT_DELAY_MAX, Options};
-pub use read::{Entry, KeyRange, Read};
+pub use read::{Entry, KeyRange, OnDisk, Read};
 pub use repair::{Consent, RepairError, RepairReport, repair};
 pub use restore::{RestoreError, RestoreReport, restore};
 pub use salvage::{SalvageReport, salvage};

@@ -9,7 +9,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
-use crate::{Batch, CommitError, Edit, Entry, Epoch, Key, KeyRange, Read, ReadError, Room, Sequence, Store};
+use crate::{
+    Batch, CommitError, Edit, Entry, Epoch, Key, KeyRange, OnDisk, Read, ReadError, Room, Sequence, Store,
+};
 
 /// What a commit that is told to fail leaves on the disk. Both are legal outcomes of a failed `fdatasync`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,6 +261,10 @@ impl Read for MemReader {
         let state = self.disk.read();
         let Some((key, value)) = state.entries.get_key_value(key) else { return Ok(None) };
         state.entry(key, value).map(|(_, value)| Some(value))
+    }
+
+    fn get_from_memory(&self, key: &[u8]) -> Result<Option<Bytes>, OnDisk> {
+        self.get(key).map_err(|_| OnDisk)
     }
 
     fn scan(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {

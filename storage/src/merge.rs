@@ -13,7 +13,8 @@ use bytes::Bytes;
 use crate::lock::read;
 use crate::overlay::{Chunk, Layers, comes_first};
 use crate::table::{Direction, Table};
-use crate::{Entry, Key, KeyRange, ReadError};
+use crate::values::Values;
+use crate::{Entry, Key, KeyRange, OnDisk, ReadError};
 
 /// How many edits of the layers are taken under one lock.
 const CHUNK_EDITS_MAX: usize = 256;
@@ -51,6 +52,17 @@ pub(crate) fn get(table: &Table, newest: &impl Newest, key: &[u8]) -> Result<Opt
             read => return read,
         }
     }
+}
+
+/// The value of `key` if a layer knows it and has it in memory.
+pub(crate) fn get_from_memory(
+    values: &Values,
+    newest: &impl Newest,
+    key: &[u8],
+) -> Result<Option<Bytes>, OnDisk> {
+    let key = Key::from(key);
+    let edit = newest.at_once(|layers| layers.get(&key).cloned()).ok_or(OnDisk)?;
+    edit.value().map(|held| values.in_memory(&key, held).ok_or(OnDisk)).transpose()
 }
 
 /// At most `limit` entries of `range`.

@@ -32,7 +32,7 @@ pub struct Options {
     pub journal_bytes_max: u64,
     /// So many zeros are written ahead of the last frame at a time: a sync of blocks that exist costs half of a sync that
     /// has to add them. 0 writes none. Default 256 KiB: with more, each
-    /// extension shows in the 99th percentile, with less, large batches profit less.
+    /// extension shows in the 99th percentile, with less, large batches profit less. None are written for batches of 128 KiB or more.
     pub journal_ahead_bytes: u64,
     /// What the table keeps in memory of its pages. Default 32 MiB, minimum 1 MiB.
     pub table_cache_bytes: u64,

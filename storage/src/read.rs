@@ -42,6 +42,10 @@ impl KeyRange {
     }
 }
 
+/// Only the disk knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnDisk;
+
 /// A view of what is durable. Cheap to share; reads never wait for a sync.
 ///
 /// A scan sees, for each key, a value that was durable at some moment during the scan.
@@ -51,6 +55,15 @@ pub trait Read: Send + Sync {
     /// # Errors
     /// [`ReadError::Corrupt`] if the record is damaged, [`ReadError::Failed`] if the disk is.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError>;
+
+    /// The value of `key`, or `None`, as [`Read::get`] has it, for a thread that must not wait for a disk.
+    ///
+    /// # Errors
+    /// [`OnDisk`], also for what is damaged: ask [`Read::get`] on a thread that may block. So it always is for a reader that keeps
+    /// nothing in memory, which is what this does unless it is overridden.
+    fn get_from_memory(&self, _key: &[u8]) -> Result<Option<Bytes>, OnDisk> {
+        Err(OnDisk)
+    }
 
     /// At most `limit` entries of `range`, ascending.
     ///

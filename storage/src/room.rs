@@ -20,6 +20,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The share of the floor that may be written before the system is asked again.
 const LOOK_AFTER_SHARE: u64 = 16;
 
+/// Spare files are kept only while this many times the floor is free beyond what other such work keeps free: by default 1.25 GiB, far
+/// above where people are alarmed.
+const SPARES_FLOORS: u64 = 8;
+
 /// With less free space than this the ballast is given up before a store is opened.
 const ROOM_TO_OPEN_BYTES: u64 = 1 << 20;
 
@@ -89,8 +93,18 @@ impl RoomWatch {
         state.free >= self.floor / 4
     }
 
-    /// Whether an old journal file of so many bytes may be kept although nobody needs what it holds.
+    /// Whether files that nobody needs may be kept, and another of so many bytes: not where somebody could miss what they take.
     pub(crate) fn has_room_for_spare(&self, bytes: u64) -> bool {
+        self.has_room_for(self.floor.saturating_mul(SPARES_FLOORS).saturating_add(bytes))
+    }
+
+    /// Whether the disk is so full that nothing new is accepted.
+    pub(crate) fn is_disk_low(&self) -> bool {
+        lock(&self.state).disk_is_low
+    }
+
+    /// Whether so many bytes may be written that nobody waits for.
+    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
         let mut state = lock(&self.state);
         self.look_if_due(&mut state);
         !state.disk_is_low && state.free >= self.floor.saturating_mul(2).saturating_add(bytes)

@@ -232,6 +232,44 @@ fn all_files_that_a_spill_lets_go_of_are_written_over() {
     assert_opens_with(dir.path(), last);
 }
 
+/// Where consumers are behind, journal files are kept for the values in them, and let go when those are gone.
+#[test]
+fn files_of_values_that_are_let_go_of_are_written_over() {
+    const LIVE: u64 = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let spills = Arc::new(Spills::default());
+    let (mut store, _) = open(dir.path(), Options { observer: Some(spills.clone()), ..tiny() });
+    let mut model = Model::new();
+    let mut last: u64 = 0;
+    let mut reused = std::collections::BTreeSet::new();
+    while reused.len() < 10 {
+        last += 1;
+        let mut batch = put(&format!("{last:06}"), value_of(last as u8, 1500));
+        if let Some(gone) = last.checked_sub(LIVE) {
+            batch.delete(format!("{gone:06}").as_str());
+        }
+        apply(&mut model, batch.clone());
+        assert_eq!(store.commit(batch).unwrap(), Sequence(last));
+        spills.wait_for_rest(&store);
+        let path = newest_file(dir.path());
+        if is_reused(&std::fs::read(&path).unwrap()) {
+            reused.insert(path);
+        }
+        // Every value of a journal file is there when the table overtakes it: none is let go of by the journal itself.
+        assert!(
+            last < 1_000,
+            "no file of values was written over: {:?}",
+            files_in(&dir.path().join("values"))
+        );
+        assert_equals(&store.reader(), &model);
+    }
+    store.close().unwrap();
+    let (store, _) = open(dir.path(), tiny());
+    assert_equals(&store.reader(), &model);
+    store.close().unwrap();
+    assert!(escrow_storage::verify(dir.path(), &tiny()).unwrap().is_whole());
+}
+
 #[test]
 fn a_full_disk_costs_the_spare_files_before_it_refuses_anything() {
     let dir = tempfile::tempdir().unwrap();
@@ -267,7 +305,7 @@ fn nothing_of_it_is_left_by_a_clean_close_or_an_open() {
     let crashed = tempfile::tempdir().unwrap();
     copy_dir(dir.path(), crashed.path());
     // The second is what the only spare file was called once.
-    for leftover in ["spare-00000000000000000007.tmp", "spare.tmp", "unfinished.tmp"] {
+    for leftover in ["spare-7.tmp", "spare.tmp", "unfinished.tmp"] {
         std::fs::write(crashed.path().join("journal").join(leftover), "an old file").unwrap();
     }
     store.close().unwrap();

@@ -7,7 +7,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use escrow_storage::{Batch, DiskStore, Faults, Key, Options, Read, Room, Store, verify};
+use escrow_storage::{Batch, DiskStore, Faults, Key, OnDisk, Options, Read, Room, Store, verify};
 use support::*;
 
 /// Bytes of all files below `dir`.
@@ -41,7 +41,45 @@ fn what_is_deleted_soon_never_reaches_the_table() {
     let stats = store.stats();
     assert!(stats.spills > 5 && stats.table_records == 0, "{stats:?}");
     assert_eq!(bytes_below(&dir.path().join("values")), 0);
-    assert!(bytes_below(&dir.path().join("journal")) < 64 << 10);
+    let journal = files_in(&dir.path().join("journal"));
+    let (log, spare): (Vec<_>, Vec<_>) = journal.iter().partition(|path| path.extension().unwrap() == "log");
+    let bytes_of = |paths: &[&std::path::PathBuf]| -> u64 {
+        paths.iter().map(|path| path.metadata().unwrap().len()).sum()
+    };
+    assert!(bytes_of(&log) < 64 << 10, "{log:?}");
+    // What is kept to be written over: as much as lies behind an overlay, and a file.
+    assert!(bytes_of(&spare) <= (64 << 10) + (8 << 10), "{spare:?}");
+}
+
+#[test]
+fn what_was_written_a_moment_ago_is_known_without_the_disk_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { overlay_bytes_max: 64 << 10, journal_bytes_max: 1 << 20, ..tiny() };
+    let (mut store, _) = open(dir.path(), options.clone());
+    store.commit(put("old", value_of(1, 20))).unwrap();
+    store.settle().unwrap();
+    let mut batch = put("small", value_of(2, 20));
+    batch.insert(key(1), value_of(3, 1000));
+    batch.put("gone", value_of(4, 20));
+    store.commit(batch).unwrap();
+    let mut batch = Batch::new();
+    batch.delete("gone");
+    store.commit(batch).unwrap();
+    let reader = store.reader();
+    assert_eq!(reader.get_from_memory(b"small"), Ok(Some(Bytes::from(value_of(2, 20)))));
+    assert_eq!(reader.get_from_memory(key(1).as_bytes()), Ok(Some(Bytes::from(value_of(3, 1000)))));
+    assert_eq!(reader.get_from_memory(b"gone"), Ok(None));
+    assert_eq!(reader.get_from_memory(b"old"), Err(OnDisk), "it is in the table");
+    assert_eq!(reader.get_from_memory(b"never"), Err(OnDisk), "only the table knows that");
+
+    // More than is kept of what was written, and less than an overlay.
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), options);
+    (0..60).for_each(|number| assert!(store.commit(insert(number)).is_ok()));
+    assert_eq!(store.stats().spills, 0);
+    assert_eq!(store.reader().get_from_memory(key(0).as_bytes()), Err(OnDisk), "its frame is not kept");
+    assert!(store.reader().get(key(0).as_bytes()).unwrap().is_some());
+    assert!(store.reader().get_from_memory(key(59).as_bytes()).is_ok_and(|value| value.is_some()));
 }
 
 #[test]

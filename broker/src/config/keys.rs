@@ -229,7 +229,7 @@ pub(super) const KEYS: &[Key] = &[
         "store.journal_ahead",
         Shape::Size(0, GIB),
         store.journal_ahead_bytes,
-        "Zeros written ahead of the journal's end: makes each sync cheaper. 0: none."
+        "Zeros written ahead of the journal's end: makes each sync cheaper. None for batches of 128 KiB and more. 0: none at all."
     ),
     number!(
         "store.open_limit",

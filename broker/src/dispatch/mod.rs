@@ -5,6 +5,7 @@ mod allowance;
 mod loader;
 mod outbox;
 mod post;
+mod readers;
 mod sessions;
 
 pub use allowance::{Ahead, Allowance, Permit, Share};

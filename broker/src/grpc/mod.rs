@@ -71,10 +71,10 @@ impl Edge {
         frames::channel(peer, Ahead::new(self.allowance.clone(), self.clock.clone()), self.peer_stall)
     }
 
-    /// What these parcels refer to, as [`Loader::load`] has it; the engine hears of those that cannot be delivered. `None`: the store failed, and
-    /// the broker stops. Not cancel-safe.
+    /// What these parcels refer to, as [`Loader::load`] has it; the engine hears of those that cannot be delivered. `None`: the session cannot go
+    /// on; if the store failed, the broker stops. Not cancel-safe.
     async fn load(&self, parcels: Vec<Parcel>, bytes_max: usize) -> Option<Loaded> {
-        let mut loaded = self.loader.load(parcels, bytes_max).await;
+        let mut loaded = self.loader.load(parcels, bytes_max).await?;
         if let Some(error) = loaded.failed {
             self.engine.fail(error);
             return None;

@@ -159,7 +159,7 @@ async fn send<T: Message>(
 ) -> Result<(), Gone> {
     let bytes_max = share.as_ref().map_or(0, Share::bytes);
     let parcels = outbox.take(FRAME_ENTRIES_MAX, bytes_max);
-    // The store failed: the broker stops, and what it would say now is void.
+    // What it would say now is void: the store failed, and the broker stops, or a fault of its own lost it.
     let mut loaded = edge.load(parcels, bytes_max).await.ok_or(Gone)?;
     outbox.put_back(std::mem::take(&mut loaded.left));
     match frame(loaded) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Snapshot;
 use super::shared::Shared;
 use crate::table::Direction;
-use crate::{Entry, KeyRange, Read, ReadError, Stats, merge};
+use crate::{Entry, KeyRange, OnDisk, Read, ReadError, Stats, merge};
 
 /// Reads a [`crate::DiskStore`]. A clone reads the same store. Reads of a store that was closed fail.
 #[derive(Debug, Clone)]
@@ -44,6 +44,10 @@ impl DiskReader {
 impl Read for DiskReader {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
         self.shared.counted(merge::get(&self.shared.table, &self.shared.layers, key))
+    }
+
+    fn get_from_memory(&self, key: &[u8]) -> Result<Option<Bytes>, OnDisk> {
+        merge::get_from_memory(self.shared.table.values(), &self.shared.layers, key)
     }
 
     fn scan(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {

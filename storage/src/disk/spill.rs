@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -107,7 +108,7 @@ fn spill(
         Outcome::Stopped => return Ok(()),
     };
     // Emptying writes before it frees: on a disk that is nearly full that would end the store.
-    let may_empty = !is_stopped() && shared.room.has_room_for_spare(EMPTYING_BYTES);
+    let may_empty = !is_stopped() && shared.room.has_room_for(EMPTYING_BYTES);
     let emptied = if may_empty { empty_sparse(&shared.table, stuck, failpoints)? } else { Vec::new() };
     shared.table.sync(failpoints).map_err(|error| error.to_string())?;
     let committed = read(&shared.layers).last();
@@ -119,8 +120,8 @@ fn spill(
     let dropped = write(&shared.layers).drop_frozen();
     drop(dropped);
     failpoints.pass(FailPoint::BeforeJournalDrop);
-    drop_journal(shared, mark.sequence);
-    delete_unused(&shared.table, used_before.into_iter().chain(emptied));
+    let unused = used_before.into_iter().chain(emptied).filter(|id| !shared.table.points_into(*id));
+    let_go(shared, mark.sequence, unused.collect());
     if let Some(observer) = &shared.options.observer {
         observer.spilled(frozen.overlay.len() as u64, clock::now() - started);
     }
@@ -168,16 +169,6 @@ fn empty_sparse(
     Ok(files)
 }
 
-/// Deletes those of `files` into which nothing points any more. The table that no longer points to them is durable.
-fn delete_unused(table: &Table, files: impl Iterator<Item = FileId>) {
-    for id in files.filter(|id| !table.points_into(*id)) {
-        if let Err(error) = table.values().delete(id) {
-            // The next start deletes it; until then it only takes space.
-            tracing::warn!(file = %id, %error, "an unused file of values could not be deleted");
-        }
-    }
-}
-
 /// Takes a file out of the journal that the table has overtaken, if the table points into it; whether it does.
 pub(super) fn keep_for_values(table: &Table, file: &Closed) -> io::Result<bool> {
     let is_kept = table.points_into(file.id);
@@ -190,24 +181,35 @@ pub(super) fn keep_for_values(table: &Table, file: &Closed) -> io::Result<bool> 
     Ok(is_kept)
 }
 
-/// Takes the files out of the journal that hold nothing above `sequence`, oldest first so that no gap can arise.
-fn drop_journal(shared: &Shared, sequence: u64) {
+/// Lets go of the journal files that hold nothing above `sequence`, and of the files of values `unused`, into which the durable
+/// table points no more. Some are kept to be written over.
+fn let_go(shared: &Shared, sequence: u64, unused: Vec<FileId>) {
     let done: Vec<Closed> = {
         let mut closed = lock(&shared.closed_files);
         let kept = closed.iter().position(|file| file.last > sequence).unwrap_or(closed.len());
         closed.drain(..kept).collect()
     };
-    if done.is_empty() {
+    if !shared.room.has_room_for_spare(0) {
+        shared.spares.give_up();
+    }
+    if done.is_empty() && unused.is_empty() {
         return;
     }
-    for file in &done {
-        let room_for_spare = shared.room.has_room_for_spare(file.bytes);
+    // Oldest first, so that no gap can arise: behind one that stays, all stay, until the next spill.
+    for (index, file) in done.iter().enumerate() {
         let retired = keep_for_values(&shared.table, file)
-            .and_then(|is_kept| if is_kept { Ok(()) } else { shared.spares.retire(file, room_for_spare) });
+            .and_then(|is_kept| if is_kept { Ok(()) } else { retire(shared, &file.path, true) });
         if let Err(error) = retired {
-            // The next start does it; until then it only takes space.
             tracing::warn!(file = %file.path.display(), %error, "an old journal file could not be retired");
+            lock(&shared.closed_files).splice(0..0, done[index..].iter().cloned());
             break;
+        }
+    }
+    for id in unused {
+        // Nobody may read old values in a file that is written over.
+        shared.table.values().forget(id);
+        if let Err(error) = retire(shared, &shared.table.values().path(id), id.copies_number().is_none()) {
+            tracing::warn!(file = %id, %error, "an unused file of values could not be retired");
         }
     }
     shared.options.failpoints.pass(FailPoint::AfterJournalDrop);
@@ -215,7 +217,20 @@ fn drop_journal(shared: &Shared, sequence: u64) {
     match synced {
         Ok(()) => shared.spares.names_are_durable(),
         Err(error) => {
+            // A later sync may succeed without having written what this one should have.
+            shared.spares.give_up_unnamed();
             tracing::warn!(%error, "the names of journal files could not be synced after old ones were retired");
         }
     }
+}
+
+/// Keeps the file at `path` to be written over, if `is_as_large` as a journal file is and there is room, or deletes it. One that is
+/// not there was let go before, or is the journal's still.
+fn retire(shared: &Shared, path: &Path, is_as_large: bool) -> io::Result<()> {
+    let bytes = match path.metadata() {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    shared.spares.retire(path, bytes, is_as_large && shared.room.has_room_for_spare(bytes))
 }

@@ -257,7 +257,10 @@ impl Store for DiskStore {
     fn room(&mut self) -> Room {
         let room = self.shared.room();
         if room == Room::Low {
-            self.shared.spares.give_up();
+            // Not for memory that is short: the journal goes on, and would be written twice.
+            if self.shared.room.is_disk_low() {
+                self.shared.spares.give_up();
+            }
             self.clear_away();
         }
         room

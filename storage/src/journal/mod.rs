@@ -50,10 +50,9 @@ fn is_leftover(name: &str) -> bool {
     name == UNFINISHED || (name.starts_with(SPARE) && name.ends_with(SPARE_SUFFIX))
 }
 
-/// What the journal file `path` is called while it is kept to be written over.
-fn spare_path(path: &Path) -> PathBuf {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{SPARE}-{stem}{SPARE_SUFFIX}"))
+/// Where the file of this number is kept to be written over.
+fn spare_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{SPARE}-{number}{SPARE_SUFFIX}"))
 }
 
 /// The first sequence of the journal file at `path`, by its name.

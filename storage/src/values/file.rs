@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::ValueError;
 
-/// An open file. Reads of it go on when it is moved or deleted.
+/// An open file. Reads of it go on when it is moved or deleted; when it is written over, checksums say so.
 #[derive(Debug)]
 pub(crate) struct ValueFile {
     file: File,

@@ -190,6 +190,17 @@ impl Values {
         Err(ReadError::Corrupt { key: hex::of(key), fault })
     }
 
+    /// The value of what is held at `key`, if it is in memory, and whole.
+    pub(crate) fn in_memory(&self, key: &[u8], held: &Held) -> Option<Bytes> {
+        match held {
+            Held::Inline(value) => Some(value.clone()),
+            Held::At(pointer) => {
+                let value = self.frames.read(pointer.at, pointer.length)?;
+                (checksum(key, &value) == pointer.crc).then_some(value)
+            }
+        }
+    }
+
     /// The value that `pointer`, found at `key`, leads to.
     pub(crate) fn read(&self, key: &[u8], pointer: &Pointer) -> Result<Bytes, ValueError> {
         let value = match self.frames.read(pointer.at, pointer.length) {
@@ -270,7 +281,7 @@ impl Values {
         std::fs::rename(journal_file, self.path(id))
     }
 
-    /// Closes a journal file that may be written over.
+    /// Closes a file that may be written over.
     pub(crate) fn forget(&self, id: FileId) {
         write(&self.open).remove(&id);
     }

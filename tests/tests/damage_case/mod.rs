@@ -224,7 +224,8 @@ impl Damage {
     /// A cut of the newest journal file of a broker that was killed looks like a last write that was torn there: what
     /// lay behind it is gone, and only what was torn can be named. No file system does that to synced bytes.
     fn passes_for_a_torn_write(&self, case: &Case) -> bool {
-        let newest = files_in(&case.dir.join("journal")).pop();
+        let is_of_the_journal = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "log");
+        let newest = files_in(&case.dir.join("journal")).into_iter().rfind(is_of_the_journal);
         let is_newest = newest.is_some_and(|newest| newest == case.dir.join(&self.file));
         case.name == "killed" && is_newest && self.bit.is_none()
     }

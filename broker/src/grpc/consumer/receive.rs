@@ -107,7 +107,10 @@ async fn take(
     parcels.extend(outbox.take_all());
     let permit = edge.allowance.take(parcels.iter().map(Parcel::weight).sum()).await;
     let Some(Loaded { deliveries, .. }) = edge.load(parcels, usize::MAX).await else {
-        return Err(Refusal::new(Reason::Internal, "the broker's store failed; the broker stops"));
+        return Err(Refusal::new(
+            Reason::Internal,
+            "the messages could not be read; the broker's log says why",
+        ));
     };
     match outcome {
         Ok(()) => Ok((deliveries, permit)),
