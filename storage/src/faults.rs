@@ -42,6 +42,8 @@ pub enum Operation {
     Cut,
     /// Creating the next journal file.
     Create,
+    /// Taking a file away that nobody needs: deleting or renaming it.
+    Retire,
 }
 
 /// A plan of failures. A clone is the same plan. The default plan is none.

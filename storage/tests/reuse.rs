@@ -232,6 +232,35 @@ fn all_files_that_a_spill_lets_go_of_are_written_over() {
     assert_opens_with(dir.path(), last);
 }
 
+/// The files behind one that cannot be taken away stay, too, until it can: with a gap between them the store would not open.
+#[test]
+fn a_file_that_cannot_be_taken_away_leaves_no_gap_in_the_journal() {
+    for nth in 1..=6 {
+        let dir = tempfile::tempdir().unwrap();
+        let spills = Arc::new(Spills::default());
+        let faults = Faults::planned();
+        let options = Options { observer: Some(spills.clone()), faults: faults.clone(), ..tiny() };
+        let (mut store, _) = open(dir.path(), Options { overlay_bytes_max: 256 << 10, ..options });
+        faults.fail(Operation::Retire, nth, 1, Fault::Broken);
+        let mut last = 0;
+        while spills.0.load(Ordering::SeqCst) < 3 {
+            commit_next(&mut store, &mut last);
+            spills.wait_for_rest(&store);
+            let crashed = tempfile::tempdir().unwrap();
+            if last % 10 == 0 {
+                copy_dir(dir.path(), crashed.path());
+                assert_opens_with(crashed.path(), last);
+            }
+            assert!(last < COMMITS_MAX, "nothing goes to the table");
+        }
+        let log = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "log");
+        let files = files_in(&dir.path().join("journal")).into_iter().filter(log).count();
+        assert!(files <= 2, "what stayed was taken away later: {files} files");
+        store.close().unwrap();
+        assert_opens_with(dir.path(), last);
+    }
+}
+
 /// Where consumers are behind, journal files are kept for the values in them, and let go when those are gone.
 #[test]
 fn files_of_values_that_are_let_go_of_are_written_over() {

@@ -15,6 +15,7 @@ use super::shared::{GateState, Shared};
 use crate::clock;
 use crate::directory::sync_dir;
 use crate::failpoints::{FailPoint, FailPoints};
+use crate::faults::Operation;
 use crate::journal::Closed;
 use crate::lock::{lock, read, write};
 use crate::overlay::{Frozen, Overlay};
@@ -232,5 +233,6 @@ fn retire(shared: &Shared, path: &Path, is_as_large: bool) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
+    shared.options.faults.check(Operation::Retire).map_err(|(_, error)| error)?;
     shared.spares.retire(path, bytes, is_as_large && shared.room.has_room_for_spare(bytes))
 }
