@@ -6,7 +6,7 @@
 #   ./test.sh --sim N         N seeds of the simulator, in a release build
 #   ./test.sh --rig NAME [N]  one rig with N trials (its long form unless told), in a release build
 #   ./test.sh --rigs          the rigs there are, with their long forms
-#   ./test.sh --long          the long form of every rig (many hours)
+#   ./test.sh --long          the long form of every rig, and an hour of each fuzz target (many hours)
 #   ./test.sh --fuzz SECONDS  each fuzz target for so long (needs a nightly toolchain; builds cargo-fuzz)
 #   ./test.sh --all           everyday, browser and long
 #
@@ -101,6 +101,8 @@ long() {
         echo "== $name: $trials $unit"
         rig "$name" "$trials" </dev/null || failed="$failed $name"
     done <<<"$RIGS"
+    # Not as a function: behind `||` its first failure would not end it.
+    ./test.sh --fuzz 3600 || failed="$failed fuzz"
     [ -z "$failed" ] || { echo "test.sh: failed:$failed" >&2 && exit 1; }
 }
 

@@ -44,6 +44,8 @@ pub enum Operation {
     Create,
     /// Taking a file away that nobody needs: deleting or renaming it.
     Retire,
+    /// Syncing the directories out of which and into which such files went.
+    SyncNames,
 }
 
 /// A plan of failures. A clone is the same plan. The default plan is none.

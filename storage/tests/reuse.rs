@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use escrow_storage::{DiskStore, Fault, Faults, Observer, OpenError, Operation, Options, Sequence, Store};
+use escrow_storage::{
+    Batch, DiskStore, Fault, Faults, Observer, OpenError, Operation, Options, Room, Sequence, Store,
+};
 use support::*;
 
 /// Commits so many at most until a file is reused: the table is far quicker.
@@ -18,7 +20,7 @@ const COMMITS_MAX: u64 = 20_000;
 /// How often is looked for what another thread is about to do.
 const LOOKS_MAX: u32 = 20_000_000;
 
-fn batch_of(sequence: u64) -> escrow_storage::Batch {
+fn batch_of(sequence: u64) -> Batch {
     put(&format!("key-{:02}", sequence % 100), value_of(sequence as u8, 200 + (sequence % 7) as usize * 30))
 }
 
@@ -209,11 +211,7 @@ fn a_closed_file_may_get_its_old_bytes_back_but_not_lose_a_frame() {
 #[test]
 fn all_files_that_a_spill_lets_go_of_are_written_over() {
     let dir = tempfile::tempdir().unwrap();
-    let spills = Arc::new(Spills::default());
-    // The overlay holds all keys: only the journal behind it makes it go to the table, with four files.
-    let overlay_bytes_max = 256 << 10;
-    let options = Options { overlay_bytes_max, observer: Some(spills.clone()), ..tiny() };
-    let (mut store, _) = open(dir.path(), options);
+    let (mut store, spills) = with_long_journal(dir.path(), tiny());
     let mut last = 0;
     let mut begun = std::collections::BTreeMap::new();
     while spills.0.load(Ordering::SeqCst) < 5 {
@@ -237,10 +235,8 @@ fn all_files_that_a_spill_lets_go_of_are_written_over() {
 fn a_file_that_cannot_be_taken_away_leaves_no_gap_in_the_journal() {
     for nth in 1..=6 {
         let dir = tempfile::tempdir().unwrap();
-        let spills = Arc::new(Spills::default());
         let faults = Faults::planned();
-        let options = Options { observer: Some(spills.clone()), faults: faults.clone(), ..tiny() };
-        let (mut store, _) = open(dir.path(), Options { overlay_bytes_max: 256 << 10, ..options });
+        let (mut store, spills) = with_long_journal(dir.path(), Options { faults: faults.clone(), ..tiny() });
         faults.fail(Operation::Retire, nth, 1, Fault::Broken);
         let mut last = 0;
         while spills.0.load(Ordering::SeqCst) < 3 {
@@ -304,10 +300,6 @@ fn a_full_disk_costs_the_spare_files_before_it_refuses_anything() {
     let dir = tempfile::tempdir().unwrap();
     let faults = Faults::planned();
     let (mut store, _) = open(dir.path(), Options { faults: faults.clone(), ..tiny() });
-    let spares = || {
-        let files = files_in(&dir.path().join("journal"));
-        files.iter().filter(|path| path.extension().is_some_and(|ending| ending == "tmp")).count()
-    };
     let mut last = 0;
     commit_next(&mut store, &mut last);
     // While it lives nothing reaches the table: the next commit begins a file before that happens, so the file before is
@@ -317,14 +309,94 @@ fn a_full_disk_costs_the_spare_files_before_it_refuses_anything() {
     drop(snapshot);
     let is_kept = (0..LOOKS_MAX).any(|_| {
         std::thread::yield_now();
-        spares() > 0
+        spares_in(dir.path()) > 0
     });
     assert!(is_kept, "no journal file was kept");
     faults.fail(Operation::Write, 1, 1, Fault::NoSpace);
     commit_next(&mut store, &mut last);
-    assert_eq!(spares(), 0, "all were given up for the commit");
+    assert_eq!(spares_in(dir.path()), 0, "all were given up for the commit");
     store.close().unwrap();
     assert_opens_with(dir.path(), last);
+}
+
+/// A store whose overlay holds all keys, so that only the journal behind it makes it go to the table, four files at a time.
+fn with_long_journal(dir: &Path, options: Options) -> (DiskStore, Arc<Spills>) {
+    let spills = Arc::new(Spills::default());
+    let options = Options { overlay_bytes_max: 256 << 10, observer: Some(spills.clone()), ..options };
+    (open(dir, options).0, spills)
+}
+
+/// Commits until so many more spills are over.
+fn spill(store: &mut DiskStore, last: &mut u64, spills: &Spills, times: u64) {
+    let until = spills.0.load(Ordering::SeqCst) + times;
+    let from = *last;
+    while spills.0.load(Ordering::SeqCst) < until {
+        commit_next(store, last);
+        spills.wait_for_rest(store);
+        assert!(*last - from < COMMITS_MAX, "nothing goes to the table");
+    }
+}
+
+fn spares_in(dir: &Path) -> usize {
+    let files = files_in(&dir.join("journal"));
+    files.iter().filter(|path| path.extension().is_some_and(|ending| ending == "tmp")).count()
+}
+
+/// A later sync of the directory may succeed without having written what this one should have.
+#[test]
+fn a_file_whose_name_may_not_last_is_never_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::planned();
+    let (mut store, spills) = with_long_journal(dir.path(), Options { faults: faults.clone(), ..tiny() });
+    let mut last = 0;
+    faults.fail(Operation::SyncNames, 1, 1, Fault::Broken);
+    spill(&mut store, &mut last, &spills, 1);
+    assert_eq!(spares_in(dir.path()), 0);
+    spill(&mut store, &mut last, &spills, 1);
+    assert!(spares_in(dir.path()) > 1, "those of the next spill are kept");
+    store.close().unwrap();
+    assert_opens_with(dir.path(), last);
+}
+
+#[test]
+fn no_spare_file_takes_room_that_somebody_could_miss() {
+    const FLOOR: u64 = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::planned();
+    let options = Options { faults: faults.clone(), free_floor_bytes: FLOOR, ..tiny() };
+    let (mut store, spills) = with_long_journal(dir.path(), options);
+    let mut last = 0;
+    for (free_floors, is_kept) in [(9, false), (20, true), (9, false)] {
+        faults.set_free_bytes(Some(free_floors * FLOOR));
+        // The answer of the system may be old for the first.
+        spill(&mut store, &mut last, &spills, 60);
+        assert_eq!(spares_in(dir.path()) > 0, is_kept, "{free_floors} times the floor are free");
+        assert_eq!(store.room(), Room::Enough);
+    }
+}
+
+#[test]
+fn memory_that_is_short_costs_no_spare_file_and_a_full_disk_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::planned();
+    let options = Options { faults: faults.clone(), free_floor_bytes: 1 << 20, ..tiny() };
+    faults.set_free_bytes(Some(100 << 20));
+    let (mut store, spills) = with_long_journal(dir.path(), options);
+    let mut last = 0;
+    spill(&mut store, &mut last, &spills, 3);
+    commit_next(&mut store, &mut last);
+    // It freezes that, and while it lives nothing reaches the table: what is committed now stays in memory.
+    let snapshot = store.snapshot();
+    let mut large = Batch::new();
+    (0..2_000).for_each(|number| large.put(format!("more-{number:04}"), value_of(number as u8, 400)));
+    store.commit(large).unwrap();
+    assert_eq!(store.room(), Room::Low);
+    assert!(spares_in(dir.path()) > 0);
+    faults.set_free_bytes(Some(1));
+    // The answer of the system may be old for the first looks.
+    let is_gone = (0..200_000).any(|_| store.room() == Room::Low && spares_in(dir.path()) == 0);
+    assert!(is_gone, "a full disk did not cost them");
+    drop(snapshot);
 }
 
 #[test]

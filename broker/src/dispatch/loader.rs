@@ -138,12 +138,11 @@ impl Loading {
                     }
                 },
                 Parcel::Ask(question) => match load_question(lookup, &question) {
-                    Ok(Some((transaction, messages))) => {
-                        self.bytes += messages.iter().map(bytes_of).sum::<usize>();
-                        self.loaded.questions.push(loaded_question(question, transaction, messages));
+                    Ok(loaded) => {
+                        let messages = loaded.iter().flat_map(|loaded| &loaded.messages);
+                        self.bytes += messages.map(bytes_of).sum::<usize>();
+                        self.loaded.questions.extend(loaded);
                     }
-                    // It was decided meanwhile, or nothing can be asked about it.
-                    Ok(None) => {}
                     Err(Unloaded::OnlyOnDisk) => return with_first(Parcel::Ask(question), parcels),
                     Err(Unloaded::Damaged(fault)) => {
                         let transaction_id = question.transaction;
@@ -202,10 +201,7 @@ fn load_delivery(lookup: Lookup<'_>, delivery: &Delivery) -> Result<(Message, Op
 
 /// `None` if it was decided meanwhile. A damaged message is left out: the checker knows the transaction by its key, and
 /// its answer is wanted all the more.
-fn load_question(
-    lookup: Lookup<'_>,
-    question: &CheckQuestion,
-) -> Result<Option<(Transaction, Vec<Message>)>, Unloaded> {
+fn load_question(lookup: Lookup<'_>, question: &CheckQuestion) -> Result<Option<LoadedQuestion>, Unloaded> {
     let undecided = keys::undecided(question.transaction.number());
     let Some(transaction) = looked_up::<Transaction>(lookup, &undecided)? else { return Ok(None) };
     let mut messages = Vec::with_capacity(transaction.messages.len());
@@ -218,22 +214,13 @@ fn load_question(
             Err(unloaded) => return Err(unloaded),
         }
     }
-    Ok(Some((transaction, messages)))
-}
-
-/// The question with its messages; without their bodies if these are too large together, or not all there.
-fn loaded_question(
-    question: CheckQuestion,
-    transaction: Transaction,
-    mut messages: Vec<Message>,
-) -> LoadedQuestion {
     let body_bytes: usize = messages.iter().map(|message| message.body.len()).sum();
     let incomplete = messages.len() < transaction.messages.len();
     let bodies_omitted = body_bytes > QUESTION_BODY_BYTES_MAX || incomplete;
     if bodies_omitted {
         messages.iter_mut().for_each(|message| message.body = Bytes::new());
     }
-    LoadedQuestion { question, transaction, messages, bodies_omitted }
+    Ok(Some(LoadedQuestion { question: question.clone(), transaction, messages, bodies_omitted }))
 }
 
 fn looked_up<R: Record>(lookup: Lookup<'_>, key: &[u8]) -> Result<Option<R>, Unloaded> {

@@ -139,8 +139,15 @@ impl Shared {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Barrier, mpsc};
+    use std::time::Duration;
+
+    use tokio::time::timeout;
 
     use super::*;
+
+    /// A read that was forgotten is never done: then the test ends here, and not never.
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const LOOKS_MAX: u32 = 20_000_000;
 
     #[tokio::test]
     async fn a_slow_read_holds_up_no_other() {
@@ -151,7 +158,7 @@ mod tests {
         // Submitted, and not done.
         assert!(futures::poll!(&mut slow).is_pending());
         for number in 0..100 {
-            assert_eq!(readers.run(move || number).await, Some(number));
+            assert_eq!(timeout(PATIENCE, readers.run(move || number)).await, Ok(Some(number)));
         }
         assert!(futures::poll!(&mut slow).is_pending());
         finish.send(()).unwrap();
@@ -173,7 +180,7 @@ mod tests {
                 under_way.fetch_sub(1, Ordering::SeqCst);
             })
         });
-        let done = futures::future::join_all(jobs).await;
+        let done = timeout(PATIENCE, futures::future::join_all(jobs)).await.expect("all of them are done");
         assert!(done.iter().all(Option::is_some));
         assert_eq!(most.load(Ordering::SeqCst), READERS_MAX);
     }
@@ -194,8 +201,10 @@ mod tests {
         readers.run(|| ()).await.unwrap();
         let shared = Arc::downgrade(&readers.shared);
         drop(readers);
-        while shared.strong_count() > 0 {
+        let have_ended = (0..LOOKS_MAX).any(|_| {
             thread::yield_now();
-        }
+            shared.strong_count() == 0
+        });
+        assert!(have_ended);
     }
 }

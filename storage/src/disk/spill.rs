@@ -214,8 +214,7 @@ fn let_go(shared: &Shared, sequence: u64, unused: Vec<FileId>) {
         }
     }
     shared.options.failpoints.pass(FailPoint::AfterJournalDrop);
-    let synced = shared.table.values().sync_dir().and_then(|()| sync_dir(&shared.layout.journal()));
-    match synced {
+    match sync_names(shared) {
         Ok(()) => shared.spares.names_are_durable(),
         Err(error) => {
             // A later sync may succeed without having written what this one should have.
@@ -223,6 +222,12 @@ fn let_go(shared: &Shared, sequence: u64, unused: Vec<FileId>) {
             tracing::warn!(%error, "the names of journal files could not be synced after old ones were retired");
         }
     }
+}
+
+fn sync_names(shared: &Shared) -> io::Result<()> {
+    shared.options.faults.check(Operation::SyncNames).map_err(|(_, error)| error)?;
+    shared.table.values().sync_dir()?;
+    sync_dir(&shared.layout.journal())
 }
 
 /// Keeps the file at `path` to be written over, if `is_as_large` as a journal file is and there is room, or deletes it. One that is
