@@ -67,13 +67,6 @@ pub struct Cli {
     verb: Verb,
 }
 
-impl Cli {
-    /// Whether this process is to be a broker, or only to talk to one.
-    pub fn is_broker(&self) -> bool {
-        matches!(self.verb, Verb::Server(_) | Verb::Dev(_))
-    }
-}
-
 /// What to do.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum Verb {
