@@ -9,7 +9,7 @@
 # Settings, as variables: NAME (date and commit), SECONDS_EACH=3, WARM_UP=0.5, ROUNDS=5, BACKLOG_SECONDS=60,
 # CURVE=1000000, UNDECIDED=1000000, RESTART=1000000, DIRECTORY (where data goes: the disk that is measured; the
 # project's target directory). For the figures of the issue in full: BACKLOG_SECONDS=600 CURVE=10000000. Ten minutes at full
-# speed take some 80 GB of disk; BACKLOG_RATE (messages a second, none by default) makes it less: 52000 take 45 GB.
+# speed would take some 80 GB of disk; BACKLOG_RATE (messages a second, none by default) makes it less: 51000 took 40 GB.
 #
 # Every run starts a broker of its own with default settings in a fresh directory, and verifies what it received: a run
 # that is not sound ends the script.
